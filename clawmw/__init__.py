@@ -1,0 +1,59 @@
+"""clawmw: policy-driven middleware that makes AI agents affordable and safe to leave alone.
+
+Two lines put it in front of an agent's model calls::
+
+    import clawmw
+    client = OpenAI(http_client=clawmw.http_client("policy.yaml"))
+
+Names are loaded when first used; importing this package does nothing else.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clawmw.adapters.http import async_http_client as async_http_client
+    from clawmw.adapters.http import http_client as http_client
+    from clawmw.core.identity import Identity as Identity
+    from clawmw.errors import ClawmwError as ClawmwError
+    from clawmw.errors import PolicyError as PolicyError
+    from clawmw.policy.load import load_policy as load_policy
+    from clawmw.policy.models import Policy as Policy
+    from clawmw.runtime import Runtime as Runtime
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ClawmwError": "clawmw.errors",
+    "Identity": "clawmw.core.identity",
+    "Policy": "clawmw.policy.models",
+    "PolicyError": "clawmw.errors",
+    "Runtime": "clawmw.runtime",
+    "async_http_client": "clawmw.adapters.http",
+    "http_client": "clawmw.adapters.http",
+    "load_policy": "clawmw.policy.load",
+}
+
+__all__ = [
+    "ClawmwError",
+    "Identity",
+    "Policy",
+    "PolicyError",
+    "Runtime",
+    "__version__",
+    "async_http_client",
+    "http_client",
+    "load_policy",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'clawmw' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,189 @@
+"""What every HTTP-shaped adapter shares: which requests are model calls, which headers
+travel, how a stopped call is answered.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from clawmw.core.engine import Result
+from clawmw.core.tap import Tap
+from clawmw.core.types import Failure, Message, Response, Role, Text
+from clawmw.errors import StoreError
+from clawmw.ownership import HEADER, Token, Tokens, current
+from clawmw.runtime import Live
+
+__all__ = [
+    "EXTENSION",
+    "Refusal",
+    "answer_headers",
+    "dialect_of",
+    "elsewhere",
+    "ending",
+    "error_body",
+    "outgoing_headers",
+    "owned",
+    "refusal",
+    "streams",
+]
+
+EXTENSION = "clawmw"
+"""The key under which a request carries its token inside a process."""
+
+Refusal: TypeAlias = Literal["message", "error"]
+Headers: TypeAlias = list[tuple[str, str]]
+
+_PATHS = {"/chat/completions": "openai.chat"}
+_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+def dialect_of(method: str, path: str) -> str:
+    """The dialect of a model call by its path; "" for anything else."""
+    if method != "POST":
+        return ""
+    return next((name for end, name in _PATHS.items() if path.endswith(end)), "")
+
+
+def owned(token: object, body: bytes) -> bool:
+    """Whether an outer layer of this process already decided about this very request."""
+    for candidate in (token, current.get()):
+        if isinstance(candidate, Token) and candidate.take(body):
+            return True
+    return False
+
+
+def outgoing_headers(
+    headers: Iterable[tuple[str, str]], url: str, exchange: str, body: bytes
+) -> Headers:
+    """The headers for the model: ours stripped, the length and encoding made anew.
+
+    Our token goes along only to the gateway that `CLAWMW_GATEWAY` names.
+    """
+    dropped = {"content-length", "accept-encoding", "transfer-encoding"}
+    kept = [
+        (name, value)
+        for name, value in headers
+        if name.lower() not in dropped and not name.lower().startswith("x-clawmw-")
+    ]
+    kept.append(("content-length", str(len(body))))
+    kept.append(("accept-encoding", "identity"))
+    gateway = os.environ.get("CLAWMW_GATEWAY")
+    if gateway and _origin(gateway) == _origin(url):
+        kept.append((HEADER, Tokens.of_user().header(exchange, body)))
+    return kept
+
+
+def elsewhere(
+    base_url: str | None, key_env: str | None, url: str, headers: Iterable[tuple[str, str]]
+) -> tuple[str, Headers]:
+    """URL and headers for a model at another place; the caller's key does not go there."""
+    given = list(headers)
+    if base_url is None:
+        return url, given
+    end = next((path for path in _PATHS if urlsplit(url).path.endswith(path)), "")
+    secret = ("authorization", "api-key", "x-api-key", "cookie")
+    kept = [(n, v) for n, v in given if n.lower() not in (*secret, "host")]
+    key = os.environ.get(key_env) if key_env else None
+    if key:
+        kept.append(("authorization", f"Bearer {key}"))
+    return base_url.rstrip("/") + end, kept
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, parts.hostname, port
+
+
+def answer_headers(headers: Iterable[tuple[str, str]]) -> Headers:
+    """A provider's headers for the caller: what described the bytes on the wire is gone."""
+    dropped = _HOP | {"content-length", "content-encoding"}
+    return [(name, value) for name, value in headers if name.lower() not in dropped]
+
+
+def streams(response: Any) -> bool:
+    """Whether an answer is an event stream to be read as it comes."""
+    kind = response.headers.get("content-type", "")
+    return bool(response.status_code < 400 and kind.startswith("text/event-stream"))
+
+
+def refusal(live: Live, result: Result, style: Refusal) -> tuple[int, Headers, bytes]:
+    """The answer to a stopped call: a plain message, or an error that no SDK retries.
+
+    A message ends an agent's turn cleanly; 429 and 503 would be retried for minutes.
+    """
+    halt = result.halt
+    if halt is None:
+        raise StoreError("no guard stopped this call")
+    headers: Headers = [("x-clawmw-stopped", str(halt.because)), ("x-should-retry", "false")]
+    if style == "error":
+        body = error_body(str(halt), "clawmw_refused", str(halt.because))
+        return 402, [*headers, ("content-type", "application/json")], body
+    message = Message(Role.ASSISTANT, (Text(str(halt)),))
+    answer = Response(message, None, "stop", live.request.model, f"clawmw-{live.exchange}")
+    if live.request.stream:
+        body = live.codec.opening(answer) + live.codec.closing(answer, None)
+        return 200, [*headers, ("content-type", "text/event-stream")], body
+    return 200, [*headers, ("content-type", "application/json")], live.codec.encode_response(answer)
+
+
+def error_body(message: str, kind: str, code: str) -> bytes:
+    """An error in OpenAI's shape."""
+    error = {"message": message, "type": kind, "param": None, "code": code}
+    return json.dumps({"error": error}).encode()
+
+
+def ending(live: Live, tap: Tap, result: Result) -> bytes:
+    """What a stream still owes its reader once the exchange is over."""
+    outcome = result.outcome
+    if isinstance(outcome, Failure):
+        tap.finished = True
+        body = json.loads(error_body(outcome.message, "upstream_error", outcome.kind))
+        return b"data: " + json.dumps(body).encode() + b"\n\n"
+    if outcome is None:
+        return b""
+    return tap.close(outcome)
+
+
+def timed(live: Live, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """`chunks`, with the time spent waiting for them counted as the model's."""
+    iterator = iter(chunks)
+    while True:
+        began = time.perf_counter()
+        try:
+            chunk = next(iterator)
+        except StopIteration:
+            return
+        finally:
+            live.called += time.perf_counter() - began
+        yield chunk
+
+
+async def atimed(live: Live, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """`timed`, awaiting."""
+    iterator = aiter(chunks)
+    while True:
+        began = time.perf_counter()
+        try:
+            chunk = await anext(iterator)
+        except StopAsyncIteration:
+            return
+        finally:
+            live.called += time.perf_counter() - began
+        yield chunk

@@ -1,0 +1,230 @@
+"""Chat completions as server-sent events: frames in, frames out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from clawmw.core.stream import (
+    Begin,
+    Done,
+    Finish,
+    Frame,
+    StreamEvent,
+    TextDelta,
+    ToolDelta,
+    UsageEvent,
+)
+from clawmw.core.types import Json, Response, Usage
+
+__all__ = ["SseDecoder", "closing", "opening", "reframe", "usage", "usage_json"]
+
+LONGEST_FRAME = 16 * 2**20
+"""Bytes of one event held back at most; a longer one passes undecoded."""
+
+
+class SseDecoder:
+    """Cuts server-sent events (WHATWG HTML, section 9.2) into frames.
+
+    A frame is an event with its blank line, in the bytes it came as: LF, CRLF or CR.
+    """
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames complete with `data`."""
+        held = self._held + data
+        frames, start = [], 0
+        while (end := _frame_end(held, start)) > 0:
+            frames.append(_frame(held[start:end]))
+            start = end
+        self._held = held[start:]
+        if len(self._held) > LONGEST_FRAME:
+            frames.append(Frame(self._held))
+            self._held = b""
+        return frames
+
+    def flush(self) -> bytes:
+        """What was held back."""
+        rest, self._held = self._held, b""
+        return rest
+
+
+def _frame_end(data: bytes, start: int) -> int:
+    """Just behind the first blank line after `start`; 0 when there is none yet."""
+    ends = []
+    for blank in (b"\n\n", b"\r\n\r\n", b"\r\r"):
+        at = data.find(blank, start)
+        if at >= 0:
+            ends.append(at + len(blank))
+    return min(ends, default=0)
+
+
+def _frame(wire: bytes) -> Frame:
+    lines = [line[5:].lstrip(b" ") for line in wire.splitlines() if line.startswith(b"data:")]
+    if not lines:
+        return Frame(wire)
+    data = b"\n".join(lines)
+    if data.strip() == b"[DONE]":
+        return Frame(wire, (Done(),))
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return Frame(wire)
+    return Frame(wire, tuple(_events(value)), value) if isinstance(value, dict) else Frame(wire)
+
+
+def _events(value: dict[str, Json]) -> list[StreamEvent]:
+    """What a chunk says, in the order a reader would take it. Only the first choice."""
+    events: list[StreamEvent] = []
+    choices = value.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else {}
+    delta = choice.get("delta") if isinstance(choice, dict) else None
+    delta = delta if isinstance(delta, dict) else {}
+    if delta.get("role"):
+        events.append(Begin(value.get("model"), value.get("id")))
+    if isinstance(delta.get("content"), str) and delta["content"]:
+        events.append(TextDelta(delta["content"]))
+    for call in delta.get("tool_calls") or ():
+        function = call.get("function") or {}
+        events.append(
+            ToolDelta(
+                call.get("index") or 0,
+                call.get("id") or "",
+                function.get("name") or "",
+                function.get("arguments") or "",
+            )
+        )
+    if isinstance(choice, dict) and choice.get("finish_reason"):
+        events.append(Finish(choice["finish_reason"]))
+    counted = usage(value.get("usage"))
+    if counted is not None:
+        events.append(UsageEvent(counted))
+    return events
+
+
+def reframe(frame: Frame, events: Sequence[StreamEvent]) -> bytes:
+    """A frame that says `events`: its own JSON with the deltas made anew; b"" for none."""
+    if not events:
+        return b""
+    if not isinstance(frame.raw, dict):
+        return frame.wire if list(events) == list(frame.events) else _done(events)
+    value = json.loads(json.dumps(frame.raw))
+    choices = value.get("choices") or []
+    texts = [e.text for e in events if isinstance(e, TextDelta)]
+    calls = [e for e in events if isinstance(e, ToolDelta)]
+    finish = next((e for e in events if isinstance(e, Finish)), None)
+    counted = next((e.usage for e in events if isinstance(e, UsageEvent)), None)
+    if choices or texts or calls or finish:
+        choices = choices or [{"index": 0}]
+        delta = choices[0].get("delta") or {}
+        for key in ("content", "tool_calls"):
+            delta.pop(key, None)
+        if not any(isinstance(e, Begin) for e in events):
+            delta.pop("role", None)
+        if texts:
+            delta["content"] = "".join(texts)
+        if calls:
+            delta["tool_calls"] = [_tool_delta(call) for call in calls]
+        choices[0]["delta"] = delta
+        choices[0]["finish_reason"] = finish.reason if finish else None
+        value["choices"] = choices
+    if counted is not None:
+        value["usage"] = {**(value.get("usage") or {}), **usage_json(counted)}
+    else:
+        value.pop("usage", None)
+        if not choices:
+            return _done(events)
+    return _data(value) + _done(events)
+
+
+def _tool_delta(call: ToolDelta) -> Json:
+    function: dict[str, Json] = {"arguments": call.arguments}
+    value: dict[str, Json] = {"index": call.index}
+    if call.id:
+        value |= {"id": call.id, "type": "function"}
+    if call.name:
+        function = {"name": call.name, **function}
+    return {**value, "function": function}
+
+
+def _done(events: Sequence[StreamEvent]) -> bytes:
+    return b"data: [DONE]\n\n" if any(isinstance(e, Done) for e in events) else b""
+
+
+def _data(value: Json) -> bytes:
+    return b"data: " + json.dumps(value, separators=(",", ":")).encode() + b"\n\n"
+
+
+def _chunk(response: Response, delta: Json, finish: str | None) -> dict[str, Json]:
+    return {
+        "id": response.id or "chatcmpl-clawmw",
+        "object": "chat.completion.chunk",
+        "created": 0,
+        "model": response.model or "clawmw",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+    }
+
+
+def opening(response: Response) -> bytes:
+    """A whole answer as chunks, up to its end."""
+    frames = [_data(_chunk(response, {"role": "assistant", "content": ""}, None))]
+    if response.message.text:
+        frames.append(_data(_chunk(response, {"content": response.message.text}, None)))
+    for index, call in enumerate(response.message.tool_calls):
+        delta = _tool_delta(ToolDelta(index, call.id, call.name, call.arguments))
+        frames.append(_data(_chunk(response, {"tool_calls": [delta]}, None)))
+    return b"".join(frames)
+
+
+def closing(response: Response, counted: Usage | None) -> bytes:
+    """The end of a stream."""
+    reason = response.finish_reason or "stop"
+    frames = [_data(_chunk(response, {}, reason))]
+    if counted is not None:
+        last = {**_chunk(response, {}, None), "choices": [], "usage": usage_json(counted)}
+        frames.append(_data(last))
+    return b"".join([*frames, b"data: [DONE]\n\n"])
+
+
+def usage(value: Json) -> Usage | None:
+    """Usage off the wire: present but zero is zero, absent is None.
+
+    `prompt_tokens` includes cached tokens; who reports writes does it as
+    `cache_creation_input_tokens` (LiteLLM, OpenRouter) or in the details.
+    """
+    if not isinstance(value, dict):
+        return None
+    details = value.get("prompt_tokens_details") or {}
+    out = value.get("completion_tokens_details") or {}
+    read = _int(details.get("cached_tokens"))
+    if read is None:
+        read = _int(value.get("cache_read_input_tokens", value.get("prompt_cache_hit_tokens")))
+    written = _int(value.get("cache_creation_input_tokens", details.get("cache_write_tokens")))
+    return Usage(
+        _int(value.get("prompt_tokens")),
+        _int(value.get("completion_tokens")),
+        read,
+        written,
+        _int(out.get("reasoning_tokens")),
+    )
+
+
+def _int(value: Json) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or value < 0:
+        return None
+    return int(min(value, 2**62))
+
+
+def usage_json(counted: Usage) -> dict[str, Json]:
+    """Usage as this dialect says it."""
+    read, out = counted.input_tokens, counted.output_tokens
+    value: dict[str, Json] = {"prompt_tokens": read, "completion_tokens": out}
+    if read is not None and out is not None:
+        value["total_tokens"] = read + out
+    if counted.cache_read_tokens is not None:
+        value["prompt_tokens_details"] = {"cached_tokens": counted.cache_read_tokens}
+    if counted.cache_write_tokens is not None:
+        value["cache_creation_input_tokens"] = counted.cache_write_tokens
+    return value

@@ -1,0 +1,141 @@
+"""What a call's context weighs, what of it is cached, and what it costs.
+
+Token counts of contexts are estimates; when the provider's `usage` is known, the baseline
+(the same call without clawmw) is scaled by how far the estimate of what was sent was off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from clawmw.core.effects import Key
+from clawmw.core.events import Totals
+from clawmw.core.fold import History
+from clawmw.core.money import CacheRules, Cost, Profile, cost, simulate
+from clawmw.core.prefix import Warm, tools_digest, tools_tokens, warm
+from clawmw.core.tokens import estimate
+from clawmw.core.types import Json, Request, Response, Usage
+
+__all__ = ["Account", "baseline", "estimated", "totals"]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the engine itself remembers of a session, in one slot."""
+
+    can_expand: bool | None = None
+    """Decided at the session's first call; None before it."""
+    warm: tuple[Warm, ...] = ()
+    """The last state of the prompt cache, newest first, one a model."""
+    answered: float | None = None
+    """When the previous answer was complete."""
+
+    @staticmethod
+    def key(session_scope: str) -> Key:
+        """Where it is kept."""
+        return (session_scope, "account")
+
+    def to_json(self) -> Json:
+        """As JSON."""
+        return {
+            "x": self.can_expand,
+            "w": [w.to_json() for w in self.warm],
+            "a": self.answered,
+        }
+
+    @classmethod
+    def from_json(cls, value: Json | None) -> Account:
+        """The inverse of `to_json`; what cannot be read is as if never kept."""
+        try:
+            if value is None:
+                return cls()
+            kept = tuple(Warm.from_json(w) for w in value["w"])
+            return cls(value["x"], kept, value["a"])
+        except (KeyError, TypeError, ValueError):
+            return cls()
+
+    def for_model(self, model: str) -> Warm | None:
+        """What is known of that model's cache."""
+        return next((w for w in self.warm if w.model == model), None)
+
+    def sent(
+        self, raw: Request, request: Request, history: History, journal: int, now: float
+    ) -> Account:
+        """The account once `request` was sent."""
+        tips = tuple(step.digest for step in history.steps[-2:])
+        new = Warm(
+            request.model, now, tools_digest(request.tools), tools_digest(raw.tools), tips, journal
+        )
+        others = tuple(w for w in self.warm if w.model != request.model)
+        return replace(self, warm=(new, *others)[:4])
+
+
+def totals(
+    account: Account,
+    raw: Request,
+    request: Request,
+    history: History,
+    added: int,
+    rules: CacheRules,
+    now: float,
+) -> Totals:
+    """The weight of a call's context; `added` are the tokens of woven journal entries."""
+    last = account.for_model(request.model)
+    raw_tools, sent_tools = tools_tokens(raw.tools), tools_tokens(request.tools)
+    sums = history.sums
+    known = warm(history, last, rules.ttl_s, now)
+    raw_cached = sent_cached = 0
+    if last is not None and known:
+        steps = history.steps[:known]
+        if last.raw_tools == tools_digest(raw.tools) and _cacheable(raw, rules):
+            raw_cached = raw_tools + sum(s.raw_tokens for s in steps)
+        if last.tools == tools_digest(request.tools) and _cacheable(request, rules):
+            sent_cached = sent_tools + sum(s.sent_tokens for s in steps) + added
+    return Totals(
+        raw=raw_tools + sums.raw,
+        sent=sent_tools + sums.sent + added,
+        would=sent_tools + sums.would + added,
+        raw_cached=raw_cached,
+        sent_cached=min(sent_cached, sent_tools + sums.sent + added),
+        by_mechanism=dict(sums.saved),
+    )
+
+
+def _cacheable(request: Request, rules: CacheRules) -> bool:
+    """Whether the request enters its provider's cache: some want a mark for it."""
+    if rules.style != "marks":
+        return True
+    return any(
+        m.mark is not None or (m.wire is not None and b'"cache_control"' in m.wire)
+        for m in request.messages
+    )
+
+
+def estimated(response: Response, sums: Totals, rules: CacheRules) -> Usage:
+    """The usage of an answer: as reported, or estimated where it was not."""
+    usage = response.usage
+    if usage is not None and usage.input_tokens is not None and usage.output_tokens is not None:
+        return usage
+    said = estimate(response.message.text)
+    said += sum(estimate(c.arguments) for c in response.message.tool_calls)
+    return simulate(
+        rules, prefix_tokens=sums.sent_cached, input_tokens=sums.sent, output_tokens=said
+    )
+
+
+def baseline(sums: Totals, usage: Usage | None, profile: Profile, attempts: int) -> Cost | None:
+    """What the call would have cost without clawmw, native caching included; estimated.
+
+    Attempts beyond the first (an expansion answered) are clawmw's own, so they are not in
+    it: the usage of all attempts is taken as that many times the context.
+    """
+    if usage is None or usage.input_tokens is None or sums.sent <= 0:
+        return None
+    scale = usage.input_tokens / (sums.sent * attempts)
+    without = simulate(
+        profile.cache,
+        prefix_tokens=round(sums.raw_cached * scale),
+        input_tokens=round(sums.raw * scale),
+        output_tokens=usage.output_tokens or 0,
+    )
+    return cost(without, profile)

@@ -1,0 +1,110 @@
+"""The way up: tell each stage that ran how the call ended, and write what is to last."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import Any, assert_never
+
+from clawmw.core.account import Account
+from clawmw.core.decisions import Answer, Decision, Halt, Pass, Retry, Rewrite
+from clawmw.core.effects import Commit, Effect, Load, Slot, Write
+from clawmw.core.exchange import Exchange
+from clawmw.core.journal import Journal
+from clawmw.core.stage import Stage
+from clawmw.core.types import Outcome, Request
+
+__all__ = ["Landing", "ascend"]
+
+
+@dataclass(slots=True)
+class Landing:
+    """What the stages made of an outcome."""
+
+    outcome: Outcome
+    changed: bool = False
+    retry: Retry | None = None
+
+
+def ascend(ex: Exchange, request: Request, outcome: Outcome) -> Generator[Effect, Any, Landing]:
+    """Run `after` bottom-up over the stages that ran; keep what they want kept.
+
+    Slots are loaded afresh. Nothing here re-decides what was sent.
+    """
+    landing = Landing(outcome)
+    slots = yield from _reload(ex)
+    writes: list[Write] = []
+    for stage in reversed(ex.ran):
+        slot = slots.get(stage.traits.name)
+        decision = yield from _after(ex, stage, request, landing.outcome, slot)
+        if decision is None:
+            continue
+        ex.events.extend(decision.events)
+        if decision.slot is not None and slot is not None and ex.acts(stage):
+            key = (ex.owner(stage), stage.traits.name)
+            writes.append(Write(key, decision.slot, slot.version))
+        _decided(ex, stage, decision, request, landing)
+    yield from _keep(ex, writes)
+    return landing
+
+
+def _reload(ex: Exchange) -> Generator[Effect, Any, dict[str, Slot]]:
+    stages = [s for s in ex.ran if s.traits.slot]
+    if not stages:
+        return {}
+    slots: list[Slot] = yield Load(tuple((ex.owner(s), s.traits.name) for s in stages))
+    return {s.traits.name: slot for s, slot in zip(stages, slots, strict=True)}
+
+
+def _after(
+    ex: Exchange, stage: Stage, request: Request, outcome: Outcome, slot: Slot | None
+) -> Generator[Effect, Any, Decision | None]:
+    value = slot.value if slot else None
+    return ex.ask(stage, "after", lambda ctx: stage.after(request, outcome, value, ctx), request)
+
+
+def _decided(
+    ex: Exchange, stage: Stage, decision: Decision, request: Request, landing: Landing
+) -> None:
+    """Apply a decision to the landing; or only say it, when the stage observes."""
+    acts = ex.acts(stage)
+    match decision:
+        case Rewrite(because, _, response, journal):
+            ex.said(stage, "rewrite", because)
+            if acts and response is not None:
+                landing.outcome, landing.changed = response, True
+            if acts:
+                ex.journaled(stage, journal, request)
+        case Retry(because, _, journal):
+            ex.said(stage, "retry", because)
+            if acts and landing.retry is None:
+                landing.retry = decision
+                ex.journaled(stage, journal, request)
+        case Halt(because):
+            ex.said(stage, "halt", because, scope=decision.scope)
+            ex.stop = decision if acts else ex.stop
+        case Pass() | Answer():
+            pass
+        case _:
+            assert_never(decision)
+
+
+def _keep(ex: Exchange, writes: list[Write]) -> Generator[Effect, Any, None]:
+    """Write the journal, the account and the slots as `after` left them."""
+    state, scope = ex.state, ex.setup.identity.scope("session")
+    if ex.stop is None and ex.answer is None:
+        state.account = replace(state.account, answered=ex.now)
+        value = state.account.to_json()
+        writes.append(Write(Account.key(scope), value, state.account_version))
+        state.account_version += 1
+    if state.journal_changed and ex.stop is None:
+        slot: list[Slot] = yield Load(((scope, "journal"),))
+        merged = Journal.from_json(slot[0].value)
+        for entry in state.journal.entries:
+            merged = merged.plus(entry)
+        if merged.entries != Journal.from_json(slot[0].value).entries:
+            writes.append(Write((scope, "journal"), merged.to_json(), slot[0].version))
+    if not writes or (yield Commit(tuple(writes))):
+        return
+    for write in writes:  # one lost race must not undo the others
+        yield Commit((write,))

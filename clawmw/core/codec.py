@@ -1,0 +1,66 @@
+"""What a codec must do: one dialect's wire, to core types and back, losing nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from clawmw.core.stream import Frame, FrameDecoder, StreamEvent
+from clawmw.core.types import Message, Request, Response, ToolSpec, Usage
+
+__all__ = ["Codec"]
+
+
+class Codec(Protocol):
+    """One dialect. Pure; every method may raise `CodecError`."""
+
+    dialect: str
+
+    def decode(self, body: bytes, earlier: Sequence[Request] = ()) -> Request:
+        """A request from its body.
+
+        `earlier` are requests decoded before that may share a prefix with it: messages
+        that are the same bytes at the same place are then the same objects, and are not
+        parsed again.
+        """
+        ...
+
+    def encode(self, request: Request) -> bytes:
+        """The body; what was not changed since `decode` is the original bytes."""
+        ...
+
+    def seal(self, message: Message) -> Message:
+        """The message with its wire bytes made; unknown fields and key order kept."""
+        ...
+
+    def message(self, wire: bytes) -> Message:
+        """A message from its wire bytes."""
+        ...
+
+    def tool(self, name: str, description: str, parameters: object) -> ToolSpec:
+        """A tool definition in this dialect."""
+        ...
+
+    def response(self, body: bytes) -> Response:
+        """A response from its body."""
+        ...
+
+    def encode_response(self, response: Response) -> bytes:
+        """The body of a response, made anew or changed from `response.body`."""
+        ...
+
+    def decoder(self) -> FrameDecoder:
+        """A decoder for one stream."""
+        ...
+
+    def reframe(self, frame: Frame, events: Sequence[StreamEvent]) -> bytes:
+        """The wire of a frame that is to say `events` instead of its own; b"" for none."""
+        ...
+
+    def opening(self, response: Response) -> bytes:
+        """A whole answer as a stream, up to its end."""
+        ...
+
+    def closing(self, response: Response, usage: Usage | None) -> bytes:
+        """The end of a stream: why it finished, the usage if given, the end mark."""
+        ...

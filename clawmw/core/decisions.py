@@ -1,0 +1,92 @@
+"""What a stage may decide. A closed union: match it to `assert_never`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from clawmw.core.events import Event
+from clawmw.core.types import Message, Request, Response
+
+__all__ = ["Answer", "Because", "Decision", "Halt", "Pass", "Retry", "Rewrite"]
+
+
+@dataclass(frozen=True, slots=True)
+class Because:
+    """The policy rule that decided: `section` of the policy and the rule in it."""
+
+    section: str
+    rule: str
+
+    def __str__(self) -> str:
+        return f"{self.section}.{self.rule}" if self.rule else self.section
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Nothing to change. `slot` is the new value of the stage's slot, None to keep it."""
+
+    because: Because | None = None
+    events: tuple[Event, ...] = ()
+    slot: object | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """Send `request` instead (from `before`), or give the caller `response` (from `after`)."""
+
+    because: Because
+    request: Request | None = None
+    response: Response | None = None
+    journal: tuple[Message, ...] = ()
+    """Messages to add after the history, now and in every later call of the session."""
+    events: tuple[Event, ...] = ()
+    slot: object | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Skip the call: this is the reply (reused or made by clawmw)."""
+
+    because: Because
+    response: Response
+    events: tuple[Event, ...] = ()
+    slot: object | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Call again after `delay` seconds, from the first stage that runs every attempt.
+
+    `journal` is added after the history, now and in every later call of the session.
+    `silent`: the caller must not see this attempt's answer (it asked only for clawmw).
+    """
+
+    because: Because
+    delay: float = 0.0
+    journal: tuple[Message, ...] = ()
+    silent: bool = False
+    events: tuple[Event, ...] = ()
+    slot: object | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Refuse the call. `resume` says in one sentence how to go on."""
+
+    because: Because
+    scope: str
+    limit: str
+    used: str
+    resume: str
+    events: tuple[Event, ...] = ()
+    slot: object | None = None
+
+    def __str__(self) -> str:
+        return (
+            f"clawmw stopped this call: {self.because} allows {self.limit} per {self.scope}, "
+            f"{self.used}. {self.resume}"
+        )
+
+
+Decision: TypeAlias = Pass | Rewrite | Answer | Retry | Halt

@@ -1,0 +1,232 @@
+"""The way down: fold the history, ask each stage before the call, write what is to last."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import Any, assert_never
+
+from clawmw.core.account import Account
+from clawmw.core.decisions import Answer, Decision, Halt, Pass, Retry, Rewrite
+from clawmw.core.effects import Commit, Effect, Key, Load, PutBlob, Slot, Write
+from clawmw.core.events import Degraded, ToolReturned
+from clawmw.core.exchange import Exchange, State
+from clawmw.core.fold import FoldContext, Folding, History, Step, chain, extend
+from clawmw.core.journal import Journal, woven
+from clawmw.core.stage import Folder, Offer, Stage
+from clawmw.core.types import Request, Text, ToolResult
+from clawmw.errors import StoreError
+
+__all__ = ["again", "descend"]
+
+COMMITS = 3
+"""How often a lost compare-and-set is tried again."""
+
+
+def descend(ex: Exchange) -> Generator[Effect, Any, Request]:
+    """The request to send; or `ex.stop` or `ex.answer` is set.
+
+    Everything is done again when another writer was first: effects are idempotent, so
+    nothing counts twice.
+    """
+    kept = len(ex.events)
+    request = ex.raw
+    for _ in range(COMMITS):
+        del ex.events[kept:]
+        ex.ran, ex.stop, ex.answer = [], None, None
+        yield from _load(ex)
+        ex.kept = yield from down(ex, _base(ex), _running(ex, "call"))
+        request = yield from down(ex, ex.kept, _running(ex, "attempt"))
+        if (yield from _commit(ex, request)):
+            return request
+    lost = Degraded(ex.setup.exchange, ex.now, "slots", "lost to other writers, three times")
+    ex.events.append(lost)
+    for stage in ex.ran:  # a guard whose state cannot be written refuses
+        if stage.traits.on_error == "closed" and stage.traits.name in ex.state.pending:
+            ex.stop = ex.closed(stage, StoreError("its state could not be written"))
+    return request
+
+
+def again(ex: Exchange) -> Generator[Effect, Any, Request]:
+    """The next attempt: the journal as it is now, and the stages of every attempt."""
+    ex.ran = [s for s in ex.ran if s.traits.runs == "call"]
+    scope = ex.setup.identity.scope("session")
+    slot: list[Slot] = yield Load(((scope, "journal"),))
+    stored = Journal.from_json(slot[0].value)
+    for entry in ex.state.journal.entries:
+        stored = stored.plus(entry)
+    ex.state.journal, ex.state.journal_version = stored, slot[0].version
+    request = replace(ex.kept, messages=_base(ex).messages)
+    return (yield from down(ex, request, _running(ex, "attempt")))
+
+
+def _running(ex: Exchange, runs: str) -> list[Stage]:
+    """The stages of one level, in order; none once the call is stopped or answered."""
+    if ex.stop is not None or ex.answer is not None:
+        return []
+    return [s for s in ex.pipeline.stages if s.traits.runs == runs]
+
+
+def _load(ex: Exchange) -> Generator[Effect, Any, None]:
+    """Read slots, journal and records in one step, and fold what is new."""
+    scope = ex.setup.identity.scope("session")
+    earlier = ex.setup.history.common(ex.raw.messages) if ex.setup.history else None
+    earlier = earlier or History()
+    fresh = ex.raw.messages[len(earlier.messages) :]
+    chained = chain(earlier, fresh)
+    stages = [s for s in ex.pipeline.stages if s.traits.slot]
+    keys: list[Key] = [Account.key(scope), (scope, "journal")]
+    keys += [(ex.owner(s), s.traits.name) for s in stages]
+    keys += [(scope, f"sent/{digest}") for digest in chained[0]]
+    slots: list[Slot] = yield Load(tuple(keys))
+    account = Account.from_json(slots[0].value)
+    if account.can_expand is None:
+        account = replace(account, can_expand=_offered(ex))
+    rows = [slot.value for slot in slots[2 + len(stages) :]]
+    history = extend(earlier, fresh, chained, rows, _folding(ex, scope, account))
+    journal = Journal() if ex.observing else Journal.from_json(slots[1].value)
+    named = {s.traits.name: slot for s, slot in zip(stages, slots[2:], strict=False)}
+    ex.state = State(account, slots[0].version, journal, slots[1].version, named, history)
+    _tools_seen(ex, len(earlier.steps))
+
+
+def _offered(ex: Exchange) -> bool:
+    """Whether a stage gives the model the means to ask for what is cut."""
+    return any(
+        isinstance(stage, Offer) and ex.acts(stage) and stage.offered(ex.raw)
+        for stage in ex.pipeline.stages
+    )
+
+
+def _folding(ex: Exchange, scope: str, account: Account) -> Folding:
+    folders: list[tuple[Stage, Folder]] = [
+        (s, s) for s in ex.pipeline.stages if isinstance(s, Folder)
+    ]
+    acting = tuple(folder for stage, folder in folders if ex.acts(stage))
+    observing = tuple(folder for stage, folder in folders if not ex.acts(stage))
+    # What only observes may say what it would do with all its means.
+    context = FoldContext(scope, bool(account.can_expand) or not acting)
+    return Folding(
+        acting,
+        observing,
+        context,
+        ex.setup.codec.seal,
+        lambda name, error: ex.failed(name, "fold", error),
+    )
+
+
+def _tools_seen(ex: Exchange, start: int) -> None:
+    """Say which tool results this call shows for the first time."""
+    steps = ex.state.history.steps
+    names: dict[str, str] = {}
+    for step in steps[max(start - 8, 0) :]:
+        names.update({call.id: call.name for call in step.raw.tool_calls})
+    for step in steps[start:]:
+        if step.recorded:
+            continue
+        for result in step.raw.tool_results:
+            name = result.name or names.get(result.call_id, "tool")
+            since = ex.state.account.answered
+            ex.events.append(
+                ToolReturned(
+                    ex.setup.exchange, ex.now, name, result.call_id, step.raw_tokens, since
+                )
+            )
+
+
+def _base(ex: Exchange) -> Request:
+    """The request as the history, its record and the journal make it."""
+    state, codec = ex.state, ex.setup.codec
+    for entry in state.journal.entries:
+        for wire in entry.wire:
+            if wire not in ex.decoded:
+                ex.decoded[wire] = codec.message(wire)
+    messages, state.added = woven(state.history, state.journal, ex.decoded)
+    return replace(ex.raw, messages=messages)
+
+
+def down(
+    ex: Exchange, request: Request, stages: Sequence[Stage]
+) -> Generator[Effect, Any, Request]:
+    """Ask `stages` in order, until one stops or answers the call."""
+    for stage in stages:
+        decision = yield from _before(ex, stage, request)
+        if decision is None:
+            continue
+        ex.ran.append(stage)
+        request = _decided(ex, stage, decision, request)
+        if ex.stop is not None or ex.answer is not None:
+            break
+    return request
+
+
+def _before(
+    ex: Exchange, stage: Stage, request: Request
+) -> Generator[Effect, Any, Decision | None]:
+    slot = ex.state.slots.get(stage.traits.name)
+    value = slot.value if slot else None
+    return ex.ask(stage, "before", lambda ctx: stage.before(request, value, ctx), request)
+
+
+def _decided(ex: Exchange, stage: Stage, decision: Decision, request: Request) -> Request:
+    """Apply a decision; or only say it, when the stage observes."""
+    ex.events.extend(decision.events)
+    acts = ex.acts(stage)
+    if decision.slot is not None and acts:
+        ex.state.pending[stage.traits.name] = decision.slot
+    match decision:
+        case Pass():
+            pass
+        case Rewrite(because, changed, _, journal):
+            ex.said(stage, "rewrite", because)
+            if acts:
+                request = ex.journaled(stage, journal, changed or request)
+        case Answer(because, response):
+            ex.said(stage, "answer", because)
+            ex.answer = response if acts else None
+        case Halt(because):
+            ex.said(stage, "halt", because, scope=decision.scope)
+            ex.stop = decision if acts else None
+        case Retry():
+            raise TypeError(f"{stage.traits.name}: `before` cannot retry")
+        case _:
+            assert_never(decision)
+    return request
+
+
+def _commit(ex: Exchange, request: Request) -> Generator[Effect, Any, bool]:
+    """Keep originals, then write all that the call needs remembered, in one step."""
+    if ex.stop is not None or ex.answer is not None:
+        return True
+    state, scope = ex.state, ex.setup.identity.scope("session")
+    writes = []
+    for step in state.history.steps:
+        if not step.recorded:
+            for ref, data in _originals(step):
+                yield PutBlob(scope, ref, data)
+            writes.append(Write((scope, f"sent/{step.digest}"), step.record(), 0))
+    ex.totals = ex.total(request)
+    account = state.account.sent(ex.raw, request, state.history, len(state.journal.entries), ex.now)
+    writes.append(Write(Account.key(scope), account.to_json(), state.account_version))
+    if state.journal_changed:
+        writes.append(Write((scope, "journal"), state.journal.to_json(), state.journal_version))
+    for stage in ex.pipeline.stages:
+        name = stage.traits.name
+        if name in state.pending:
+            version = state.slots[name].version
+            writes.append(Write((ex.owner(stage), name), state.pending[name], version))
+    if not (yield Commit(tuple(writes))):
+        return False
+    state.account, state.account_version = account, state.account_version + 1
+    state.history = state.history.as_recorded()
+    return True
+
+
+def _originals(step: Step) -> list[tuple[str, bytes]]:
+    """What was cut from a message, under the references that name it."""
+    found = []
+    for index, replacement in step.parts.items():
+        part = step.raw.parts[index]
+        if replacement.ref and isinstance(part, Text | ToolResult):
+            found.append((replacement.ref, part.text.encode("utf-8", "surrogatepass")))
+    return found

@@ -1,0 +1,201 @@
+"""What the core asks the outside to do. Values; the runtime performs them.
+
+An effect with an `id` is idempotent on it: a phase that runs again never reserves, appends
+or asks twice. The engine fills the id in as `exchange/attempt/stage/n`.
+
+Each docstring names what comes back. A `StoreError` is thrown into the generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from clawmw.core.events import Event
+from clawmw.core.tap import Tap
+from clawmw.core.types import Json, Outcome, Request
+
+__all__ = [
+    "Append",
+    "Call",
+    "Called",
+    "Charge",
+    "Commit",
+    "Effect",
+    "Emit",
+    "GetBlob",
+    "Key",
+    "Load",
+    "Meter",
+    "Note",
+    "PutBlob",
+    "Reserve",
+    "Reserved",
+    "Settle",
+    "Sleep",
+    "Slot",
+    "Write",
+]
+
+Key: TypeAlias = tuple[str, str]
+"""(scope, name) of a slot; the scope is `Identity.scope(...)`."""
+
+Meter: TypeAlias = Literal["calls", "input_tokens", "output_tokens", "usd"]
+"""What the ledger counts; `usd` in nano-USD."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A slot's value (None: absent) and its version for compare-and-set (0: absent)."""
+
+    value: Json | None
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Set `key` to `value` if its version is still `version`."""
+
+    key: Key
+    value: Json
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Read slots. Returns `list[Slot]` in the order of `keys`."""
+
+    keys: tuple[Key, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Write slots, all or none. Returns False when another writer was first."""
+
+    writes: tuple[Write, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One piece of evidence: a short tag and the digest it is about."""
+
+    kind: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Add notes to a scope's evidence atomically.
+
+    Returns the newest `window` notes as `tuple[Note, ...]`, oldest first, ours included.
+    """
+
+    scope: str
+    notes: tuple[Note, ...]
+    window: int
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """An amount of one meter drawn from one scope; `limit` None only counts."""
+
+    scope: str
+    meter: Meter
+    amount: int
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """The ledger's answer. When refused, `scope`, `meter`, `limit`, `used` say what binds.
+
+    `usage` holds used plus reserved per (scope, meter) after the step.
+    """
+
+    granted: bool
+    usage: Mapping[tuple[str, str], int]
+    scope: str = ""
+    meter: str = ""
+    limit: int = 0
+    used: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Draw all charges or none, in one atomic step. Returns `Reserved`.
+
+    The reservation is a lease of `lease` seconds; unless settled before, it counts as
+    spent (a crash is paid for, never forgotten).
+    """
+
+    charges: tuple[Charge, ...]
+    lease: float
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Replace the reservation `id` by what was used. Returns None."""
+
+    charges: tuple[Charge, ...]
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PutBlob:
+    """Keep `data` under `ref` in `scope`. Returns None."""
+
+    scope: str
+    ref: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GetBlob:
+    """The bytes kept under `ref` in `scope`. Returns `bytes | None`."""
+
+    scope: str
+    ref: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Send `request` to its model. Returns `Called`.
+
+    For a stream, the performer feeds what arrives to `tap`, hands on what it gives back,
+    and returns when the stream has ended.
+    """
+
+    request: Request
+    attempt: int
+    tap: Tap | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A call's outcome and when it ran, in seconds since the epoch."""
+
+    outcome: Outcome
+    started: float
+    ended: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait. Returns None."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Show events to the observers. Returns None."""
+
+    events: tuple[Event, ...]
+
+
+Effect: TypeAlias = (
+    Load | Commit | Append | Reserve | Settle | PutBlob | GetBlob | Call | Sleep | Emit
+)

@@ -1,0 +1,160 @@
+"""One model call, decided: a generator that runs the stages and yields effects.
+
+`exchange` folds the history, runs each stage's `before` top-down, writes what must be
+remembered, yields `Call`, and runs `after` bottom-up over the stages that ran. It never
+touches the machine; `drive` and `adrive` perform what it yields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Any, Literal, TypeAlias
+
+from clawmw.core.account import baseline, estimated
+from clawmw.core.ascent import ascend
+from clawmw.core.descent import again, descend
+from clawmw.core.effects import Call, Called, Effect, Emit, Sleep
+from clawmw.core.events import Attempted, CallFinished, CallStarted
+from clawmw.core.exchange import Exchange, Pipeline, Result, Run, Setup
+from clawmw.core.money import cost
+from clawmw.core.stage import Streamer
+from clawmw.core.tap import Tap, add_usage
+from clawmw.core.types import Failure, Outcome, Request, Response, Usage
+
+__all__ = ["Pipeline", "Result", "Run", "Setup", "exchange"]
+
+ATTEMPTS = 16
+"""The most attempts of one exchange, whatever the stages want."""
+
+Status: TypeAlias = Literal["ok", "failed", "halted", "answered", "cancelled"]
+
+
+def exchange(request: Request, pipeline: Pipeline, setup: Setup) -> Run:
+    """Run one exchange. See the module."""
+    ex = Exchange(request, pipeline, setup)
+    _started(ex)
+    sent = yield from descend(ex)
+    outcome: Outcome | None = None
+    changed = False
+    while ex.stop is None and ex.answer is None:
+        called = yield from _call(ex, sent)
+        landing = yield from ascend(ex, sent, called.outcome)
+        outcome, changed = landing.outcome, changed or landing.changed
+        retry = landing.retry
+        if retry is None or ex.attempt >= ATTEMPTS or ex.stop is not None:
+            break
+        if retry.delay > 0:
+            yield Sleep(retry.delay)
+        if retry.silent and isinstance(outcome, Response):
+            ex.silent = add_usage(ex.silent, outcome.usage) or Usage()
+        ex.attempt += 1
+        sent = yield from again(ex)
+    if ex.answer is not None:
+        outcome, changed = ex.answer, True
+        yield from ascend(ex, sent, ex.answer)
+    elif ex.stop is not None:
+        yield from ascend(ex, sent, Failure("refused", str(ex.stop)))
+        outcome = None
+    if isinstance(outcome, Response) and ex.silent is not None:
+        outcome, changed = replace(outcome, usage=add_usage(ex.silent, outcome.usage)), True
+    finished = _finished(ex, sent, outcome)
+    ex.events.append(finished)
+    yield Emit(tuple(ex.events))
+    return Result(outcome, ex.stop, changed, sent, ex.state.history, finished)
+
+
+def _started(ex: Exchange) -> None:
+    mode: Literal["enforce", "observe", "holdout"] = (
+        "holdout" if ex.held_out else "observe" if ex.observing else "enforce"
+    )
+    ex.events.append(
+        CallStarted(
+            ex.setup.exchange,
+            ex.now,
+            ex.setup.identity,
+            ex.raw.model,
+            ex.raw.dialect,
+            ex.raw.stream,
+            len(ex.raw.messages),
+            mode,
+            ex.pipeline.digest,
+        )
+    )
+
+
+def _call(ex: Exchange, request: Request) -> Generator[Effect, Any, Called]:
+    """One attempt. What was decided so far is shown before, so that a crash leaves it."""
+    yield Emit(tuple(ex.events))
+    ex.events.clear()
+    tap = _tap(ex) if request.stream else None
+    called: Called = yield Call(request, ex.attempt, tap)
+    ex.now = called.ended
+    failed = called.outcome if isinstance(called.outcome, Failure) else None
+    ex.events.append(
+        Attempted(
+            ex.setup.exchange,
+            called.ended,
+            ex.attempt,
+            request.model,
+            called.ended - called.started,
+            failed.status if failed else 200,
+            failed.kind if failed else None,
+        )
+    )
+    return called
+
+
+def _tap(ex: Exchange) -> Tap:
+    """The stages that want to see this stream, innermost first."""
+    watchers = [
+        (stage.traits.name, stage)
+        for stage in reversed(ex.ran)
+        if isinstance(stage, Streamer) and ex.acts(stage) and stage.watches(ex.raw)
+    ]
+    return Tap(
+        ex.setup.codec,
+        watchers,
+        lambda name, error: ex.failed(name, "chunk", error),
+        continuing=ex.silent is not None,
+        earlier=ex.silent,
+    )
+
+
+def _status(ex: Exchange, outcome: Outcome | None) -> Status:
+    if ex.stop is not None:
+        return "halted"
+    if ex.answer is not None:
+        return "answered"
+    if isinstance(outcome, Failure):
+        return "cancelled" if outcome.kind == "cancelled" else "failed"
+    if isinstance(outcome, Response) and not outcome.complete:
+        return "cancelled"
+    return "ok"
+
+
+def _finished(ex: Exchange, request: Request, outcome: Outcome | None) -> CallFinished:
+    """The sum of it all; what the provider did not report is estimated."""
+    response = outcome if isinstance(outcome, Response) else None
+    failure = outcome if isinstance(outcome, Failure) else None
+    usage = None
+    if response is not None and ex.answer is None:
+        usage = estimated(response, ex.totals, ex.setup.profile(request.model).cache)
+    stopped = str(ex.stop.because) if ex.stop else None
+    return CallFinished(
+        ex.setup.exchange,
+        ex.now,
+        ex.setup.identity,
+        _status(ex, outcome),
+        request.model,
+        response.model if response else None,
+        response.finish_reason if response else None,
+        usage,
+        ex.totals,
+        cost(usage, ex.setup.profile(request.model)) if usage else None,
+        baseline(ex.totals, usage, ex.setup.profile(ex.raw.model), ex.attempt),
+        ex.attempt,
+        0.0,
+        tuple((c.id, c.name) for c in response.message.tool_calls) if response else (),
+        failure.kind if failure else stopped,
+    )

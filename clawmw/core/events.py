@@ -1,0 +1,155 @@
+"""What observers see. Frozen values; an observer that fails never stops a call.
+
+Content (prompts, arguments, results) never appears in an event: names, digests, counts
+and sums only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from clawmw.core.identity import Identity
+from clawmw.core.money import Cost
+from clawmw.core.types import Usage
+
+__all__ = [
+    "Acted",
+    "Attempted",
+    "CallFinished",
+    "CallStarted",
+    "Degraded",
+    "Event",
+    "StageFailed",
+    "ToolReturned",
+    "Totals",
+]
+
+Action: TypeAlias = Literal["rewrite", "answer", "retry", "halt", "nudge", "note", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallStarted:
+    """A model call begins. `time` is seconds since the epoch, as in every event."""
+
+    exchange: str
+    time: float
+    identity: Identity
+    model: str
+    dialect: str
+    stream: bool
+    messages: int
+    mode: Literal["enforce", "observe", "holdout"]
+    policy: str
+    """Digest of the resolved policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acted:
+    """A stage decided something. With `would`, it was only said, not done (observe mode)."""
+
+    exchange: str
+    time: float
+    stage: str
+    action: Action
+    rule: str
+    """Section and rule of the policy, such as `loop_guard.refuse`."""
+    would: bool = False
+    detail: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StageFailed:
+    """A stage raised; it was skipped (`open`) or the call was refused (`closed`)."""
+
+    exchange: str
+    time: float
+    stage: str
+    phase: Literal["fold", "before", "chunk", "after"]
+    error: str
+    """The exception's type name; its text could carry content."""
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Degraded:
+    """A store could not be used and clawmw went on without it."""
+
+    exchange: str
+    time: float
+    store: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """One request went to the provider and came back or failed."""
+
+    exchange: str
+    time: float
+    number: int
+    model: str
+    seconds: float
+    status: int | None
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolReturned:
+    """A tool result was seen for the first time: what the agent did since the last call."""
+
+    exchange: str
+    time: float
+    name: str
+    call_id: str
+    tokens: int
+    since: float | None
+    """When the model's answer that asked for it was complete, if known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Tokens of one call's context. All estimated; `*_cached` are predictions."""
+
+    raw: int
+    """What the agent asked to send."""
+    sent: int
+    """What was sent."""
+    would: int
+    """What enforcing every stage would have sent (equals `sent` when nothing observes)."""
+    raw_cached: int
+    """Of `raw`, what the provider would have read from its cache without clawmw."""
+    sent_cached: int
+    """Of `sent`, what the provider is expected to read from its cache."""
+    by_mechanism: Mapping[str, int] = field(default_factory=dict)
+    """Tokens not sent, by mechanism (`compress.json`, `dedupe`, ...)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallFinished:
+    """A model call is over, whatever its end."""
+
+    exchange: str
+    time: float
+    identity: Identity
+    status: Literal["ok", "failed", "halted", "answered", "cancelled"]
+    model: str
+    response_model: str | None
+    finish_reason: str | None
+    usage: Usage | None
+    totals: Totals
+    cost: Cost | None
+    baseline: Cost | None
+    """Estimated cost of the same call without clawmw, native caching included."""
+    attempts: int
+    overhead: float
+    """Seconds spent in clawmw itself."""
+    tools: tuple[tuple[str, str], ...] = ()
+    """(id, name) of the tools the model asked for."""
+    error: str | None = None
+
+
+Event: TypeAlias = (
+    CallStarted | Acted | StageFailed | Degraded | Attempted | ToolReturned | CallFinished
+)

@@ -1,0 +1,258 @@
+"""What one exchange knows while it runs, and the small things all its phases need."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from inspect import isgenerator
+from typing import Any, Literal, TypeAlias, cast
+
+from clawmw.core.account import Account, totals
+from clawmw.core.codec import Codec
+from clawmw.core.decisions import Because, Decision, Halt
+from clawmw.core.effects import Append, Effect, Reserve, Settle, Slot
+from clawmw.core.events import Acted, CallFinished, Event, StageFailed, Totals
+from clawmw.core.fold import History
+from clawmw.core.identity import Identity
+from clawmw.core.journal import Entry, Journal
+from clawmw.core.money import Profile
+from clawmw.core.prefix import warm
+from clawmw.core.stage import Context, Effects, Mode, Stage
+from clawmw.core.types import Message, Outcome, Request, Response, Usage
+from clawmw.errors import StoreError
+
+__all__ = ["Exchange", "Pipeline", "Result", "Run", "Setup", "State"]
+
+Phase: TypeAlias = Literal["fold", "before", "chunk", "after"]
+Action: TypeAlias = Literal["rewrite", "answer", "retry", "halt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A policy's stages in order, and how they are to act."""
+
+    stages: tuple[Stage, ...] = ()
+    mode: Mode = "enforce"
+    modes: Mapping[str, Mode] = field(default_factory=dict)
+    """Modes of single stages, by name."""
+    holdout: float = 0.0
+    """Share of chains that go raw, 0 to 1."""
+    digest: str = ""
+    """Digest of the policy."""
+
+    def held_out(self, identity: Identity) -> bool:
+        """Whether this chain goes raw; the same for all its calls, in any process."""
+        if self.holdout <= 0:
+            return False
+        scope = f"holdout:{identity.scope('chain')}".encode()
+        share = int.from_bytes(hashlib.blake2b(scope, digest_size=4).digest(), "big") / 2**32
+        return share < self.holdout
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The values of one exchange that come from outside."""
+
+    exchange: str
+    now: float
+    identity: Identity
+    codec: Codec
+    profile: Callable[[str], Profile]
+    history: History | None = None
+    """The session's history as remembered by this process, if it is."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How an exchange ended. Exactly one of `outcome` and `halt` is set."""
+
+    outcome: Outcome | None
+    halt: Halt | None
+    changed: bool
+    """The response is not the wire's own: encode it."""
+    request: Request
+    history: History
+    """To be remembered for the session's next call."""
+    finished: CallFinished
+
+
+Run: TypeAlias = Generator[Effect, Any, Result]
+
+
+@dataclass(slots=True)
+class State:
+    """What one try of the descent has gathered, to be committed in one step."""
+
+    account: Account
+    account_version: int
+    journal: Journal
+    journal_version: int
+    slots: dict[str, Slot]
+    history: History
+    added: int = 0
+    """Estimated tokens of the journal entries woven in."""
+    pending: dict[str, object] = field(default_factory=dict)
+    """New slot values, by stage."""
+    journal_changed: bool = False
+
+
+class Exchange:
+    """The running exchange: its values, and how a stage is asked."""
+
+    def __init__(self, request: Request, pipeline: Pipeline, setup: Setup) -> None:
+        self.raw = request
+        self.pipeline = pipeline
+        self.setup = setup
+        self.now = setup.now
+        self.attempt = 1
+        self.ran: list[Stage] = []
+        self.stop: Halt | None = None
+        self.answer: Response | None = None
+        self.events: list[Event] = []
+        self.silent: Usage | None = None
+        """What silent attempts used."""
+        self.decoded: dict[bytes, Message] = {}
+        """Journal messages by their wire."""
+        self.held_out = pipeline.mode != "observe" and pipeline.held_out(setup.identity)
+        self.observing = pipeline.mode == "observe" or self.held_out
+        self.state: State
+        self.kept = request
+        """The request as the stages that run once a call left it."""
+        self.totals = Totals(0, 0, 0, 0, 0)
+        self._weighed: tuple[object, object, str, int, int] | None = None
+
+    def acts(self, stage: Stage) -> bool:
+        """Whether a stage does what it decides, or only says it."""
+        if self.observing:
+            return False
+        return self.pipeline.modes.get(stage.traits.name, "enforce") == "enforce"
+
+    def owner(self, stage: Stage) -> str:
+        """The scope of a stage's slot."""
+        return self.setup.identity.scope(stage.traits.slot or "session")
+
+    def ask(
+        self,
+        stage: Stage,
+        phase: Literal["before", "after"],
+        ask: Callable[[Context], object],
+        request: Request,
+    ) -> Generator[Effect, Any, Decision | None]:
+        """One phase of one stage; None when it failed and that is allowed to pass."""
+        try:
+            answer = ask(self.context(stage, request))
+            if isgenerator(answer):
+                answer = yield from self._tagged(stage, cast(Effects, answer))
+        except Exception as error:  # whatever a stage raises must not reach the agent
+            closed = phase == "before" and stage.traits.on_error == "closed" and self.acts(stage)
+            self.failed(stage.traits.name, phase, error, closed=closed)
+            return self.closed(stage, error) if closed else None
+        return cast(Decision, answer)
+
+    def _tagged(
+        self, stage: Stage, phase: Generator[Effect, Any, Decision]
+    ) -> Generator[Effect, Any, Decision]:
+        """Pass a stage's effects on, each with an id of its own."""
+        number = 0
+        base = f"{self.setup.exchange}/{self.attempt}/{stage.traits.name}"
+        step: Callable[[], Effect] = partial(next, phase)
+        while True:
+            try:
+                effect = step()
+            except StopIteration as done:
+                return cast(Decision, done.value)
+            if isinstance(effect, Append | Reserve) and not effect.id:
+                effect = replace(effect, id=f"{base}/{number}")
+            elif isinstance(effect, Settle) and not effect.id:
+                effect = replace(effect, id=f"{base}/0")  # the stage's one reservation
+            number += 1
+            try:
+                step = partial(phase.send, (yield effect))
+            except StoreError as error:
+                step = partial(phase.throw, error)
+
+    def closed(self, stage: Stage, error: Exception) -> Halt:
+        """The refusal of a guard that could not do its work."""
+        reason = str(error) if isinstance(error, StoreError) else type(error).__name__
+        return Halt(
+            Because(stage.traits.name, "on_error"),
+            "call",
+            "no call while its limits cannot be checked",
+            reason,
+            "Mend the cause or switch the stage off in the policy.",
+        )
+
+    def journaled(self, stage: Stage, messages: tuple[Message, ...], request: Request) -> Request:
+        """Add messages after the history, and to the journal."""
+        if not messages or not self.state.history.steps:
+            return request
+        state, codec = self.state, self.setup.codec
+        sealed = tuple(codec.seal(message) for message in messages)
+        wire = tuple(message.wire or b"" for message in sealed)
+        name = f"{self.setup.exchange}/{self.attempt}/{stage.traits.name}"
+        entry = Entry(state.history.steps[-1].digest, stage.traits.name, name, wire)
+        state.journal = state.journal.plus(entry)
+        state.journal_changed = True
+        return replace(request, messages=(*request.messages, *sealed))
+
+    def weigh(self, request: Request) -> tuple[int, int]:
+        """How many messages and tokens of the history the request's provider holds."""
+        history, account = self.state.history, self.state.account
+        seen = self._weighed
+        if seen and seen[0] is history and seen[1] is account and seen[2] == request.model:
+            return seen[3], seen[4]
+        rules = self.setup.profile(request.model).cache
+        count = warm(history, account.for_model(request.model), rules.ttl_s, self.now)
+        tokens = sum([step.sent_tokens for step in history.steps[:count]])
+        self._weighed = (history, account, request.model, count, tokens)
+        return count, tokens
+
+    def context(self, stage: Stage, request: Request) -> Context:
+        """What a stage may know."""
+        state, setup = self.state, self.setup
+        count, tokens = self.weigh(request)
+        previous = state.account.warm[0].model if state.account.warm else None
+        tools = sum([tool.tokens for tool in request.tools])
+        return Context(
+            self.now,
+            setup.identity,
+            setup.exchange,
+            self.attempt,
+            setup.seed,
+            "enforce" if self.acts(stage) else "observe",
+            state.history,
+            setup.profile,
+            sent_tokens=tools + state.history.sums.sent + state.added,
+            warm_tokens=tokens,
+            warm_messages=count,
+            last_model=previous,
+            can_expand=bool(state.account.can_expand),
+        )
+
+    def total(self, request: Request) -> Totals:
+        """The weight of the call's context."""
+        state = self.state
+        rules = self.setup.profile(request.model).cache
+        return totals(state.account, self.raw, request, state.history, state.added, rules, self.now)
+
+    def failed(self, stage: str, phase: Phase, error: Exception, *, closed: bool = False) -> None:
+        """Note that a stage raised. Only the type is told: the text could hold content."""
+        name = type(error).__name__
+        self.events.append(StageFailed(self.setup.exchange, self.now, stage, phase, name, closed))
+
+    def said(self, stage: Stage, action: Action, because: Because, **detail: str) -> None:
+        """Note what a stage decided, and whether it was done."""
+        self.events.append(
+            Acted(
+                self.setup.exchange,
+                self.now,
+                stage.traits.name,
+                action,
+                str(because),
+                not self.acts(stage),
+                detail,
+            )
+        )

@@ -1,0 +1,311 @@
+"""History is a fold: what message *i* becomes depends only on messages up to *i*.
+
+An agent sends its whole history on every call. What is sent is the fold of that history,
+and what was sent is recorded under the digest of the prefix up to each message, so that a
+later call (of any process, under any policy) sends it again unchanged. `History` is the
+fold so far; extending it costs only the new messages.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from clawmw.core.canon import Ids, message_digest
+from clawmw.core.tokens import estimate
+from clawmw.core.types import Json, Message, Text, ToolCall, ToolResult
+
+if TYPE_CHECKING:
+    from clawmw.core.stage import Folder
+
+__all__ = [
+    "FoldContext",
+    "Folding",
+    "History",
+    "Replacement",
+    "Step",
+    "Sums",
+    "Tip",
+    "chain",
+    "extend",
+    "message_tokens",
+    "reference",
+]
+
+_MESSAGE_OVERHEAD = 4
+"""Tokens a message costs beyond its text (OpenAI's cookbook gives 3 to 4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """What one part's text becomes. `ref` names the stored original; None: nothing was cut."""
+
+    text: str
+    by: str
+    """The mechanism, with its version: `compress.json@1`."""
+    ref: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoldContext:
+    """What folding may depend on besides the messages: fixed for a session."""
+
+    scope: str
+    """The session's scope; references are keyed with it."""
+    can_expand: bool
+    """Whether the model was given the means to ask for what is cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One message of the agent's history at its place, and what became of it."""
+
+    digest: str
+    raw: Message
+    sent: Message
+    parts: Mapping[int, Replacement]
+    raw_tokens: int
+    sent_tokens: int
+    would_tokens: int
+    """Tokens if observing stages were enforced."""
+    recorded: bool
+    """False until the record of it was written."""
+
+    def record(self) -> Json:
+        """The step as JSON, to be kept as long as the session."""
+        row: dict[str, Json] = {"w": self.would_tokens}
+        if self.parts:
+            row["p"] = {str(i): [r.text, r.by, r.ref] for i, r in self.parts.items()}
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """Where a chain of digests stands after a message."""
+
+    digest: bytes = b""
+    ids: Ids = field(default_factory=Ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Estimated tokens of a history, and what each mechanism keeps out of it."""
+
+    raw: int = 0
+    sent: int = 0
+    would: int = 0
+    saved: Mapping[str, int] = field(default_factory=dict)
+
+    def plus(self, step: Step) -> Sums:
+        """The sums with one step more."""
+        saved = self.saved
+        if step.parts:
+            gains = dict(saved)
+            for index, part in step.parts.items():
+                before = estimate(step.raw.parts[index].text)  # type: ignore[union-attr]
+                name = part.by.partition("@")[0]
+                gains[name] = gains.get(name, 0) + before - estimate(part.text)
+            saved = gains
+        return Sums(
+            self.raw + step.raw_tokens,
+            self.sent + step.sent_tokens,
+            self.would + step.would_tokens,
+            saved,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A session's history as folded so far. Immutable; `extend` gives the longer one."""
+
+    steps: tuple[Step, ...] = ()
+    messages: tuple[Message, ...] = ()
+    """The agent's messages, one a step."""
+    tip: Tip = field(default_factory=lambda: Tip())
+    states: tuple[Any, ...] = ()
+    """One state a folder, as of the last step."""
+    sums: Sums = field(default_factory=Sums)
+    shorter: History | None = field(default=None, repr=False, compare=False)
+    """The history before its last message: agents resend all but a transient tail."""
+
+    def common(self, messages: tuple[Message, ...]) -> History | None:
+        """The longest remembered history that `messages` begins with, if any."""
+        history: History | None = self
+        while history is not None:
+            count = len(history.messages)
+            if count <= len(messages) and history.messages == messages[:count]:
+                return history
+            history = history.shorter
+        return None
+
+    def as_recorded(self) -> History:
+        """The same, once the record of every step was written."""
+        first = len(self.steps)
+        while first and not self.steps[first - 1].recorded:
+            first -= 1
+        if first == len(self.steps):
+            return self
+        steps = tuple(replace(step, recorded=True) for step in self.steps[first:])
+        shorter = self.shorter.as_recorded() if self.shorter else None
+        return replace(self, steps=self.steps[:first] + steps, shorter=shorter)
+
+
+def message_tokens(message: Message) -> int:
+    """Estimated tokens of a message: its text, its tool calls and its frame."""
+    total = _MESSAGE_OVERHEAD
+    for part in message.parts:
+        if isinstance(part, Text | ToolResult):
+            total += estimate(part.text)
+        elif isinstance(part, ToolCall):
+            total += estimate(part.name) + estimate(part.arguments) + _MESSAGE_OVERHEAD
+        else:
+            total += estimate(str(part.raw))
+    return total
+
+
+def reference(scope: str, text: str) -> str:
+    """The name under which a cut text can be asked for again.
+
+    Keyed with the session's scope: the same text has another name elsewhere, and a name
+    says nothing about the text to who does not hold it. 50 bits, letters and digits that
+    are not mistaken for one another.
+    """
+    key = hashlib.blake2b(scope.encode(), digest_size=32).digest()
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=key, digest_size=7)
+    value = int.from_bytes(digest.digest(), "big")
+    alphabet = "23456789abcdefghjkmnpqrstuvwxyz"
+    letters = []
+    for _ in range(10):
+        value, index = divmod(value, len(alphabet))
+        letters.append(alphabet[index])
+    return "r" + "".join(letters)
+
+
+def chain(history: History, messages: Sequence[Message]) -> tuple[list[str], list[Tip]]:
+    """Prefix digests of `messages` as they follow `history`, and the last two tips."""
+    digest, ids = history.tip.digest, history.tip.ids.copy()
+    digests, tips = [], [history.tip]
+    for position, message in enumerate(messages):
+        digest = message_digest(digest, message, ids)
+        digests.append(digest.hex())
+        if position >= len(messages) - 2:
+            tips.append(Tip(digest, ids.copy()))
+    return digests, tips[-2:]
+
+
+@dataclass(frozen=True, slots=True)
+class Folding:
+    """How a policy folds: the stages that act, those that only say, and what they may know."""
+
+    acting: tuple[Folder, ...]
+    observing: tuple[Folder, ...]
+    ctx: FoldContext
+    seal: Callable[[Message], Message]
+    """Gives a changed message its wire bytes."""
+    failed: Callable[[str, Exception], None]
+    """Told when a folder raises; it is skipped for that message."""
+
+    def start(self) -> tuple[Any, ...]:
+        """Fresh states, acting folders first."""
+        return tuple(f.start() for f in (*self.acting, *self.observing))
+
+
+def extend(
+    history: History,
+    messages: Sequence[Message],
+    chained: tuple[Sequence[str], Sequence[Tip]],
+    recorded: Sequence[Json | None],
+    folding: Folding,
+) -> History:
+    """`history` and then `messages`, each folded or taken from its record.
+
+    `recorded[i]` is the record of `messages[i]`, None if it was never sent before.
+    """
+    if not messages:
+        return history
+    digests, tips = chained
+    states = tuple(copy.copy(s) for s in history.states) or folding.start()
+    steps, sums, shorter = list(history.steps), history.sums, history
+    for position, message in enumerate(messages):
+        if position == len(messages) - 1 and position:
+            shorter = History(
+                tuple(steps),
+                history.messages + tuple(messages[:position]),
+                tips[0],
+                tuple(copy.copy(s) for s in states),
+                sums,
+            )
+        step = _step(message, digests[position], recorded[position], folding, states)
+        steps.append(step)
+        sums = sums.plus(step)
+    shorter = replace(shorter, shorter=None)
+    return History(
+        tuple(steps), history.messages + tuple(messages), tips[-1], states, sums, shorter
+    )
+
+
+def _step(
+    message: Message, digest: str, row: Json | None, folding: Folding, states: Sequence[Any]
+) -> Step:
+    known = row is not None
+    row = row or {}
+    acting = len(folding.acting)
+    parts = _render(message, folding, folding.acting, states[:acting], skip=known)
+    would = _render(message, folding, folding.observing, states[acting:], skip=known, done=parts)
+    raw_tokens = message_tokens(message)
+    if known:
+        parts = _parts(row, message)
+    sent = folding.seal(_apply(message, parts)) if parts else message
+    sent_tokens = message_tokens(sent) if parts else raw_tokens
+    would_tokens = sent_tokens
+    if known:
+        would_tokens = min(int(row["w"]), sent_tokens)
+    elif would:
+        would_tokens = message_tokens(_apply(sent, would))
+    return Step(digest, message, sent, parts, raw_tokens, sent_tokens, would_tokens, known)
+
+
+def _parts(row: Json, message: Message) -> dict[int, Replacement]:
+    """The recorded replacements that still fit `message` (a record never breaks a call)."""
+    parts = {}
+    for index, (text, by, ref) in row.get("p", {}).items():
+        position = int(index)
+        if position < len(message.parts) and isinstance(message.parts[position], Text | ToolResult):
+            parts[position] = Replacement(text, by, ref)
+    return parts
+
+
+def _apply(message: Message, parts: Mapping[int, Replacement]) -> Message:
+    return message.with_texts({i: r.text for i, r in parts.items()}) if parts else message
+
+
+def _render(
+    message: Message,
+    folding: Folding,
+    folders: Sequence[Folder],
+    states: Sequence[Any],
+    *,
+    skip: bool,
+    done: Mapping[int, Replacement] | None = None,
+) -> dict[int, Replacement]:
+    """Each folder in turn gets the parts that none before it replaced.
+
+    With `skip` no part is open: the message has its record, only the states move on.
+    """
+    replaced: dict[int, Replacement] = {}
+    for folder, state in zip(folders, states, strict=True):
+        parts = [
+            index
+            for index, part in enumerate(message.parts)
+            if isinstance(part, Text | ToolResult)
+            and index not in replaced
+            and not (done and index in done)
+        ]
+        try:
+            replaced.update(folder.fold(state, message, () if skip else parts, folding.ctx))
+        except Exception as error:  # a reducer's bug must not cost the call
+            folding.failed(folder.traits.name, error)
+    return replaced

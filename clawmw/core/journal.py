@@ -1,0 +1,96 @@
+"""What clawmw itself put into a session, in one append-only list.
+
+An entry is anchored to the digest of the agent's prefix it follows, so that it is put back
+at the same place in every later call. When the agent's history diverges (compaction, edit,
+fork), entries whose anchor is gone are left out; the list itself is never rewritten.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+from clawmw.core.fold import History, message_tokens
+from clawmw.core.types import Json, Message
+
+__all__ = ["Entry", "Journal", "woven"]
+
+LONGEST = 512
+"""Entries kept a session; a session that needs more has other troubles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Messages that follow the prefix `anchor`, put there by stage `by`.
+
+    `id` makes adding idempotent; `wire` are the messages' exact JSON bytes.
+    """
+
+    anchor: str
+    by: str
+    id: str
+    wire: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """A session's entries, oldest first."""
+
+    entries: tuple[Entry, ...] = ()
+
+    def plus(self, entry: Entry) -> Journal:
+        """The journal with one entry more; unchanged if its id is there already."""
+        if any(e.id == entry.id for e in self.entries):
+            return self
+        return Journal((*self.entries, entry)[-LONGEST:])
+
+    def to_json(self) -> Json:
+        """The journal as JSON; message bytes as text where they are UTF-8."""
+        return [[e.anchor, e.by, e.id, [_text(w) for w in e.wire]] for e in self.entries]
+
+    @classmethod
+    def from_json(cls, value: Json | None) -> Journal:
+        """The inverse of `to_json`; an unreadable journal is an empty one."""
+        try:
+            return cls(
+                tuple(
+                    Entry(anchor, by, id_, tuple(_bytes(w) for w in wire))
+                    for anchor, by, id_, wire in value or []
+                )
+            )
+        except (TypeError, ValueError):
+            return cls()
+
+
+def _text(wire: bytes) -> Json:
+    try:
+        return wire.decode()
+    except UnicodeDecodeError:
+        return {"b": base64.b64encode(wire).decode()}
+
+
+def _bytes(value: Json) -> bytes:
+    return value.encode() if isinstance(value, str) else base64.b64decode(value["b"])
+
+
+def woven(
+    history: History, journal: Journal, decoded: dict[bytes, Message]
+) -> tuple[tuple[Message, ...], int]:
+    """The messages to send: each step's, with the journal's entries put in their places.
+
+    `decoded` maps an entry's bytes to its message. Returns the messages and the estimated
+    tokens of the entries among them.
+    """
+    if not journal.entries:
+        return tuple(step.sent for step in history.steps), 0
+    places: dict[str, list[Message]] = {}
+    for entry in journal.entries:
+        places.setdefault(entry.anchor, []).extend(decoded[wire] for wire in entry.wire)
+    messages: list[Message] = []
+    added = 0
+    for step in history.steps:
+        messages.append(step.sent)
+        for message in places.get(step.digest, ()):
+            messages.append(message)
+            added += message_tokens(message)
+    return tuple(messages), added

@@ -1,0 +1,141 @@
+"""The tap on a stream: shows events to the stages, hands on bytes, folds the answer.
+
+Pure: bytes in, bytes out. With no stage watching, bytes pass as they come and are only
+read along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from clawmw.core.codec import Codec
+from clawmw.core.stream import (
+    Begin,
+    Done,
+    Finish,
+    Frame,
+    FrameDecoder,
+    StreamEvent,
+    StreamFold,
+    UsageEvent,
+)
+from clawmw.core.types import Json, Response, Usage
+
+if TYPE_CHECKING:
+    from clawmw.core.stage import Cut, Streamer
+
+__all__ = ["Tap", "add_usage"]
+
+
+def add_usage(one: Usage | None, other: Usage | None) -> Usage | None:
+    """Two calls' usage as one; what only one of them knows is taken from it."""
+    if one is None or other is None:
+        return one or other
+
+    def plus(a: int | None, b: int | None) -> int | None:
+        return b if a is None else a if b is None else a + b
+
+    return Usage(
+        plus(one.input_tokens, other.input_tokens),
+        plus(one.output_tokens, other.output_tokens),
+        plus(one.cache_read_tokens, other.cache_read_tokens),
+        plus(one.cache_write_tokens, other.cache_write_tokens),
+        plus(one.reasoning_tokens, other.reasoning_tokens),
+        "measured" if one.basis == other.basis == "measured" else "estimated",
+    )
+
+
+@dataclass(slots=True)
+class Tap:
+    """One attempt's stream. `earlier`: what silent attempts before it used.
+
+    A continuing stream (one that follows a silent attempt) begins no second message.
+    """
+
+    codec: Codec
+    watchers: Sequence[tuple[str, Streamer]]
+    failed: Callable[[str, Exception], None]
+    continuing: bool = False
+    earlier: Usage | None = None
+    fold: StreamFold = field(default_factory=StreamFold)
+    finished: bool = False
+    """The reader has been given the end of the message."""
+    cut: str | None = None
+    """Why a stage ended the stream, if one did."""
+    forwarded: bool = False
+    _decoder: FrameDecoder | None = None
+    _states: dict[str, dict[str, Json]] = field(default_factory=dict)
+
+    def feed(self, data: bytes) -> bytes:
+        """What the reader gets for `data`."""
+        if self._decoder is None:
+            self._decoder = self.codec.decoder()
+        if self.cut is not None:
+            return b""
+        out = []
+        for frame in self._decoder.feed(data):
+            out.append(self._frame(frame))
+            if self.cut is not None:
+                break
+        given = b"".join(out)
+        if not self.watchers and not self.continuing:
+            given = data  # untouched, even mid-frame
+        self.forwarded = self.forwarded or bool(given)
+        return given
+
+    def end(self, *, complete: bool) -> tuple[bytes, Response]:
+        """The stream is over: bytes held back, and the answer as far as it came."""
+        rest = b""
+        if self._decoder is not None and (self.watchers or self.continuing) and self.cut is None:
+            rest = self._decoder.flush()
+        over = complete and (self.fold.reason is not None or self.cut is not None)
+        return rest, self.fold.response(complete=over)
+
+    def close(self, response: Response) -> bytes:
+        """The end of the message, if a stage kept it from the reader."""
+        if self.finished:
+            return b""
+        self.finished = True
+        return self.codec.closing(response, None)
+
+    def _frame(self, frame: Frame) -> bytes:
+        kept: list[StreamEvent] = []
+        changed = False
+        for event in frame.events:
+            self.fold.feed(event)
+            given = self._shown(event)
+            changed = changed or len(given) != 1 or given[0] is not event
+            kept.extend(given)
+            if self.cut is not None:
+                break
+        self.finished = self.finished or any(isinstance(e, Finish | Done) for e in kept)
+        if not changed:
+            return frame.wire
+        return self.codec.reframe(frame, kept)
+
+    def _shown(self, event: StreamEvent) -> Sequence[StreamEvent]:
+        """What becomes of one event, stage by stage."""
+        events: Sequence[StreamEvent] = (event,)
+        if self.continuing and isinstance(event, Begin):
+            return ()
+        if self.earlier is not None and isinstance(event, UsageEvent):
+            merged = add_usage(self.earlier, event.usage)
+            events = (replace(event, usage=merged),) if merged else events
+        for name, watcher in self.watchers:
+            state = self._states.setdefault(name, {})
+            shown: list[StreamEvent] = []
+            for one in events:
+                try:
+                    given: Sequence[StreamEvent] | Cut = watcher.chunk(one, state)
+                except Exception as error:  # a stage's bug must not break the stream
+                    self.failed(name, error)
+                    given = (one,)
+                if isinstance(given, Sequence):
+                    shown.extend(given)
+                else:
+                    shown.extend(given.events)
+                    self.cut = given.reason
+            events = shown
+        return events

@@ -1,0 +1,233 @@
+"""What a model call is made of, in one vocabulary for all dialects.
+
+Everything here is frozen. A value that came off the wire keeps the bytes it came as
+(`wire`), so that what nobody changed is forwarded as it was; a changed value keeps the
+bytes it was changed from (`origin`), so that unknown fields and key order survive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Literal, TypeAlias
+
+__all__ = [
+    "Failure",
+    "Image",
+    "Json",
+    "Message",
+    "Opaque",
+    "Outcome",
+    "Part",
+    "Request",
+    "Response",
+    "Role",
+    "Text",
+    "Thinking",
+    "ToolCall",
+    "ToolResult",
+    "ToolSpec",
+    "Usage",
+]
+
+Json: TypeAlias = Any
+"""A JSON value as `json.loads` gives it; `Any` because the wire is not ours to type."""
+
+
+class Role(StrEnum):
+    """Who speaks. `developer` counts as system."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Plain text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image, kept as the JSON it came as; never reduced, never stored."""
+
+    raw: Json
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model asks for a tool. `arguments` is the JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool gave back. `call_id` may be missing, doubled or rewritten by clients."""
+
+    call_id: str
+    text: str
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """Reasoning, possibly signed or encrypted; passed back untouched."""
+
+    raw: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A part this version does not know; passed through untouched."""
+
+    raw: Json
+
+
+Part: TypeAlias = Text | Image | ToolCall | ToolResult | Thinking | Opaque
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message. `parts` are in wire order; tool calls come after the text.
+
+    `wire` is the message's exact JSON, or None when a stage changed or made it; then
+    `origin` is the JSON it was changed from.
+    """
+
+    role: Role
+    parts: tuple[Part, ...]
+    wire: bytes | None = field(default=None, compare=False)
+    origin: bytes | None = field(default=None, compare=False)
+    mark: Json = field(default=None, compare=False, hash=False)
+    """A cache mark to put on the last block when the wire is made."""
+
+    @property
+    def text(self) -> str:
+        """All readable text, parts joined by newlines."""
+        return "\n".join(p.text for p in self.parts if isinstance(p, Text | ToolResult))
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The tools the model asks for in this message."""
+        return tuple(p for p in self.parts if isinstance(p, ToolCall))
+
+    @property
+    def tool_results(self) -> tuple[ToolResult, ...]:
+        """The tool results this message carries."""
+        return tuple(p for p in self.parts if isinstance(p, ToolResult))
+
+    def with_texts(self, texts: Mapping[int, str]) -> Message:
+        """The same message with the text of some parts (by index) replaced."""
+        parts = list(self.parts)
+        for index, text in texts.items():
+            part = parts[index]
+            if not isinstance(part, Text | ToolResult):
+                raise TypeError(f"part {index} of a {self.role} message has no text to replace")
+            parts[index] = replace(part, text=text)
+        return Message(self.role, tuple(parts), None, self.wire or self.origin)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool offered to the model. `raw` is its JSON in the request's dialect.
+
+    Made by `clawmw.core.canon.tool_spec`, which fills in `digest` and `tokens` once.
+    """
+
+    name: str
+    raw: Json = field(hash=False)
+    digest: str = ""
+    tokens: int = 0
+    """Estimated tokens of the definition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One model call as an agent asks for it.
+
+    `params` holds every other top-level field of the body (max_tokens, stream, ...).
+    `source` is the decoded body with its spans; only the codec that made it looks inside.
+    """
+
+    dialect: str
+    model: str
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...] = ()
+    params: Mapping[str, Json] = field(default_factory=dict, hash=False)
+    source: object | None = field(default=None, compare=False, repr=False)
+    target: str = ""
+    """The policy's name of the model to send to, when a stage chose one."""
+
+    @property
+    def stream(self) -> bool:
+        """Whether the reply is asked for as a stream of events."""
+        return self.params.get("stream") is True
+
+    @property
+    def max_output(self) -> int | None:
+        """The most output tokens asked for; None when the caller set no (usable) limit."""
+        for key in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
+            value = self.params.get(key)
+            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+                return value
+        return None
+
+    @property
+    def choices(self) -> int:
+        """How many answers are asked for (`n`); 1 unless a sane number is given."""
+        value = self.params.get("n", 1)
+        return value if isinstance(value, int) and 1 <= value <= 1024 else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call. `None` is unknown, never zero.
+
+    `input_tokens` includes what was read from and written to the provider's cache, in
+    every dialect (OpenTelemetry GenAI conventions; Anthropic's wire excludes them).
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    basis: Literal["measured", "estimated"] = "measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What the model answered, decoded. `body` is the wire body when it came as one."""
+
+    message: Message
+    usage: Usage | None
+    finish_reason: str | None = None
+    model: str | None = None
+    id: str | None = None
+    body: bytes | None = field(default=None, compare=False, repr=False)
+    complete: bool = True
+    """False when a stream broke or its reader left before the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failed call, as a value. `status` is None when no HTTP answer came.
+
+    `refused`: a stage stopped it before it was sent.
+    """
+
+    kind: Literal["status", "connect", "timeout", "protocol", "cancelled", "refused"]
+    message: str
+    status: int | None = None
+    body: bytes = field(default=b"", compare=False, repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
+
+
+Outcome: TypeAlias = Response | Failure

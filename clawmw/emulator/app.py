@@ -1,0 +1,308 @@
+"""The emulator as a Starlette application."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from clawmw.core.money import Profile
+from clawmw.core.tokens import estimate
+from clawmw.core.types import Usage
+from clawmw.emulator.bill import PrefixCache, marks
+from clawmw.emulator.faults import BadDirective, Fault, Faults
+from clawmw.emulator.reply import Brain, Reply
+from clawmw.emulator.wire import (
+    BadRequest,
+    chunks,
+    completion,
+    cut,
+    error_body,
+    sse,
+    usage_body,
+    validate,
+)
+from clawmw.providers.load import load_profiles, profile_for
+
+__all__ = ["Received", "World", "application"]
+
+SECRET_WORDS = (
+    "authorization",
+    "api-key",
+    "apikey",
+    "token",
+    "secret",
+    "cookie",
+    "password",
+)
+HTML = "<!doctype html><html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
+ERRORS = {
+    401: ("Incorrect API key provided.", "invalid_request_error", "invalid_api_key"),
+    404: ("The model does not exist or you do not have access to it.", "invalid_request_error", "model_not_found"),
+    429: ("Rate limit reached.", "requests", "rate_limit_exceeded"),
+    503: ("The engine is currently overloaded, please try again later.", "server_error", None),
+    529: ("Overloaded", "overloaded_error", None),
+}  # fmt: skip
+
+
+class Reset(Exception):
+    """The connection is to be reset now."""
+
+
+@dataclass(slots=True)
+class Received:
+    """One request as it came in, secrets masked, and what became of it."""
+
+    time: str
+    path: str
+    headers: dict[str, str]
+    body: Any
+    status: int | None = None
+    usage: Usage | None = None
+    reply: Reply | None = None
+    finished: bool = False
+    """The whole answer was handed to the connection; False when the reader left early."""
+
+
+@dataclass(slots=True)
+class World:
+    """Everything one emulator knows. `clock` (seconds) decides what the cache still holds."""
+
+    brain: Brain
+    bill: str | None = None
+    clock: Callable[[], float] = time.monotonic
+    log: Path | None = None
+    cache: PrefixCache = field(default_factory=PrefixCache)
+    faults: Faults = field(default_factory=Faults)
+    requests: list[Received] = field(default_factory=list)
+    reset: Callable[[Any], None] = lambda _client: None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def profile(self, model: str) -> Profile:
+        """Whose bill a model is on: the chosen provider's, or the model's own."""
+        return profile_for(self.bill or model)
+
+    def note(self, received: Received) -> int:
+        """Remember a request, append it to the log, and number it."""
+        with self.lock:
+            self.requests.append(received)
+            if self.log is not None:
+                row = {
+                    k: getattr(received, k) for k in ("time", "path", "headers", "body")
+                }
+                line = json.dumps(row, ensure_ascii=False)
+                with self.log.open(
+                    "a", encoding="utf-8", errors="surrogatepass"
+                ) as file:
+                    file.write(line + "\n")
+            return len(self.requests)
+
+
+def application(world: World) -> Starlette:
+    """The application that serves one world."""
+
+    async def chat(request: Request) -> Response:
+        return await _chat(world, request)
+
+    async def models(request: Request) -> Response:
+        names = sorted(load_profiles())
+        row = {"object": "model", "created": 0, "owned_by": "clawmw-emulator"}
+        return JSONResponse(
+            {"object": "list", "data": [{"id": n, **row} for n in names]}
+        )
+
+    async def not_found(request: Request, exc: Exception) -> Response:
+        status = getattr(exc, "status_code", 404)
+        message = f"Invalid URL ({request.method} {request.url.path})"
+        return JSONResponse(error_body(message, "invalid_request_error"), status)
+
+    routes = [
+        Route(f"{prefix}{path}", handler, methods=[method])
+        for prefix in ("/v1", "")
+        for path, handler, method in (
+            ("/chat/completions", chat, "POST"),
+            ("/models", models, "GET"),
+        )
+    ]
+    return Starlette(routes=routes, exception_handlers={404: not_found, 405: not_found})
+
+
+async def _chat(world: World, request: Request) -> Response:
+    raw = await request.body()
+    received = Received(
+        time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        path=request.url.path,
+        headers=masked(request.headers),
+        body=_readable(raw),
+    )
+    number = world.note(received)
+    try:
+        body = validate(raw)
+        model, _, wish = body["model"].partition("?")
+        body["model"] = model
+        fault = world.faults.take(request.headers.get("x-emulate") or wish or None)
+        profile = world.profile(model)
+        _check_marks(body, profile)
+    except BadRequest as e:
+        received.status = 400
+        return JSONResponse(
+            error_body(str(e), "invalid_request_error", param=e.param), 400
+        )
+    except BadDirective as e:
+        received.status = 400
+        return JSONResponse(
+            error_body(str(e), "invalid_request_error", param="x-emulate"), 400
+        )
+    await asyncio.sleep(fault.delay)
+    if fault.reset_after == 0:
+        world.reset(request.client)
+        return Response(status_code=500)
+    broken = _broken(fault)
+    if broken is not None:
+        received.status, received.finished = broken.status_code, True
+        return broken
+    return await _answer(world, request, received, _Call(number, body, profile, fault))
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A request that will be answered."""
+
+    number: int
+    body: dict[str, Any]
+    profile: Profile
+    fault: Fault
+
+
+async def _answer(
+    world: World, request: Request, received: Received, call: _Call
+) -> Response:
+    body, fault = call.body, call.fault
+    try:
+        reply = await run_in_threadpool(world.brain, body)
+    except Exception as e:  # noqa: BLE001 - a brain is the user's code; the server goes on
+        received.status = 500
+        message = f"the emulator's brain failed: {type(e).__name__}: {e}"
+        return JSONResponse(error_body(message, "server_error"), 500)
+    reply = cut(reply, body.get("max_completion_tokens") or body.get("max_tokens"))
+    usage = world.cache.bill(
+        body,
+        call.profile,
+        tenant=request.headers.get("authorization")
+        or request.headers.get("x-api-key")
+        or "",
+        now=world.clock(),
+        output=_output_tokens(reply),
+    )
+    received.status, received.usage, received.reply = 200, usage, reply
+    told = None if fault.no_usage else usage_body(usage, call.profile)
+    head = {
+        "id": f"chatcmpl-emu-{call.number:06d}",
+        "created": int(time.time()),
+        "model": body["model"],
+        "system_fingerprint": "fp_emulator",
+    }
+    if body.get("stream"):
+        if not (body.get("stream_options") or {}).get("include_usage"):
+            told = None
+        events = [sse(c) for c in chunks(reply, head, told, body.get("n") or 1)]
+        stream = _stream(world, request, received, fault, [*events, sse("[DONE]")])
+        return StreamingResponse(stream, media_type="text/event-stream")
+    received.finished = True
+    if fault.reset_after is not None or fault.truncate_after is not None:
+        raw = json.dumps(completion(reply, head, told, body.get("n") or 1)).encode()
+        half = _stream(
+            world,
+            request,
+            received,
+            fault,
+            [raw[i : i + 200] for i in range(0, len(raw), 200)],
+        )
+        return StreamingResponse(half, media_type="application/json")
+    return JSONResponse(completion(reply, head, told, body.get("n") or 1))
+
+
+async def _stream(
+    world: World,
+    request: Request,
+    received: Received,
+    fault: Fault,
+    events: list[bytes],
+) -> AsyncIterator[bytes]:
+    received.finished = False
+    for sent, event in enumerate(events):
+        if sent == fault.reset_after:
+            await asyncio.sleep(0)  # what was written leaves first
+            world.reset(request.client)
+            return
+        if sent == fault.truncate_after:
+            return
+        if fault.chunk_delay:
+            await asyncio.sleep(fault.chunk_delay)
+        yield event
+    received.finished = True
+
+
+def _broken(fault: Fault) -> Response | None:
+    """The answer of a request that is to fail before any brain is asked; None to go on."""
+    headers = (
+        {} if fault.retry_after is None else {"retry-after": f"{fault.retry_after:g}"}
+    )
+    if fault.status is not None:
+        message, kind, code = ERRORS.get(
+            fault.status, ("The emulator was told to fail.", "server_error", None)
+        )
+        return JSONResponse(error_body(message, kind, code=code), fault.status, headers)
+    if fault.html:
+        return Response(HTML, 200, headers, media_type="text/html")
+    if fault.empty:
+        return Response(b"", 200, headers, media_type="application/json")
+    return None
+
+
+def masked(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers with the values of secrets replaced; an Authorization scheme stays."""
+    shown = {}
+    for name, value in headers.items():
+        if any(word in name.lower() for word in SECRET_WORDS):
+            scheme, _, rest = value.partition(" ")
+            value = f"{scheme} ***" if rest else "***"
+        shown[name] = value
+    return shown
+
+
+def _check_marks(body: Mapping[str, Any], profile: Profile) -> None:
+    allowed = profile.cache.max_marks
+    if profile.cache.style != "marks" or not allowed:
+        return
+    found = marks(body)
+    if found > allowed:
+        raise BadRequest(
+            f"A maximum of {allowed} blocks with cache_control may be provided. Found {found}.",
+            "messages",
+        )
+
+
+def _output_tokens(reply: Reply) -> int:
+    calls = sum(
+        estimate(json.dumps(u.arguments, ensure_ascii=False)) + 8 for u in reply.tools
+    )
+    return estimate(reply.text or "") + calls
+
+
+def _readable(raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return raw.decode("utf-8", "replace")

@@ -1,0 +1,107 @@
+"""The brains the emulator knows by name, and how to make one's own.
+
+A brain sees the request body and nothing else, so whatever a middleware removed from the
+request, the brain has really lost.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from clawmw.emulator.reply import Brain, Reply, ToolUse
+
+__all__ = ["BRAINS", "echo", "last_text", "loop", "reply_from_json", "script", "turns"]
+
+END = "(the script has ended)"
+
+
+def echo() -> Brain:
+    """Answers with the text of the last user message."""
+    return lambda body: Reply(text=last_text(body, "user"))
+
+
+def loop() -> Brain:
+    """Asks for the first offered tool with the same arguments on every call, forever."""
+
+    def brain(body: dict[str, Any]) -> Reply:
+        tools = body.get("tools") or []
+        names = [
+            t["function"]["name"] for t in tools if isinstance(t.get("function"), dict)
+        ]
+        own = [n for n in names if not n.startswith("clawmw_")]
+        if not own:
+            return Reply(text="I would go on forever, but no tool is offered.")
+        return Reply(tools=(ToolUse(own[0], {"attempt": "again"}),))
+
+    return brain
+
+
+def script(replies: Iterable[Reply | str]) -> Brain:
+    """Gives the replies in the order requests arrive, whatever they say."""
+    rest = iter(_replies(replies))
+    return lambda _body: next(rest, Reply(text=END))
+
+
+def turns(replies: Iterable[Reply | str]) -> Brain:
+    """Gives reply n to a request with n assistant messages, so a repeated call gets the same."""
+    lines = _replies(replies)
+
+    def brain(body: dict[str, Any]) -> Reply:
+        turn = sum(1 for m in body["messages"] if m.get("role") == "assistant")
+        return lines[turn] if turn < len(lines) else Reply(text=END)
+
+    return brain
+
+
+def last_text(body: Mapping[str, Any], role: str) -> str:
+    """The text of the last message of a role; "" when there is none."""
+    for message in reversed(body["messages"]):
+        if message.get("role") == role:
+            return text_of(message.get("content"))
+    return ""
+
+
+def text_of(content: Any) -> str:
+    """A message's content as text: a string, or its text parts joined by newlines."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    return "\n".join(p["text"] for p in content if isinstance(p, dict) and "text" in p)
+
+
+def reply_from_json(line: str) -> Reply:
+    """A reply from `"text"` or `{"text": ..., "tools": [{"name": ..., "arguments": {...}}]}`.
+
+    Raises ValueError with one line that says what is wrong.
+    """
+    try:
+        raw = json.loads(line)
+    except ValueError as e:
+        raise ValueError(f"not JSON: {e}") from None
+    if isinstance(raw, str):
+        return Reply(text=raw)
+    if not isinstance(raw, dict) or set(raw) - {"text", "tools", "finish_reason"}:
+        raise ValueError('a reply is a string or {"text": ..., "tools": [...]}')
+    uses = []
+    for tool in raw.get("tools") or ():
+        if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
+            raise ValueError('each of "tools" needs a "name"')  # noqa: TRY004 - input, not a bug
+        uses.append(ToolUse(tool["name"], tool.get("arguments") or {}, tool.get("id")))
+    return Reply(raw.get("text"), tuple(uses), raw.get("finish_reason"))
+
+
+def _trip() -> Brain:
+    from clawmw.emulator.trip.brain import brain
+
+    return brain
+
+
+def _replies(replies: Iterable[Reply | str]) -> list[Reply]:
+    return [Reply(text=r) if isinstance(r, str) else r for r in replies]
+
+
+BRAINS: Mapping[str, Callable[[], Brain]] = {"echo": echo, "loop": loop, "trip": _trip}
+"""Brains that need nothing but their name."""

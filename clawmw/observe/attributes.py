@@ -1,0 +1,364 @@
+"""Events -> span names, attributes and span events. Pure; no tracer here.
+
+`gen_ai.*` names follow the OpenTelemetry GenAI conventions, v0.1.0 of
+`semantic-conventions-genai`; what they have no word for is under `clawmw.*`. Content is
+never emitted, nor the text of an exception: only names, digests, counts and sums. What
+comes off the wire as a name (a model, a tool) is cut to a bounded, encodable length.
+
+None is left out; 0 is emitted. A cache read of 0 tokens and an unreported one differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from math import isfinite
+
+from opentelemetry.util.types import AttributeValue
+
+from clawmw.core.events import (
+    Acted,
+    Attempted,
+    CallFinished,
+    CallStarted,
+    Degraded,
+    Event,
+    StageFailed,
+    ToolReturned,
+)
+from clawmw.core.identity import Identity
+from clawmw.core.money import NANO, Cost
+from clawmw.observe.compat import provider_name
+
+__all__ = [
+    "Attributes",
+    "Call",
+    "Mark",
+    "agent",
+    "chat",
+    "error_type",
+    "hashed",
+    "identity_of",
+    "label",
+    "marks",
+    "tool",
+    "workflow",
+]
+
+_TYPE = re.compile(r"[A-Za-z_][\w.]{0,63}|\d{3}")
+_MANY = 16
+"""The most rules, mechanisms, details or tools named on one span."""
+
+Attributes = dict[str, AttributeValue]
+Mark = tuple[str, int, Attributes]
+"""A span event: name, nanoseconds since the epoch, attributes."""
+
+
+@dataclass(slots=True)
+class Call:
+    """The events of one exchange so far."""
+
+    started: CallStarted | None = None
+    acted: list[Acted] = field(default_factory=list)
+    attempts: list[Attempted] = field(default_factory=list)
+    trouble: list[StageFailed | Degraded] = field(default_factory=list)
+    tools: list[ToolReturned] = field(default_factory=list)
+
+    def add(self, event: Event) -> None:
+        """Take in any event but the last."""
+        if isinstance(event, Acted):
+            self.acted.append(event)
+        elif isinstance(event, Attempted):
+            self.attempts.append(event)
+        elif isinstance(event, ToolReturned):
+            self.tools.append(event)
+        elif isinstance(event, StageFailed | Degraded):
+            self.trouble.append(event)
+        elif isinstance(event, CallStarted):
+            self.started = event
+
+
+def label(text: str, limit: int = 128) -> str:
+    """A name from outside, cut to `limit` characters; lone surrogates become `?`."""
+    text = text[:limit]
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def error_type(text: str | None) -> str:
+    """A failure's class: a type name, a rule, a kind or a status; `_OTHER` for anything else.
+
+    Anything with a space in it could be a message, and a message could carry content.
+    """
+    return text if text and _TYPE.fullmatch(text) else "_OTHER"
+
+
+def hashed(identity: Identity) -> Identity:
+    """The same identity with its chain, parent and session as digests."""
+    return replace(
+        identity,
+        chain=_hash(identity.chain),
+        parent=_hash(identity.parent) if identity.parent else None,
+        session=_hash(identity.session),
+    )
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
+def identity_of(identity: Identity) -> Attributes:
+    """Who is calling; on every span, since readers do not look at the parent's.
+
+    `gen_ai.conversation.id` only when the session was given: the conventions forbid a
+    digest of content as a stand-in.
+    """
+    result: Attributes = {
+        "clawmw.tenant": label(identity.tenant),
+        "clawmw.chain.id": label(identity.chain),
+        "clawmw.chain.hop": identity.hop,
+        "clawmw.agent": label(identity.agent),
+        "clawmw.session.id": label(identity.session),
+    }
+    if identity.parent:
+        result["clawmw.chain.parent"] = label(identity.parent)
+    if identity.session and "session" not in identity.derived:
+        result["gen_ai.conversation.id"] = label(identity.session)
+    return result
+
+
+def workflow(identity: Identity, name: str | None, flow: str | None = None) -> Attributes:
+    """The root span; `name` None when nobody named the chain."""
+    result = {"gen_ai.operation.name": "invoke_workflow"} | identity_of(identity)
+    if name is not None:
+        result["gen_ai.agent.name"] = label(name)
+    if flow is not None:
+        result["clawmw.flow"] = label(flow)
+    return result
+
+
+def agent(identity: Identity, name: str) -> Attributes:
+    """An agent's span."""
+    return {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": label(name),
+    } | identity_of(identity)
+
+
+def tool(identity: Identity, name: str, call_id: str) -> Attributes:
+    """A tool's span."""
+    result = {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": label(name),
+        "gen_ai.tool.type": "function",
+    } | identity_of(identity)
+    if call_id:
+        result["gen_ai.tool.call.id"] = label(call_id)
+    return result
+
+
+def chat(call: Call, finished: CallFinished, base: Attributes, sequence: int) -> Attributes:
+    """A model call's span: one for the logical call, all its attempts included.
+
+    `base` is `identity_of` the caller; `sequence` counts the chain's calls in this process.
+    """
+    result: Attributes = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": label(finished.model),
+        "gen_ai.agent.name": base["clawmw.agent"],
+        "clawmw.call.seq": sequence,
+        "clawmw.status": finished.status,
+        "clawmw.attempts": max(finished.attempts, len(call.attempts)),
+        "clawmw.overhead_ms": round(finished.overhead * 1000, 3),
+    }
+    result.update(base)
+    started = call.started
+    result["gen_ai.provider.name"] = provider_name(
+        finished.model, started.dialect if started else ""
+    )
+    if started is not None:
+        _request(result, started, finished)
+    if finished.response_model:
+        result["gen_ai.response.model"] = label(finished.response_model)
+    if finished.finish_reason:
+        result["gen_ai.response.finish_reasons"] = (label(finished.finish_reason, 64),)
+    if finished.tools:
+        result["clawmw.tools"] = tuple(label(name) for _, name in finished.tools[:_MANY])
+    if finished.identity.kind:
+        result["clawmw.kind"] = label(finished.identity.kind)
+    _usage(result, finished)
+    _tokens(result, finished)
+    _money(result, call, finished)
+    _attempts(result, call)
+    _decisions(result, call)
+    if finished.status in ("failed", "halted"):
+        result["error.type"] = _failure(call, finished)
+    return result
+
+
+def _request(result: Attributes, started: CallStarted, finished: CallFinished) -> None:
+    result["clawmw.mode"] = started.mode
+    result["clawmw.policy"] = label(started.policy)
+    result["clawmw.messages"] = started.messages
+    result["clawmw.dialect"] = label(started.dialect, 64)
+    if started.stream:
+        result["gen_ai.request.stream"] = True
+    if started.mode == "holdout":
+        result["clawmw.holdout"] = True
+    if started.model != finished.model:
+        result["clawmw.routed"] = True
+        result["clawmw.route.requested"] = label(started.model)
+        result["clawmw.route.chosen"] = label(finished.model)
+
+
+def _usage(result: Attributes, finished: CallFinished) -> None:
+    """The provider's count. A call clawmw answered itself used no tokens: nothing is said."""
+    usage = finished.usage
+    if usage is None or finished.status == "answered":
+        return
+    for name, value in (
+        ("gen_ai.usage.input_tokens", usage.input_tokens),
+        ("gen_ai.usage.output_tokens", usage.output_tokens),
+        ("gen_ai.usage.cache_read.input_tokens", usage.cache_read_tokens),
+        ("gen_ai.usage.cache_write.input_tokens", usage.cache_write_tokens),
+        ("gen_ai.usage.reasoning.output_tokens", usage.reasoning_tokens),
+    ):
+        if value is not None:
+            result[name] = value
+    result["clawmw.usage.basis"] = usage.basis
+
+
+def _tokens(result: Attributes, finished: CallFinished) -> None:
+    totals = finished.totals
+    result["clawmw.tokens.raw"] = totals.raw
+    result["clawmw.tokens.sent"] = totals.sent
+    result["clawmw.tokens.would"] = totals.would
+    result["clawmw.cache.predicted_tokens"] = totals.sent_cached
+    result["clawmw.cache.predicted_raw_tokens"] = totals.raw_cached
+    result["clawmw.saved.tokens"] = totals.raw - totals.sent
+    result["clawmw.saved.basis"] = "estimated"
+    compacted = False
+    for mechanism, tokens in list(totals.by_mechanism.items())[:_MANY]:
+        result[f"clawmw.saved.by.{label(mechanism, 64)}"] = tokens
+        compacted = compacted or mechanism.split(".")[0] in ("compress", "window")
+    if compacted and totals.sent < totals.raw:
+        result["gen_ai.conversation.compacted"] = True  # the conventions know no False
+
+
+def _money(result: Attributes, call: Call, finished: CallFinished) -> None:
+    """Cost by our price table; the conventions have no cost."""
+    spent = finished.cost
+    if spent is None and _unbilled(call, finished):
+        spent = Cost()
+    result["clawmw.cost.source"] = "unknown" if spent is None else "local"
+    if spent is not None:
+        result["clawmw.cost.usd"] = spent.total / NANO
+        result["clawmw.cost.basis"] = finished.usage.basis if finished.usage else "measured"
+    if finished.baseline is not None:
+        result["clawmw.cost.baseline_usd"] = finished.baseline.total / NANO
+        if spent is not None:
+            result["clawmw.saved.usd"] = (finished.baseline.total - spent.total) / NANO
+
+
+def _unbilled(call: Call, finished: CallFinished) -> bool:
+    """Whether a call without usage surely cost nothing: never sent, or refused by HTTP status."""
+    if finished.usage is not None:
+        return False
+    if not call.attempts:
+        return finished.status in ("answered", "halted")
+    return all(a.status is not None and a.status >= 400 for a in call.attempts)
+
+
+def _attempts(result: Attributes, call: Call) -> None:
+    if not call.attempts:
+        return
+    result["clawmw.upstream_ms"] = round(sum(a.seconds for a in call.attempts) * 1000, 3)
+    if len(call.attempts) > 1:
+        result["clawmw.retried"] = True
+        if call.attempts[0].model != call.attempts[-1].model:
+            result["clawmw.fallback.from"] = label(call.attempts[0].model)
+
+
+def _decisions(result: Attributes, call: Call) -> None:
+    """A boolean for each rule that acted: most viewers cannot filter by span event."""
+    for acted in call.acted[:_MANY]:
+        prefix = "would" if acted.would else "rule"
+        result[f"clawmw.{prefix}.{label(acted.rule, 64)}"] = True
+    for acted in call.acted:
+        if _stops(acted):
+            result["clawmw.stopped"] = True
+            result["clawmw.stopped.by"] = label(acted.rule, 64)
+            if acted.stage == "loop_guard":
+                result["clawmw.loop.capped"] = True
+    for event in call.trouble:
+        name = "stage.failed" if isinstance(event, StageFailed) else "degraded"
+        result[f"clawmw.{name}"] = True
+
+
+def _stops(acted: Acted) -> bool:
+    """Whether a guard kept the call from the model."""
+    guarded = acted.action == "halt" or (
+        acted.stage == "loop_guard" and acted.action == "answer"
+    )
+    return guarded and not acted.would
+
+
+def _failure(call: Call, finished: CallFinished) -> str:
+    if finished.status == "failed" and call.attempts and call.attempts[-1].status is not None:
+        return str(call.attempts[-1].status)
+    return error_type(finished.error)
+
+
+def marks(call: Call) -> Iterator[Mark]:
+    """The span events of a model call: decisions, troubles, and attempts when one failed."""
+    for acted in call.acted:
+        loop = _stops(acted) and acted.stage == "loop_guard"
+        name = "clawmw.loop.capped" if loop else "clawmw.acted"
+        yield name, int(acted.time * NANO), _acted(acted)
+    for event in call.trouble:
+        yield _trouble(event)
+    if len(call.attempts) > 1 or any(a.failure for a in call.attempts):
+        for attempt in call.attempts:
+            yield _attempt(attempt)
+
+
+def _acted(acted: Acted) -> Attributes:
+    result: Attributes = {
+        "stage": acted.stage,
+        "action": acted.action,
+        "rule": label(acted.rule, 64),
+        "would": acted.would,
+    }
+    for key, value in list(acted.detail.items())[:_MANY]:
+        if isinstance(value, str):
+            value = label(value)
+        elif isinstance(value, float) and not isfinite(value):
+            continue  # JSON has no infinity
+        result[f"detail.{label(key, 32)}"] = value
+    return result
+
+
+def _trouble(event: StageFailed | Degraded) -> Mark:
+    error = error_type(event.error)
+    when = int(event.time * NANO)
+    if isinstance(event, StageFailed):
+        return (
+            "clawmw.stage.failed",
+            when,
+            {"stage": event.stage, "phase": event.phase, "error": error, "closed": event.closed},
+        )
+    return "clawmw.degraded", when, {"store": label(event.store), "error": error}
+
+
+def _attempt(attempt: Attempted) -> Mark:
+    result: Attributes = {
+        "number": attempt.number,
+        "model": label(attempt.model),
+        "seconds": round(attempt.seconds, 6),
+    }
+    if attempt.status is not None:
+        result["status"] = attempt.status
+    if attempt.failure:
+        result["failure"] = error_type(attempt.failure)
+    return "clawmw.attempt", int(attempt.time * NANO), result

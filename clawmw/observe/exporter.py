@@ -1,0 +1,136 @@
+"""OpenTelemetry spans -> rows of the local store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from clawmw.core.money import NANO
+from clawmw.errors import StoreError
+from clawmw.observe.compat import ALIASES
+from clawmw.observe.spanstore import SpanRow, SpanStore
+
+__all__ = ["SCOPE", "SqliteSpanExporter"]
+
+SCOPE = "clawmw"
+"""The instrumentation scope of our spans."""
+
+_log = logging.getLogger(__name__)
+
+
+def _nano(usd: float) -> int:
+    """Whole nano-USD again: a double holds them exactly up to nine million USD."""
+    return round(usd * NANO)
+
+
+def _thousand(milliseconds: float) -> int:
+    return round(milliseconds * 1000)
+
+
+_COLUMNS: tuple[tuple[str, str, Callable[[Any], Any] | None], ...] = (
+    ("tenant", "clawmw.tenant", None),
+    ("chain_id", "clawmw.chain.id", None),
+    ("session_id", "clawmw.session.id", None),
+    ("agent", "clawmw.agent", None),
+    ("hop", "clawmw.chain.hop", None),
+    ("seq", "clawmw.call.seq", None),
+    ("mode", "clawmw.mode", None),
+    ("error_type", "error.type", None),
+    ("requested_model", "clawmw.route.requested", None),
+    ("model", "gen_ai.request.model", None),
+    ("input_tokens", "gen_ai.usage.input_tokens", None),
+    ("output_tokens", "gen_ai.usage.output_tokens", None),
+    ("cache_read_tokens", "gen_ai.usage.cache_read.input_tokens", None),
+    ("cache_write_tokens", "gen_ai.usage.cache_write.input_tokens", None),
+    ("usage_basis", "clawmw.usage.basis", None),
+    ("cost_nano", "clawmw.cost.usd", _nano),
+    ("cost_basis", "clawmw.cost.basis", None),
+    ("baseline_nano", "clawmw.cost.baseline_usd", _nano),
+    ("raw_tokens", "clawmw.tokens.raw", None),
+    ("sent_tokens", "clawmw.tokens.sent", None),
+    ("would_tokens", "clawmw.tokens.would", None),
+    ("predicted_tokens", "clawmw.cache.predicted_tokens", None),
+    ("attempts", "clawmw.attempts", None),
+    ("overhead_us", "clawmw.overhead_ms", _thousand),
+    ("stopped", "clawmw.stopped", int),
+)
+_DERIVED = ALIASES | {
+    "clawmw.cost.source",
+    "clawmw.saved.basis",
+    "clawmw.saved.tokens",
+    "clawmw.saved.usd",
+    "clawmw.status",
+    "gen_ai.operation.name",
+}
+_MIRRORS = ("clawmw.rule.", "clawmw.would.")
+"""Attributes not kept as they are: a column or a span event says the same."""
+
+
+class SqliteSpanExporter(SpanExporter):
+    """Writes clawmw's spans to a `SpanStore`, other libraries' spans nowhere.
+
+    Use it through a `BatchSpanProcessor`: every export is one transaction.
+    """
+
+    def __init__(self, store: SpanStore) -> None:
+        self._store = store
+        self._failing = False
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Write one batch. A batch that cannot be written is lost, and a warning logged once."""
+        ours = (s for s in spans if s.instrumentation_scope and s.instrumentation_scope.name == SCOPE)
+        try:
+            self._store.write([_row(span) for span in ours])
+        except StoreError as error:
+            if not self._failing:
+                _log.warning("traces are being lost: %s", error)
+            self._failing = True
+            return SpanExportResult.FAILURE
+        self._failing = False
+        return SpanExportResult.SUCCESS
+
+    def shutdown(self) -> None:
+        """Close the store."""
+        self._store.close()
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Nothing waits here."""
+        return True
+
+
+def _row(span: ReadableSpan) -> SpanRow:
+    attributes: dict[str, Any] = dict(span.attributes or {})
+    values: dict[str, Any] = {}
+    for column, name, convert in _COLUMNS:
+        value = attributes.pop(name, None)
+        values[column] = convert(value) if convert and value is not None else value
+    operation = str(attributes.get("gen_ai.operation.name", ""))
+    status = attributes.get("clawmw.status") or ("ok" if span.status.is_ok else "failed")
+    attributes = {
+        name: value
+        for name, value in attributes.items()
+        if name not in _DERIVED and not name.startswith(_MIRRORS)
+    }
+    start = span.start_time or 0
+    assert span.context is not None  # of a started span
+    return SpanRow(
+        trace_id=f"{span.context.trace_id:032x}",
+        span_id=f"{span.context.span_id:016x}",
+        parent_id=f"{span.parent.span_id:016x}" if span.parent else None,
+        op=operation,
+        name=span.name,
+        start_ns=start,
+        end_ns=max(span.end_time or start, start),
+        status=str(status),
+        attributes=attributes,
+        events=tuple(_mark(event) for event in span.events),
+        **values,
+    )
+
+
+def _mark(event: Any) -> Mapping[str, Any]:
+    return {"name": event.name, "time_ns": event.timestamp, **(event.attributes or {})}

@@ -1,0 +1,378 @@
+"""Events of model calls -> OpenTelemetry spans: one trace a chain.
+
+The tree, and who writes which span of it
+-----------------------------------------
+::
+
+    invoke_workflow {chain}        id derived from the trace id
+    └── invoke_agent {agent}       id derived from trace, agent and session
+        ├── chat {model}           one a call, retries included
+        └── execute_tool {name}    from the tool result's first appearance
+
+The trace id is derived from the chain, the ids of its root and agents from the trace id
+(`clawmw.observe.ids`). A call's span names its parent without having seen it, so threads
+and processes that pass no context still write one tree. Three cases remain:
+
+1. A flow opens root, agents and tools (`chain`, `agent`, `tool`): those spans are real,
+   carry the derived ids, and are current, so that whatever the application's own
+   instrumentation makes nests in between; a call then goes under the current span.
+2. Calls come over the wire only: nobody says when the chain ends, so nobody can write
+   its root. The local store's reader infers root and agents from the calls beneath
+   (`clawmw.observe.chains`), always with the right extent. Viewers at the end of an export
+   cannot, and a trace without a root is invisible in most; so with the first call of a
+   chain, and of an agent in it, a stand-in with the derived id is exported, as long as
+   that call and marked `clawmw.synthetic`. The store is not given stand-ins.
+3. Both at once, in two processes (a flow whose calls pass through the gateway): the
+   gateway's stand-in and the flow's span have the same id, and an exported trace shows
+   the one the viewer keeps. The tree is the same with either.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, SpanContext, TraceFlags
+
+from clawmw.core.events import CallFinished, CallStarted, Event
+from clawmw.core.identity import Identity
+from clawmw.observe import attributes as attrs
+from clawmw.observe.attributes import Attributes, Call
+from clawmw.observe.compat import GROUPS
+from clawmw.observe.ids import agent_span_id, root_span_id, trace_id
+from clawmw.observe.plans import Plans, extent
+from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.tracing import Plan, Started, Tracers, inside
+
+__all__ = ["OtelObserver"]
+
+_log = logging.getLogger(__name__)
+_CALLS = 4096
+"""Calls that may be open at once; the oldest are forgotten (they never finished)."""
+_CHAINS = 1024
+_AGENTS = 256
+
+
+@dataclass(slots=True)
+class _Open:
+    """A call that has begun, and the span it began under."""
+
+    call: Call = field(default_factory=Call)
+    under: SpanContext | None = None
+
+
+@dataclass(slots=True)
+class _Chain:
+    """What this process knows of a chain."""
+
+    trace: int
+    root: int
+    flags: TraceFlags
+    calls: int = 0
+    rooted: bool = False
+    """The root's span, or a stand-in for it, is made here."""
+    agents: dict[tuple[str, str], Context] = field(default_factory=dict)
+    """Agents whose span, or a stand-in for it, is made here."""
+    tools: dict[str, int] = field(default_factory=dict)
+    """How often a flow itself timed a tool call of that id."""
+    running: list[Started] = field(default_factory=list)
+    """Root and agent spans that are open here."""
+
+
+class OtelObserver:
+    """Turns events into spans; give it to the runtime as an observer.
+
+    Spans go to `tracer_provider`, or else to the application's global provider where one
+    is set, and with `store` also to the local span store, whatever the provider samples.
+    With `hash_ids`, chain and session ids leave this process as SHA-256 digests only.
+    `compat` names the groups of readers that get names of their own (`compat.GROUPS`).
+    Thread-safe; calling it costs well under 0.1 ms and never raises.
+    """
+
+    def __init__(
+        self,
+        tracer_provider: trace.TracerProvider | None = None,
+        *,
+        store: SpanStore | None = None,
+        hash_ids: bool = False,
+        compat: Sequence[str] = GROUPS,
+    ) -> None:
+        self._tracers = Tracers(tracer_provider, store, compat)
+        self._plans = Plans(hash_ids)
+        self._lock = threading.Lock()
+        self._calls: OrderedDict[str, _Open] = OrderedDict()
+        self._chains: OrderedDict[str, _Chain] = OrderedDict()
+        self._failed = False
+        _renew_lock_after_fork(self)
+
+    def __call__(self, event: Event) -> None:
+        """Take an event in; the call's spans are made when it is finished."""
+        try:
+            if self._tracers.active:
+                self._take(event)
+        except Exception as error:  # an observer never stops a call
+            self._trouble(error)
+
+    def chain(
+        self, identity: Identity, name: str, *, flow: str | None = None
+    ) -> AbstractContextManager[None]:
+        """The chain's root span, open as long as the block runs."""
+        return self._opened("invoke_workflow", identity, name, flow or "")
+
+    def agent(self, identity: Identity, name: str) -> AbstractContextManager[None]:
+        """The span of one agent at work, open as long as the block runs."""
+        return self._opened("invoke_agent", identity, name, "")
+
+    def tool(
+        self, identity: Identity, name: str, call_id: str
+    ) -> AbstractContextManager[None]:
+        """The span of one tool call, instead of the one the next model call would tell of."""
+        return self._opened("execute_tool", identity, name, call_id)
+
+    def flush(self, seconds: float = 2.0) -> bool:
+        """Hand on what waits; False when that was not done within `seconds`."""
+        done = threading.Event()
+
+        def work() -> None:
+            try:
+                self._tracers.flush()
+                done.set()
+            except Exception as error:
+                self._trouble(error)
+
+        threading.Thread(target=work, name="clawmw-flush", daemon=True).start()
+        return done.wait(seconds)
+
+    def close(self) -> None:
+        """Write out what waits and close the store; also done when the process ends."""
+        self._tracers.close()
+
+    # --- events ----------------------------------------------------------------------
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, CallFinished):
+            with self._lock:
+                entry = self._calls.pop(event.exchange, None) or _Open()
+            self._finished(entry, event)
+            return
+        with self._lock:
+            entry = self._calls.get(event.exchange) or _Open()
+            self._calls[event.exchange] = entry
+            if len(self._calls) > _CALLS:
+                self._calls.popitem(last=False)
+        entry.call.add(event)
+        if isinstance(event, CallStarted):
+            under = trace.get_current_span().get_span_context()
+            entry.under = under if under.is_valid else None
+
+    def _finished(self, entry: _Open, event: CallFinished) -> None:
+        call, identity = entry.call, event.identity
+        when = extent(call.started.time if call.started else None, event.time)
+        chain = self._chain(identity)
+        with self._lock:
+            chain.calls += 1
+            sequence = chain.calls
+        parent, links = self._parent(chain, identity, entry.under, when)
+        for tool in call.tools:
+            if not self._timed(chain, tool.call_id):
+                plan = self._plans.returned(identity, tool, parent)
+                self._tracers.record(plan, extent(None, tool.time)[1])
+        plan = self._plans.chat(call, event, parent, sequence)
+        self._tracers.record(
+            replace(plan, links=links) if links else plan,
+            when[1],
+            error=event.status in ("failed", "halted"),
+            marks=tuple(attrs.marks(call)),
+        )
+        self._mirror(chain, identity, plan.attributes)
+
+    def _timed(self, chain: _Chain, call_id: str) -> bool:
+        """Whether a flow made this tool call's span itself; asked once a call."""
+        with self._lock:
+            timed = chain.tools.get(call_id, 0)
+            if timed:
+                chain.tools[call_id] = timed - 1
+        return timed > 0
+
+    def _mirror(self, chain: _Chain, identity: Identity, values: Attributes) -> None:
+        """Say on the open agent and root that a guard stopped a call beneath them."""
+        said: Attributes = {
+            name: True for name in ("clawmw.stopped", "clawmw.loop.capped") if values.get(name)
+        }
+        if said:
+            key = (identity.agent, identity.session)
+            with self._lock:
+                running = [s for s in chain.running if s.agent in (None, key)]
+            for started in running:
+                started.set(said)
+
+    # --- the tree --------------------------------------------------------------------
+
+    def _chain(self, identity: Identity) -> _Chain:
+        scope = identity.scope("chain")
+        with self._lock:
+            chain = self._chains.get(scope)
+            if chain is not None:
+                self._chains.move_to_end(scope)
+                return chain
+        number = trace_id(identity)
+        flags = self._tracers.flags(self._plans.root(identity, None, None, 0))
+        with self._lock:
+            chain = self._chains.setdefault(
+                scope, _Chain(number, root_span_id(number), flags)
+            )
+            if len(self._chains) > _CHAINS:
+                self._chains.popitem(last=False)
+        return chain
+
+    def _parent(
+        self, chain: _Chain, identity: Identity, under: SpanContext | None, when: tuple[int, int]
+    ) -> tuple[Context, Sequence[Link]]:
+        """Where a call's span goes, and the span of the application it came from."""
+        if under is not None and under.trace_id == chain.trace and under.span_id != chain.root:
+            return trace.set_span_in_context(trace.NonRecordingSpan(under), Context()), ()
+        links: tuple[Link, ...] = ()
+        if under is not None and under.trace_id != chain.trace:
+            links = (Link(under, {"clawmw.link": "caller"}),)
+        key = (identity.agent, identity.session)
+        with self._lock:
+            known = chain.agents.get(key)
+            if known is None:
+                parent = inside(chain.trace, agent_span_id(chain.trace, *key), chain.flags)
+                self._know(chain, key, parent)
+                rooted, chain.rooted = chain.rooted, True
+        if known is not None:
+            return known, links
+        if not rooted:
+            self._stand_in(chain, identity, None, when)
+        self._stand_in(chain, identity, key, when)
+        return parent, links
+
+    def _know(self, chain: _Chain, key: tuple[str, str], parent: Context) -> None:
+        chain.agents[key] = parent
+        if len(chain.agents) > _AGENTS:
+            del chain.agents[next(iter(chain.agents))]
+
+    def _stand_in(
+        self, chain: _Chain, identity: Identity, key: tuple[str, str] | None, when: tuple[int, int]
+    ) -> None:
+        """Export a root, or an agent's span, that nobody else will write; see the module."""
+        if key is None:
+            plan = self._plans.root(identity, None, None, when[0])
+        else:
+            above = inside(chain.trace, chain.root, chain.flags)
+            plan = self._plans.agent(identity, identity.agent, above, when[0])
+            plan = replace(plan, span_id=agent_span_id(chain.trace, *key))
+        plan.attributes["clawmw.synthetic"] = True
+        self._tracers.export(plan, when[1])
+
+    # --- spans opened by flows -------------------------------------------------------
+
+    @contextmanager
+    def _opened(self, op: str, identity: Identity, name: str, more: str) -> Iterator[None]:
+        """Open a span, make it current, and close it with the type of what ended it."""
+        started = self._begin(op, identity, name, more)
+        if started is None:
+            yield
+            return
+        token = otel_context.attach(trace.set_span_in_context(started.current))
+        failure: BaseException | None = None
+        try:
+            yield
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            otel_context.detach(token)
+            self._close(identity, started, failure)
+
+    def _begin(self, op: str, identity: Identity, name: str, more: str) -> Started | None:
+        try:
+            if not self._tracers.active:
+                return None
+            chain = self._chain(identity)
+            now = time.time_ns()
+            if op == "invoke_workflow":
+                plan = self._plans.root(identity, name, more or None, now)
+            elif op == "invoke_agent":
+                above = inside(chain.trace, chain.root, chain.flags)
+                plan = self._plans.agent(identity, name, above, now)
+            else:
+                plan = self._plans.tool(identity, name, more, self._timing(chain, identity, more), now)
+            if op != "execute_tool" or trace.get_current_span().get_span_context().span_id != chain.root:
+                plan = _under_current(chain, plan)
+            return self._run(chain, op, identity, plan)
+        except Exception as error:
+            self._trouble(error)
+            return None
+
+    def _run(self, chain: _Chain, op: str, identity: Identity, plan: Plan) -> Started:
+        """Start a flow's span. The first of an agent's conversation has the derived id."""
+        key = (identity.agent, identity.session) if op == "invoke_agent" else None
+        with self._lock:
+            if op == "invoke_workflow":
+                chain.rooted = True
+            elif key is not None and key not in chain.agents:
+                plan = replace(plan, span_id=agent_span_id(chain.trace, *key))
+                self._know(chain, key, inside(chain.trace, plan.span_id or 0, chain.flags))
+        started = self._tracers.start(plan)
+        if op != "execute_tool":
+            started.agent = key
+            with self._lock:
+                chain.running.append(started)
+        return started
+
+    def _timing(self, chain: _Chain, identity: Identity, call_id: str) -> Context:
+        """Note that a flow times this tool call; returns its agent, to be its parent."""
+        key = (identity.agent, identity.session)
+        with self._lock:
+            chain.tools[call_id] = chain.tools.get(call_id, 0) + 1
+            known = chain.agents.get(key)
+        return known or inside(chain.trace, agent_span_id(chain.trace, *key), chain.flags)
+
+    def _close(self, identity: Identity, started: Started, failure: BaseException | None) -> None:
+        try:
+            if failure is not None:
+                started.set({"error.type": attrs.error_type(type(failure).__qualname__)})
+            self._tracers.end(started, time.time_ns(), error=failure is not None)
+            chain = self._chain(identity)
+            with self._lock:
+                chain.running = [s for s in chain.running if s is not started]
+        except Exception as error:
+            self._trouble(error)
+
+    def _trouble(self, error: Exception) -> None:
+        if not self._failed:
+            _log.warning("clawmw could not trace a call: %s", type(error).__name__)
+        self._failed = True
+
+
+def _under_current(chain: _Chain, plan: Plan) -> Plan:
+    """The plan, beneath the current span where that is one of this chain's trace."""
+    current = trace.get_current_span()
+    if current.get_span_context().trace_id != chain.trace:
+        return plan
+    return replace(plan, parent=trace.set_span_in_context(current, Context()))
+
+
+def _renew_lock_after_fork(observer: OtelObserver) -> None:
+    """A child forked while another thread held the lock would wait for it forever."""
+    alive = weakref.ref(observer)
+
+    def renew() -> None:
+        found = alive()
+        if found is not None:
+            found._lock = threading.Lock()
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=renew)

@@ -1,0 +1,267 @@
+"""Starting and ending spans with given ids, for two readers at once.
+
+An exported span comes from the application's own tracer provider, under its sampler. The
+local store keeps every chain whatever that sampler says, so its spans are made apart, as
+plain values: a fifth of the time a recording span takes. The store's processor is never
+added to the application's provider: there it would see the spans of the whole application,
+which may hold content, and none of the unsampled ones.
+"""
+
+from __future__ import annotations
+
+import atexit
+import random
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace import Tracer as SdkTracer
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from clawmw.observe.attributes import Attributes, Mark
+from clawmw.observe.compat import duplicate
+from clawmw.observe.exporter import SCOPE, SqliteSpanExporter
+from clawmw.observe.spanstore import SpanStore
+
+__all__ = ["Plan", "Started", "Tracers", "inside"]
+
+_QUEUE = 8192
+"""Spans waiting for the local store, at most; older ones are dropped."""
+_DELAY_MS = 500
+"""How long a span waits for its batch: what a killed process can lose."""
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_FAILED, _UNSET = Status(StatusCode.ERROR), Status(StatusCode.UNSET)
+_NO_RESOURCE = Resource({})
+_SCOPE = InstrumentationScope(SCOPE)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A span to be started."""
+
+    name: str
+    kind: SpanKind
+    attributes: Attributes
+    parent: Context
+    start: int
+    """Nanoseconds since the epoch."""
+    span_id: int | None = None
+    """None: a random one."""
+    trace_id: int | None = None
+    """Only for a span without a parent."""
+    links: Sequence[Link] = ()
+
+
+@dataclass(slots=True)
+class Started:
+    """A running span."""
+
+    plan: Plan
+    exported: trace.Span | None
+    context: SpanContext
+    agent: tuple[str, str] | None = None
+    """(agent, session) of an agent's span; None on a root."""
+
+    @property
+    def current(self) -> trace.Span:
+        """The span to make current: it carries the exported trace's sampling decision."""
+        return self.exported or trace.NonRecordingSpan(self.context)
+
+    def set(self, attributes: Attributes) -> None:
+        """Add attributes."""
+        self.plan.attributes.update(attributes)
+        if self.exported is not None:
+            self.exported.set_attributes(attributes)
+
+
+class _Ids(IdGenerator):
+    """Gives the ids asked for by this thread's `Tracers.start`, else those of `inner`."""
+
+    def __init__(self, inner: IdGenerator) -> None:
+        self._inner = inner
+        self._wanted = threading.local()
+
+    def want(self, trace_id: int | None, span_id: int | None) -> None:
+        """Set, or with None clear, the ids of this thread's next span."""
+        self._wanted.trace, self._wanted.span = trace_id, span_id
+
+    def generate_span_id(self) -> int:
+        return getattr(self._wanted, "span", None) or self._inner.generate_span_id()
+
+    def generate_trace_id(self) -> int:
+        return getattr(self._wanted, "trace", None) or self._inner.generate_trace_id()
+
+    def is_trace_id_random(self) -> bool:
+        if getattr(self._wanted, "trace", None):
+            return False
+        return bool(getattr(self._inner, "is_trace_id_random", lambda: False)())
+
+
+class Tracers:
+    """Where spans go: the application's provider, the local store, both, or nowhere."""
+
+    def __init__(
+        self,
+        given: trace.TracerProvider | None,
+        store: SpanStore | None,
+        compat: Sequence[str],
+    ) -> None:
+        self._given = given
+        self._compat = tuple(compat)
+        self._provider: trace.TracerProvider | None = None
+        self._tracer: trace.Tracer | None = None
+        self._local: BatchSpanProcessor | None = None
+        if store is not None:
+            self._local = BatchSpanProcessor(
+                SqliteSpanExporter(store), max_queue_size=_QUEUE, schedule_delay_millis=_DELAY_MS
+            )
+            atexit.register(self._local.shutdown)
+
+    @property
+    def exporting(self) -> trace.Tracer | None:
+        """The tracer of the provider given, else of the global one once that is set."""
+        provider = self._given or trace.get_tracer_provider()
+        if provider is not self._provider:
+            nothing = isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider)
+            self._tracer = None if nothing else _with_ids(provider)
+            self._provider = provider
+        return self._tracer
+
+    @property
+    def active(self) -> bool:
+        """Whether anybody reads the spans."""
+        return self._local is not None or self.exporting is not None
+
+    def flags(self, root: Plan) -> TraceFlags:
+        """The exporter's sampling decision for a whole chain, as its remote parents carry it.
+
+        Asked as for a root span, so that a parent-based sampler with a ratio keeps or
+        drops a chain in every process alike.
+        """
+        sampler = getattr(self.exporting, "sampler", None)
+        if sampler is None:
+            return _SAMPLED
+        result = sampler.should_sample(
+            Context(), root.trace_id, root.name, root.kind, root.attributes, root.links
+        )
+        return TraceFlags(int(result.decision.is_sampled()))
+
+    def start(self, plan: Plan) -> Started:
+        """Start a span for every reader."""
+        tracer = self.exporting
+        if tracer is not None:
+            exported = self._start(tracer, plan)
+            return Started(plan, exported, exported.get_span_context())
+        above = trace.get_current_span(plan.parent).get_span_context()
+        context = SpanContext(
+            above.trace_id or plan.trace_id or 0,
+            plan.span_id or random.getrandbits(64) or 1,
+            is_remote=False,
+            trace_flags=_SAMPLED,
+        )
+        return Started(plan, None, context)
+
+    def export(self, plan: Plan, end: int) -> None:
+        """A whole span that the local store does not need."""
+        tracer = self.exporting
+        if tracer is not None:
+            self._start(tracer, plan).end(end)
+
+    def end(
+        self, started: Started, end: int, *, error: bool = False, marks: Sequence[Mark] = ()
+    ) -> None:
+        """End a span at `end` nanoseconds since the epoch; it reaches its readers later.
+
+        The status has no description: it could only be a message.
+        """
+        exported = started.exported
+        if exported is not None:
+            for name, when, attributes in marks:
+                exported.add_event(name, attributes, when)
+            if error:
+                exported.set_status(_FAILED)
+            exported.end(end)
+        if self._local is not None:
+            self._local.on_end(_value(started, end, error, marks))
+
+    def record(
+        self, plan: Plan, end: int, *, error: bool = False, marks: Sequence[Mark] = ()
+    ) -> None:
+        """A whole span, from its start to its end."""
+        self.end(self.start(plan), end, error=error, marks=marks)
+
+    def flush(self) -> None:
+        """Write out what waits; takes as long as the slowest reader."""
+        if self._local is not None:
+            self._local.force_flush()
+        flush = getattr(self._provider, "force_flush", None)
+        if flush is not None:
+            flush()
+
+    def close(self) -> None:
+        """Write what waits and let go of the store; the application's provider stays."""
+        local, self._local = self._local, None
+        if local is not None:
+            atexit.unregister(local.shutdown)
+            local.shutdown()
+
+    def _start(self, tracer: trace.Tracer, plan: Plan) -> trace.Span:
+        ids = tracer.id_generator if isinstance(tracer, SdkTracer) else None
+        wanted = ids if isinstance(ids, _Ids) else None
+        if wanted is not None:
+            wanted.want(plan.trace_id, plan.span_id)
+        try:
+            return tracer.start_span(
+                plan.name,
+                context=plan.parent,
+                kind=plan.kind,
+                attributes=duplicate(dict(plan.attributes), self._compat),
+                links=plan.links,
+                start_time=plan.start,
+            )
+        finally:
+            if wanted is not None:
+                wanted.want(None, None)
+
+
+def _value(started: Started, end: int, error: bool, marks: Sequence[Mark]) -> ReadableSpan:
+    """A span for the local store: always sampled, without the names only exports need."""
+    plan, context = started.plan, started.context
+    above = trace.get_current_span(plan.parent).get_span_context()
+    if not context.trace_flags.sampled:
+        context = SpanContext(context.trace_id, context.span_id, False, _SAMPLED)
+    return ReadableSpan(
+        plan.name,
+        context,
+        above if above.is_valid else None,
+        _NO_RESOURCE,
+        plan.attributes,
+        [Event(name, attributes, when) for name, when, attributes in marks],
+        plan.links,
+        plan.kind,
+        status=_FAILED if error else _UNSET,
+        start_time=plan.start,
+        end_time=end,
+        instrumentation_scope=_SCOPE,
+    )
+
+
+def inside(trace_id: int, span_id: int, flags: TraceFlags) -> Context:
+    """A context whose current span is one that lives elsewhere."""
+    context = SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags)
+    return trace.set_span_in_context(trace.NonRecordingSpan(context), Context())
+
+
+def _with_ids(provider: trace.TracerProvider) -> trace.Tracer:
+    """Our tracer of a provider, able to give ids; a foreign one gives its own."""
+    tracer = provider.get_tracer(SCOPE)
+    if isinstance(tracer, SdkTracer) and not isinstance(tracer.id_generator, _Ids):
+        tracer.id_generator = _Ids(tracer.id_generator)
+    return tracer

@@ -1,0 +1,119 @@
+"""One owner a call: when several layers of clawmw see the same request, the outermost decides.
+
+It passes a one-shot token on with the request: in the process as an object (and through a
+context variable where a request cannot carry one), between processes as an authenticated
+header that is stripped before the provider. The token names the very request by its
+digest, so any other request made meanwhile is an exchange of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+__all__ = ["HEADER", "Token", "Tokens", "body_digest", "current", "passing"]
+
+HEADER = "x-clawmw-owner"
+
+_SEEN = 4096
+"""Header tokens remembered as used."""
+
+current: ContextVar[Token | None] = ContextVar("clawmw_token", default=None)
+
+
+def body_digest(body: bytes) -> str:
+    """What names a request between layers."""
+    return hashlib.blake2b(body, digest_size=16).hexdigest()
+
+
+class Token:
+    """The right to let one request through. Whoever takes it first has it."""
+
+    def __init__(self, exchange: str, digest: str) -> None:
+        self.exchange = exchange
+        self.digest = digest
+        self._lock = threading.Lock()
+        self._taken = False
+
+    def take(self, body: bytes) -> bool:
+        """True once, and only for the request the token was made for."""
+        if self._taken or body_digest(body) != self.digest:
+            return False
+        with self._lock:
+            taken, self._taken = self._taken, True
+        return not taken
+
+
+@contextmanager
+def passing(token: Token) -> Iterator[None]:
+    """While a call is made: inner layers of the same context see `token`."""
+    mark = current.set(token)
+    try:
+        yield
+    finally:
+        current.reset(mark)
+
+
+class Tokens:
+    """Tokens as headers, for another process of the same user."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def of_user(cls, folder: Path | None = None) -> Tokens:
+        """With the user's own key, made on first use (0600 in a 0700 folder)."""
+        folder = folder or _state_folder()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / "owner.key"
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            key = path.read_bytes()
+            if len(key) == 32:
+                return cls(key)
+            raise
+        with os.fdopen(handle, "wb") as file:
+            key = secrets.token_bytes(32)
+            file.write(key)
+        return cls(key)
+
+    def header(self, exchange: str, body: bytes) -> str:
+        """The header value that lets `body` through once."""
+        said = f"{secrets.token_hex(8)}.{exchange}.{body_digest(body)}"
+        return f"{said}.{self._mac(said)}"
+
+    def take(self, value: str, body: bytes) -> str | None:
+        """The exchange a genuine, unused header for `body` belongs to, else None."""
+        said, _, mac = value.rpartition(".")
+        if not hmac.compare_digest(mac.encode(), self._mac(said).encode()):
+            return None
+        nonce, _, rest = said.partition(".")
+        exchange, _, digest = rest.rpartition(".")
+        if digest != body_digest(body):
+            return None
+        with self._lock:
+            if nonce in self._seen:
+                return None
+            self._seen[nonce] = None
+            while len(self._seen) > _SEEN:
+                self._seen.popitem(last=False)
+        return exchange
+
+    def _mac(self, said: str) -> str:
+        return hmac.new(self._key, said.encode(), hashlib.sha256).hexdigest()
+
+
+def _state_folder() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "clawmw"

@@ -1,0 +1,78 @@
+"""From a policy to the objects that act on it. The only place that instantiates them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from clawmw.codecs.openai_chat import OpenAIChat
+from clawmw.core.codec import Codec
+from clawmw.core.exchange import Pipeline
+from clawmw.core.money import Profile
+from clawmw.core.ordering import order
+from clawmw.observe.base import Observer
+from clawmw.policy.load import digest
+from clawmw.policy.models import Policy, for_stages
+from clawmw.providers.load import profile_for
+from clawmw.stages.base import registered
+from clawmw.stores.base import Stores
+from clawmw.stores.memory import memory_stores
+
+__all__ = ["codecs", "observers", "pipeline", "profiles", "stores"]
+
+
+def pipeline(policy: Policy) -> Pipeline:
+    """The policy's stages, built and in order. Raises `PolicyError`."""
+    build = for_stages(policy)
+    stages = [
+        registered()[section].build(config, build)
+        for section, config in policy.stages.items()
+        if config.enabled
+    ]
+    modes = {s: c.mode for s, c in policy.stages.items() if c.mode is not None}
+    return Pipeline(order(stages), policy.mode, modes, policy.holdout, digest(policy))
+
+
+def stores(policy: Policy) -> Stores:
+    """Where the policy keeps its state. Raises `StoreError` for a folder that cannot serve."""
+    if policy.store.disk is None:
+        return memory_stores()
+    from clawmw.stores.disk import disk_stores  # SQLite and diskcache only where asked for
+
+    return disk_stores(_path(policy, policy.store.disk))
+
+
+def _path(policy: Policy, text: str) -> Path:
+    """A path of the policy: `~` expanded, relative ones beside the file."""
+    path = Path(text).expanduser()
+    return path if path.is_absolute() else Path(policy.folder or ".") / path
+
+
+def profiles(policy: Policy) -> Callable[[str], Profile]:
+    """Price and cache rules by model id, with the policy's own `profile` names heeded."""
+    named: Mapping[str, str] = {
+        entry.model: entry.profile for entry in policy.models.values() if entry.profile
+    }
+
+    @lru_cache(maxsize=1024)
+    def look_up(model: str) -> Profile:
+        return profile_for(named.get(model, model))
+
+    return look_up
+
+
+def observers(policy: Policy) -> tuple[Observer, ...]:
+    """Who is shown the events: the OpenTelemetry observer and its local store."""
+    if policy.trace.store is None:
+        return ()
+    from clawmw.observe.otel import OtelObserver  # the SDK only where traces are kept
+    from clawmw.observe.spanstore import SpanStore, default_store_path
+
+    path = _path(policy, policy.trace.store) if policy.trace.store else default_store_path()
+    return (OtelObserver(store=SpanStore.open(path, keep=policy.trace.keep)),)
+
+
+def codecs() -> Mapping[str, Codec]:
+    """Every dialect that can be read, by name."""
+    return {OpenAIChat.dialect: OpenAIChat()}

@@ -1,0 +1,255 @@
+"""A policy as frozen values: what the YAML says, with every default filled in.
+
+Models describe, they build nothing. The docstring under each field is what `clawmw schema`
+and an editor show for it. Stage sections are described beside their stages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    StringConstraints,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from clawmw.flow.models import Flow
+from clawmw.stages.base import Build, ModelRef, StageConfig
+from clawmw.stages.references import ModelName
+from clawmw.stages.units import Duration, Share
+
+__all__ = [
+    "AgentRule",
+    "General",
+    "Match",
+    "ModelEntry",
+    "Policy",
+    "StoreConfig",
+    "TraceConfig",
+    "for_stages",
+]
+
+V = TypeVar("V")
+
+_NAME = re.compile(r"[A-Za-z0-9_][\w.:@/+-]{0,127}", re.ASCII)
+_ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
+
+
+def _empty() -> Mapping[str, Any]:
+    return MappingProxyType({})
+
+
+def _name(value: str) -> str:
+    if _NAME.fullmatch(value):
+        return value
+    raise PydanticCustomError(
+        "name", "a name is made of letters, digits and _ . : @ / + - (at most 128)"
+    )
+
+
+def _url(value: str) -> str:
+    try:
+        url = urlsplit(value)
+        complete = url.scheme in ("http", "https") and bool(url.hostname)
+        _ = url.port  # raises where it is not a number
+    except ValueError:
+        complete = False
+    if not complete:
+        raise PydanticCustomError("url", "expected a URL such as http://127.0.0.1:8000/v1")
+    return value.rstrip("/")
+
+
+def _env(value: str) -> str:
+    if _ENV.fullmatch(value):
+        return value
+    # The value is not shown: it may be the secret itself.
+    raise PydanticCustomError(
+        "env", "expected the name of an environment variable, such as OPENAI_API_KEY"
+    )
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+Names = Text | Annotated[tuple[Text, ...], Field(min_length=1)]
+FrozenMap = Annotated[Mapping[Name, V], AfterValidator(MappingProxyType), PlainSerializer(dict)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ModelEntry(_Model):
+    """A model under a name of its own. A bare text is its `model`."""
+
+    model: Text
+    """The model's id as litellm writes it (`provider/model`), or as its server knows it."""
+    base_url: Annotated[Text, AfterValidator(_url)] | None = None
+    """Where an OpenAI- or Anthropic-compatible server answers; default: the provider's own."""
+    profile: Text | None = None
+    """The model or provider family whose prices and caching rules hold; default: by id."""
+    api_key_env: Annotated[Text, AfterValidator(_env)] | None = None
+    """The environment variable that holds the key. Keys themselves never go in a policy."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, value: Any) -> Any:
+        return {"model": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return _or(handler(core), {"type": "string", "minLength": 1})
+
+
+class Match(_Model):
+    """Which calls an agent rule is about; every given key must match."""
+
+    agent: Names | None = None
+    """Agents by the name they call under. Default: the rule's own name, unless `kind` is set."""
+    kind: Names | None = None
+    """Kinds of call, as the agent states them: `heartbeat`, `title`, `summary` ..."""
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """The agents named, one or many; none: not asked about."""
+        return _listed(self.agent)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds named, one or many; none: not asked about."""
+        return _listed(self.kind)
+
+
+def _listed(names: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names or ()
+
+
+class AgentRule(_Model):
+    """What holds for one kind of caller. The first rule that matches a call is the one used."""
+
+    match: Match = Match()
+    """Who this rule is about."""
+    model: ModelName | None = None
+    """The model that answers these calls: a name under `models`."""
+
+    def about(self, name: str) -> tuple[str, ...]:
+        """The agents this rule, called `name` in the policy, is about; none: any."""
+        return self.match.agents or (() if self.match.kinds else (name,))
+
+
+class TraceConfig(_Model):
+    """What is written down about each call. `off` keeps nothing on disk."""
+
+    content: bool = False
+    """Whether prompts and answers go on the trace; they may hold personal data."""
+    keep: Annotated[Duration, Field(gt=0)] = 30 * 86_400.0
+    """How long traces are kept."""
+    store: Text | None = "~/.local/share/clawmw/traces.db"
+    """The SQLite file of the trace, or `off`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, value: Any) -> Any:
+        if value is True or value is None:
+            return {}
+        if value is False or value == "off":  # YAML 1.1 reads a bare `off` as false
+            return {"store": None}
+        if isinstance(value, Mapping) and value.get("store") in (False, "off"):
+            return {**value, "store": None}
+        return value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core)
+        store = handler.resolve_ref_schema(schema)["properties"]["store"]
+        store["anyOf"] = [{"type": "string", "minLength": 1}, {"enum": [False]}, {"type": "null"}]
+        return _or(schema, {"enum": ["off", False, True]})
+
+
+class StoreConfig(_Model):
+    """Where counters, slots and cut originals live."""
+
+    disk: Text | None = None
+    """A folder for them; without it they live in memory and end with the process."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, value: Any) -> Any:
+        if value == "memory" or value is None:
+            return {}
+        if isinstance(value, str):
+            raise PydanticCustomError(
+                "store", "expected memory or {example}", {"example": "{disk: FOLDER}"}
+            )
+        return value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return _or(handler(core), {"const": "memory"})
+
+
+class General(_Model):
+    """Everything a policy may say besides its stages."""
+
+    version: Literal[1]
+    """The version of this format: 1."""
+    mode: Literal["enforce", "observe"] = "enforce"
+    """`observe`: send the agent's own bytes and only say in the trace what would be done."""
+    models: FrozenMap[ModelEntry] = Field(default_factory=_empty)
+    """Names for models, to be used in the rest of the policy."""
+    agents: FrozenMap[AgentRule] = Field(default_factory=_empty)
+    """Who is calling, and what holds for them. The first rule that matches is used."""
+    refusal: Literal["message", "error"] = "message"
+    """What a stopped call gets: an assistant message naming the rule, or HTTP status 402."""
+    holdout: Share = 0.0
+    """The share of chains that go untouched, so that savings can be measured against them."""
+    trace: TraceConfig = TraceConfig()
+    """What is written down about each call."""
+    store: StoreConfig = StoreConfig()
+    """Where counters, slots and cut originals live: `memory`, or `{disk: FOLDER}`."""
+    flows: FrozenMap[Flow] = Field(default_factory=_empty)
+    """Tasks done by several agents in steps, run by `clawmw flow run NAME`."""
+
+
+class Policy(General):
+    """A whole policy, resolved: `stages` holds every section, written or not."""
+
+    stages: FrozenMap[StageConfig] = Field(default_factory=_empty)
+    """The config of each registered stage by section; sections stand at the top of the YAML."""
+    written: frozenset[str] = frozenset()
+    """The stage sections that the file names; the others are defaults."""
+    folder: str | None = None
+    """The folder of the file, where relative paths in it begin; None for text and mappings."""
+
+
+def for_stages(policy: Policy) -> Build:
+    """What the policy says that a stage may need to be built."""
+    return Build(
+        models={
+            name: ModelRef(name, entry.model, entry.base_url, entry.profile)
+            for name, entry in policy.models.items()
+        },
+        agents={name: rule.model_dump() for name, rule in policy.agents.items()},
+    )
+
+
+def _or(schema: JsonSchemaValue, bare: JsonSchemaValue) -> JsonSchemaValue:
+    """The schema of a model that may also be written as a bare value."""
+    return {"anyOf": [schema, bare]}

@@ -1,0 +1,1 @@
+"""Provider facts as dated data, and their loader."""

@@ -1,0 +1,300 @@
+"""Performs every effect but the model call, sync and async, and remembers what it may.
+
+One runtime serves many threads and event loops. When a store fails in flight, the ledger
+fails closed (the error reaches the guard that asked); slots, evidence and blobs go on in
+memory, and an event says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, assert_never
+
+from clawmw.core.codec import Codec
+from clawmw.core.effects import (
+    Append,
+    Call,
+    Commit,
+    Effect,
+    Emit,
+    GetBlob,
+    Load,
+    PutBlob,
+    Reserve,
+    Settle,
+    Sleep,
+)
+from clawmw.core.engine import Pipeline, Result, Run, Setup, exchange
+from clawmw.core.events import CallFinished, Degraded, Event
+from clawmw.core.fold import History
+from clawmw.core.identity import Identity, identify
+from clawmw.core.money import Profile
+from clawmw.core.types import Request
+from clawmw.errors import InternalError, StoreError
+from clawmw.policy import build
+from clawmw.policy.load import load_policy
+from clawmw.policy.models import ModelEntry, Policy
+from clawmw.stores.base import Stores
+from clawmw.stores.memory import memory_stores
+
+__all__ = ["Live", "Runtime", "shared", "switched_off"]
+
+Observer = Callable[[Event], None]
+
+REMEMBERED_BYTES = 64 * 2**20
+"""Bodies kept to recognise the next one by."""
+_HEAD = 256
+
+
+def switched_off() -> bool:
+    """Whether `CLAWMW_OFF=1` asks for everything to pass through."""
+    return os.environ.get("CLAWMW_OFF", "") not in ("", "0")
+
+
+@dataclass(slots=True)
+class Live:
+    """One exchange under way: its generator, and the two ways to perform its effects."""
+
+    run: Run
+    codec: Codec
+    request: Request
+    exchange: str
+    _runtime: Runtime
+    began: float
+    called: float = 0.0
+    """Seconds spent in the model calls themselves."""
+
+    def perform(self, effect: Effect) -> Any:
+        """Perform one effect."""
+        return self._runtime.perform(self, effect)
+
+    async def aperform(self, effect: Effect) -> Any:
+        """Perform one effect; a store that may wait does so in a thread."""
+        if isinstance(effect, Sleep):
+            return await asyncio.sleep(effect.seconds)
+        if self._runtime.stores.blocking and not isinstance(effect, Emit):
+            return await asyncio.to_thread(self._runtime.perform, self, effect)
+        return self._runtime.perform(self, effect)
+
+    def ended(self, result: Result) -> Result:
+        """Remember what makes the session's next call cheap."""
+        self._runtime.remember(self, result)
+        return result
+
+
+class Runtime:
+    """A policy at work in this process."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        stores: Stores,
+        profile: Callable[[str], Profile],
+        codecs: Mapping[str, Codec],
+        *,
+        observers: Sequence[Observer] = (),
+        spare: Callable[[], Stores] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.pipeline = pipeline
+        self.stores = stores
+        self.profile = profile
+        self.codecs = codecs
+        self.observers = tuple(observers)
+        self.refusal: Literal["message", "error"] = "message"
+        self.models: Mapping[str, ModelEntry] = {}
+        """Models a stage may send to, by the policy's name."""
+        self.clock = clock
+        self._make_spare = spare
+        self._spare: Stores | None = None
+        self._lock = threading.Lock()
+        self._bodies: OrderedDict[bytes, list[Request]] = OrderedDict()
+        self._bytes = 0
+        self._histories: OrderedDict[tuple[str, str], History] = OrderedDict()
+
+    @classmethod
+    def of(cls, policy: Policy, *, observers: Sequence[Observer] | None = None) -> Runtime:
+        """A runtime for a policy, with its own stores. Raises `PolicyError`, `StoreError`."""
+        seen = build.observers(policy) if observers is None else observers
+        runtime = cls(
+            build.pipeline(policy),
+            build.stores(policy),
+            build.profiles(policy),
+            build.codecs(),
+            observers=seen,
+            spare=memory_stores,
+        )
+        runtime.refusal, runtime.models = policy.refusal, policy.models
+        return runtime
+
+    def reload(self, policy: Policy) -> None:
+        """Go on under another policy, from the next call; calls under way end as they began.
+
+        What was sent stays as it was sent: the new policy holds for new messages. The
+        stores stay. Raises `PolicyError` and changes nothing if the policy is wrong.
+        """
+        new = build.pipeline(policy)
+        self.pipeline, self.profile = new, build.profiles(policy)
+        self.refusal, self.models = policy.refusal, policy.models
+
+    # --- an exchange -----------------------------------------------------------------
+
+    def decode(self, dialect: str, body: bytes) -> Request:
+        """A request from its body, cheaply where it goes on from an earlier one.
+
+        Raises `CodecError`.
+        """
+        with self._lock:
+            earlier = tuple(self._bodies.get(body[:_HEAD], ()))
+        return self.codecs[dialect].decode(body, earlier)
+
+    def begin(
+        self,
+        request: Request,
+        headers: Mapping[str, str] | None = None,
+        explicit: Identity | None = None,
+    ) -> Live:
+        """Start an exchange; nothing happens until its effects are performed."""
+        began = time.perf_counter()
+        now = self.clock()
+        identity = identify(request.messages, headers or {}, explicit)
+        name = f"{int(now * 1000):x}-{secrets.token_hex(6)}"
+        codec = self.codecs[request.dialect]
+        pipeline = self.pipeline
+        key = (pipeline.digest, identity.scope("session"))
+        with self._lock:
+            history = self._histories.get(key)
+        setup = Setup(name, now, identity, codec, self.profile, history)
+        return Live(exchange(request, pipeline, setup), codec, request, name, self, began)
+
+    def remember(self, live: Live, result: Result) -> None:
+        """Keep the body and the folded history, bounded, newest longest."""
+        identity = result.finished.identity
+        body = getattr(live.request.source, "body", b"")
+        with self._lock:
+            key = (self.pipeline.digest, identity.scope("session"))
+            if result.finished.totals.raw:  # a stopped call was never sent
+                self._histories[key] = result.history
+                self._histories.move_to_end(key)
+            while len(self._histories) > 256:
+                self._histories.popitem(last=False)
+            if body:
+                self._keep_body(body, live.request)
+
+    def _keep_body(self, body: bytes, request: Request) -> None:
+        kept = self._bodies.setdefault(body[:_HEAD], [])
+        self._bodies.move_to_end(body[:_HEAD])
+        first = request.messages
+        for old in kept:
+            # The one this body goes on from is no longer needed.
+            shared = min(len(old.messages), len(first)) - 2
+            if shared >= 0 and old.messages[shared] is first[shared]:
+                kept.remove(old)
+                self._bytes -= _size(old)
+                break
+        kept.insert(0, request)
+        self._bytes += len(body)
+        while len(kept) > 16:
+            self._bytes -= _size(kept.pop())
+        while self._bytes > REMEMBERED_BYTES and len(self._bodies) > 1:
+            _, gone = self._bodies.popitem(last=False)
+            self._bytes -= sum(_size(r) for r in gone)
+
+    # --- effects ---------------------------------------------------------------------
+
+    def perform(self, live: Live, effect: Effect) -> Any:
+        """Perform one effect. Raises `StoreError` for the ledger; others fall back."""
+        try:
+            return self._perform(self.stores, live, effect)
+        except StoreError as error:
+            if isinstance(effect, Reserve | Settle) or self._make_spare is None:
+                raise
+            self.emit(Degraded(live.exchange, self.clock(), _home(effect), str(error)))
+            if self._spare is None:
+                self._spare = self._make_spare()
+            return self._perform(self._spare, live, effect)
+
+    def _perform(self, stores: Stores, live: Live, effect: Effect) -> Any:
+        match effect:
+            case Load(keys):
+                return stores.slots.load(keys)
+            case Commit(writes):
+                return stores.slots.commit(writes, self.clock())
+            case Append(scope, notes, window, id_):
+                return stores.evidence.append(id_, scope, notes, window, self.clock())
+            case Reserve(charges, lease, id_):
+                now = self.clock()
+                return stores.ledger.reserve(id_, charges, now + lease, now)
+            case Settle(charges, id_):
+                return stores.ledger.settle(id_, charges, self.clock())
+            case PutBlob(scope, ref, data):
+                return stores.blobs.put(scope, ref, data, self.clock())
+            case GetBlob(scope, ref):
+                return stores.blobs.get(scope, ref, self.clock())
+            case Sleep(seconds):
+                return time.sleep(seconds)
+            case Emit(events):
+                for event in events:
+                    if isinstance(event, CallFinished):
+                        spent = time.perf_counter() - live.began - live.called
+                        event = replace(event, overhead=max(spent, 0.0))
+                    self.emit(event)
+                return None
+            case Call():
+                raise InternalError("a model call is the adapter's to make, not the runtime's")
+            case _:
+                assert_never(effect)
+
+    def emit(self, event: Event) -> None:
+        """Show one event to the observers; one that fails is not asked why."""
+        for observer in self.observers:
+            try:
+                observer(event)
+            except Exception:  # noqa: BLE001, S112 - telemetry must never stop a call
+                continue
+
+    def close(self) -> None:
+        """Let go of the stores."""
+        self.stores.close()
+        if self._spare is not None:
+            self._spare.close()
+
+
+_shared: dict[str, Runtime] = {}
+_sharing = threading.Lock()
+
+
+def shared(policy: Runtime | Policy | Mapping[str, Any] | str | Path) -> Runtime:
+    """This process's runtime for a policy: made once, so that its limits are shared."""
+    if isinstance(policy, Runtime):
+        return policy
+    loaded = load_policy(policy)
+    key = f"{loaded.folder}:{build.pipeline(loaded).digest}"
+    with _sharing:
+        if key not in _shared:
+            _shared[key] = Runtime.of(loaded)
+        return _shared[key]
+
+
+def _size(request: Request) -> int:
+    return len(getattr(request.source, "body", b""))
+
+
+def _home(effect: Effect) -> str:
+    match effect:
+        case Load() | Commit():
+            return "slots"
+        case Append():
+            return "evidence"
+        case PutBlob() | GetBlob():
+            return "blobs"
+        case _:
+            return "ledger"

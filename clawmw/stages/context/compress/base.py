@@ -1,0 +1,81 @@
+"""Reduces one tool result to what a model needs to see of it; the kind is picked by content."""
+
+from __future__ import annotations
+
+from clawmw.core.tokens import estimate
+from clawmw.stages.context.compress.html import HtmlReducer
+from clawmw.stages.context.compress.json import JsonReducer
+from clawmw.stages.context.compress.literal import PythonReducer
+from clawmw.stages.context.compress.log import LogReducer
+from clawmw.stages.context.compress.prose import ProseReducer
+from clawmw.stages.context.compress.protocol import (
+    Level,
+    Reduced,
+    Reducer,
+    failures,
+    is_reduced,
+    marker,
+)
+from clawmw.stages.context.compress.squeeze import looks_like_code, squeeze
+from clawmw.stages.context.compress.table import TableReducer
+
+__all__ = ["REDUCERS", "Level", "Reduced", "Reducer", "failures", "is_reduced", "marker", "reduce"]
+
+_TEXTS: tuple[Reducer, ...] = (TableReducer(), LogReducer(), ProseReducer())
+"""These read what `squeeze` leaves of a text."""
+
+_HTML = HtmlReducer()
+
+
+def _within(text: str, level: Level) -> str | None:
+    """What a long string inside a JSON value becomes; its own marker is the enclosing result's."""
+    reduced = _HTML.reduce(text, level, "") if _HTML.matches(text) else _plain(text, level, "")
+    if reduced is None or len(reduced.text) > 0.8 * len(text):
+        return None
+    return reduced.text.partition("\n")[2] if is_reduced(reduced.text) else reduced.text
+
+
+_VALUES: tuple[Reducer, ...] = (JsonReducer(_within), PythonReducer(_within), _HTML)
+
+REDUCERS: tuple[Reducer, ...] = (*_VALUES, *_TEXTS)
+"""In the order in which they are asked whether a text is theirs; the strictest first."""
+
+
+def reduce(
+    text: str, level: Level, ref: str, *, floor: int = 0, margin: float = 0.1
+) -> Reduced | None:
+    """`text` reduced at `level`, or None where it is better sent as it is.
+
+    None below `floor` estimated tokens, for a text already reduced, and where the result
+    (its markers included) would not be smaller by the share `margin`. `ref` is the reference the
+    markers name; a result with `lossless` set contains none.
+    """
+    if level == "off" or is_reduced(text):
+        return None
+    before = estimate(text)
+    if before < floor:
+        return None
+    reduced = None
+    for reducer in _VALUES:
+        if reducer.matches(text):
+            reduced = reducer.reduce(text, level, ref)
+            if reduced is not None:
+                break
+    else:
+        reduced = _plain(text, level, ref)
+    if reduced is None or estimate(reduced.text) > before * (1 - margin):
+        return None
+    return reduced
+
+
+def _plain(text: str, level: Level, ref: str) -> Reduced | None:
+    """A text that is no structured value: squeezed, then cut by its kind. None for source code."""
+    if looks_like_code(text):
+        return None
+    squeezed = squeeze(text)
+    for reducer in _TEXTS:
+        if reducer.matches(squeezed):
+            reduced = reducer.reduce(squeezed, level, ref)
+            if reduced is not None:
+                return reduced
+    return None

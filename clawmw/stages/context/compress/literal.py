@@ -1,0 +1,153 @@
+"""Lists, tuples and dicts as Python prints them: the rows of a database driver, a printed dict."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from clawmw.stages.context.compress.json import Within, reduce_nodes
+from clawmw.stages.context.compress.notation import MAX_DEPTH, Node, Num, Obj, too_deep
+from clawmw.stages.context.compress.protocol import HEADS, Level, Reduced
+
+__all__ = ["PythonReducer", "decode_python"]
+
+MAX_CHARS = 1_000_000
+"""Longer literals are left to other reducers: this parser is Python, at about 3 MB a second."""
+
+_TOKEN = re.compile(
+    r"\s*(?:(?P<punct>[\[\](){},:])"
+    r"|(?P<string>[bBrRuU]{0,2}(?:'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"))"
+    r"|(?P<word>[-+]?[\w.]+(?:[-+]\d+)?)|(?P<end>\Z))"
+)
+_PLAIN = re.compile(r"None|True|False|nan|[-+]?(?:inf|\.?\d[\w.+-]*)")
+_CLOSING = {"[": "]", "(": ")", "{": "}"}
+
+
+class PythonReducer:
+    """A Python literal, told from JSON by its quotes, tuples or `None`."""
+
+    name = "python"
+    version = 1
+
+    def __init__(self, within: Within) -> None:
+        self._within = within
+
+    def matches(self, text: str) -> bool:
+        if len(text) > MAX_CHARS:
+            return False
+        stripped = text.strip()
+        if len(stripped) < 2 or stripped[0] + stripped[-1] not in ("[]", "{}", "()"):
+            return False
+        return "'" in stripped or "(" in stripped[:2] or "None" in stripped
+
+    def reduce(self, text: str, level: Level, ref: str) -> Reduced | None:
+        try:
+            node = decode_python(text)
+        except ValueError:
+            return None
+        return (
+            None
+            if too_deep(node)
+            else reduce_nodes(node, HEADS["python"], level, ref, self._within)
+        )
+
+
+def decode_python(text: str) -> Node:
+    """A Python literal as a node. ValueError for anything else, sets and f-strings included.
+
+    Tuples become lists; numbers, `None` and `True` keep their source; a call such as
+    `datetime.date(2024, 5, 8)` becomes its source as a string. Nothing is evaluated but single
+    string tokens, by `ast.literal_eval`.
+    """
+    return _Parser(text).whole()
+
+
+class _Parser:
+    """One token ahead: `_kind` and `_token` are the next one."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._kind = self._token = ""
+        self._start = self._end = 0
+        self._advance()
+
+    def whole(self) -> Node:
+        node = self._value(0)
+        if self._kind != "end":
+            raise ValueError("text after the value")
+        return node
+
+    def _advance(self) -> str:
+        token = self._token
+        found = _TOKEN.match(self._text, self._end)
+        if found is None or found.lastgroup is None:
+            raise ValueError("not a Python literal")
+        self._kind = found.lastgroup
+        self._token = found.group(self._kind)
+        self._start, self._end = found.span(self._kind)
+        return token
+
+    def _value(self, depth: int) -> Node:
+        if depth > MAX_DEPTH:
+            raise ValueError("nested too deeply")
+        kind, start = self._kind, self._start
+        token = self._advance()
+        if kind == "string":
+            return _string(token)
+        if kind == "word" and self._token == "(":
+            self._advance()
+            end = self._items(")", depth)[1]
+            return self._text[start:end]
+        if kind == "word" and _PLAIN.fullmatch(token):
+            return Num(token)
+        if kind == "punct" and token in "[(":
+            items = self._items(_CLOSING[token], depth)[0]
+            return items
+        if kind == "punct" and token == "{":
+            return self._pairs(depth)
+        raise ValueError("not a Python literal")
+
+    def _items(self, closing: str, depth: int) -> tuple[list[Node], int]:
+        """The items before `closing`, and where it ends."""
+        items: list[Node] = []
+        while self._token != closing or self._kind != "punct":
+            items.append(self._value(depth + 1))
+            self._comma(closing)
+        end = self._end
+        self._advance()
+        return items, end
+
+    def _pairs(self, depth: int) -> Obj:
+        pairs = Obj()
+        while self._token != "}" or self._kind != "punct":
+            key = self._value(depth + 1)
+            if self._token != ":" or not isinstance(key, str):
+                raise ValueError("not a dict")
+            self._advance()
+            pairs.append((_key(key), self._value(depth + 1)))
+            self._comma("}")
+        self._advance()
+        return pairs
+
+    def _comma(self, closing: str) -> None:
+        if self._kind == "punct" and self._token == ",":
+            self._advance()
+        elif self._kind != "punct" or self._token != closing:
+            raise ValueError("a comma is missing")
+
+
+def _key(key: str) -> str:
+    """Keys that are not strings would read as strings; such a dict is left alone."""
+    if isinstance(key, Num):
+        raise ValueError("a key that is not a string")
+    return key
+
+
+def _string(token: str) -> Node:
+    if token[0] in "'\"" and "\\" not in token:
+        return token[1:-1]
+    try:
+        value = ast.literal_eval(token)
+    except (ValueError, SyntaxError, MemoryError):
+        raise ValueError("not a Python string") from None
+    return value if isinstance(value, str) else token

@@ -1,0 +1,128 @@
+"""What every reducer shares: its shape, its result, and the words it leaves where something was cut.
+
+A reducer is a pure function of (text, level, ref). It never reads a clock, never raises on any
+text, and bounds its work by characters, lines and nodes, so the same call gives the same bytes
+in any process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+__all__ = [
+    "HEADS",
+    "LOSSY_FLOOR",
+    "Level",
+    "Reduced",
+    "Reducer",
+    "count",
+    "failures",
+    "is_reduced",
+    "marker",
+]
+
+Level = Literal["off", "lossless", "balanced", "aggressive"]
+
+LOSSY_FLOOR: dict[Level, int] = {"balanced": 2000, "aggressive": 500}
+"""Estimated tokens below which nothing is cut away, only re-encoded. Asking for what was hidden
+costs a whole extra call and brings back a slice of about 1,500 tokens, so hiding part of a
+smaller result cannot pay at `balanced`."""
+
+HEADS = {"json": "json:", "jsonl": "jsonl:", "python": "python:"}
+"""How a re-encoded result opens; says what it is in one or two tokens."""
+
+_MARK = "[clawmw "
+_REDUCED = (_MARK, *HEADS.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """What the model sees instead of a tool result.
+
+    `lossless` means the text still holds every value of the original (it was re-encoded, or
+    repeats were replaced by their exact count), so nothing has to be asked for again.
+    """
+
+    text: str
+    kind: str
+    lossless: bool
+
+
+class Reducer(Protocol):
+    """One content kind. `version` changes whenever the same input may give other output."""
+
+    name: str
+    version: int
+
+    def matches(self, text: str) -> bool:
+        """Whether `text` looks like this kind, judged by content and never by the tool's name."""
+        ...
+
+    def reduce(self, text: str, level: Level, ref: str) -> Reduced | None:
+        """`text` made smaller, or None to leave it alone."""
+        ...
+
+
+def marker(ref: str, missing: str) -> str:
+    """The one line that says what is missing and how to get it; it opens a result that was cut.
+
+    It stands once a result. In-place notes elsewhere are only `… 37 lines …`, so a cut costs
+    about 35 tokens whatever its extent.
+    """
+    return f'{_MARK}{ref}: {missing}; clawmw_expand(ref="{ref}", query=...) returns them]'
+
+
+def is_reduced(text: str) -> bool:
+    """Whether `text` is itself the work of a reducer, which must not be reduced again."""
+    return text.startswith(_REDUCED)
+
+
+def count(number: int, noun: str) -> str:
+    """`1 line`, `1,200 lines`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+_STEMS = tuple(
+    "error fatal critical emerg alert panic exception traceback warn fail denied refused rejected "
+    "forbidden unauthori timeout timed|out time|out time-out abort killed crash deadlock corrupt "
+    "unhandled unexpected unable cannot could|not not|found no|such caused|by segfault "
+    "segmentation|fault out|of|memory invalid undefined missing unreachable unavailable conflict "
+    "fehler fehlgeschlagen erreur échec errore falha erro fallo ошибк предупреждение "
+    "错误 錯誤 異常 异常 失败 失敗 警告 超时 逾時 拒绝 拒絕 崩溃 无法 エラー 例外 오류 실패 경고".replace(
+        " ", "\n"
+    )
+    .replace("|", " ")
+    .split("\n")
+)
+_ASCII_STEMS = tuple(stem for stem in _STEMS if stem.isascii())
+_NOTHING_WRONG = re.compile(
+    r"(?:\b(?:0|no|without|zero)\s+(?:\w+\s+)?)(?:errors?|warnings?|failures?|failed|exceptions?|conflicts?)\b"
+    r"|\b(?:errors?|warnings?|failures?|failed|exceptions?|timeouts?|conflicts?)\w*[\"']?\s*[=:]\s*"
+    r"[\"']?(?:0|no|none|null|false)\b(?!\.\d)",
+    re.IGNORECASE,
+)
+
+
+def failures(lines: Sequence[str]) -> set[int]:
+    """Indexes of the lines that say something went wrong, in the languages logs are written in.
+
+    `0 errors` and `error=null` say the contrary and do not count. Such lines are kept at every
+    level: what failed is what the agent must act on. Substring search first, since a regular
+    expression of this size costs 160 ms a megabyte.
+    """
+    lowered = "\n".join(lines).lower()
+    stems = [stem for stem in (_ASCII_STEMS if lowered.isascii() else _STEMS) if stem in lowered]
+    if not stems:
+        return set()
+    found: set[int] = set()
+    for index, line in enumerate(lowered.split("\n")):
+        for stem in stems:
+            if stem in line:
+                rest = _NOTHING_WRONG.sub("", line)
+                if rest is line or rest == line or any(s in rest for s in stems):
+                    found.add(index)
+                break
+    return found

@@ -1,0 +1,236 @@
+"""Which records of a long list stay: the ends, the exceptional ones, and a key for all others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from clawmw.stages.context.compress.notation import Node, Num, Obj
+from clawmw.stages.context.compress.protocol import count, failures
+
+__all__ = ["Plan", "flat", "gaps", "hidden", "key_columns", "notable"]
+
+Cells = Mapping[str, Any]
+"""One record as scalars by column; `Plan` and the functions here read nothing else."""
+
+FEW = 8
+"""A column with at most this many distinct values is a category: each value is shown once."""
+
+PER_COLUMN = 10
+"""At most this many exceptional records are kept for one column."""
+
+_ID_NAME = re.compile(
+    r"(?:^|[_.\-])(?:id|ids|uuid|guid|key|code|sku|no|number|num|ref|slug|handle|sha|hash|ticket|email|path|file|url|uri)$"
+    r"|(?<=[a-z])(?:Id|ID|Key|Code|Number|No|Ref|Uuid|Url|Path|Name)$",
+)
+_LABEL_NAME = re.compile(
+    r"(?:^|[_.\-])(?:name|title|label|subject|summary|login|user|username)$|Name$|Title$",
+    re.IGNORECASE,
+)
+_CJK_ID = re.compile(r"编号|編號|号$|ID$|代码|代碼|コード|番号")
+_CJK_LABEL = re.compile(r"名称|名稱|姓名|标题|標題|名前|이름")
+_KEY_CHARS = 48
+_COUNTER = re.compile(r"[0-9]{1,16}\Z")
+_NUMERIC = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many records stay: so many at the start, at the end, and exceptional ones at most."""
+
+    head: int
+    tail: int
+    notable: int
+
+
+def flat(record: Node) -> dict[str, Any]:
+    """The scalar cells of a record, one nested level included under `outer.inner`.
+
+    Inner lists are left out; a record that is a list has its cells named by position.
+    """
+    if not isinstance(record, list):
+        return {"value": record}
+    if not isinstance(record, Obj):
+        named = enumerate(record, 1)
+        return {f"column {n}": cell for n, cell in named if not isinstance(cell, list)}
+    cells: dict[str, Any] = {}
+    for key, value in record:
+        if isinstance(value, Obj):
+            for inner, scalar in value:
+                if not isinstance(scalar, list):
+                    cells[f"{key}.{inner}"] = scalar
+        elif not isinstance(value, list):
+            cells[key] = value
+    return cells
+
+
+def notable(records: Sequence[Cells], plan: Plan) -> list[int]:
+    """Indexes of the records to keep, ascending: ends, failures, odd and extreme ones.
+
+    Failures come first, then records with a rare value or an unusual gap, then the first of each
+    category, then the smallest and largest of each numeric column; `plan.notable` caps the sum,
+    failures excepted.
+    """
+    total = len(records)
+    ends = [*range(min(plan.head, total)), *range(max(total - plan.tail, 0), total)]
+    kept = dict.fromkeys(ends)
+    failed = failures([" ".join(_words(record)) for record in records])
+    if len(failed) <= max(total // 3, PER_COLUMN):
+        kept.update(dict.fromkeys(sorted(failed)))
+    columns = dict.fromkeys(key for record in records for key in record)
+    wishes: list[list[int]] = [[], [], []]
+    for column in columns:
+        for rank, found in enumerate(_column(records, column)):
+            wishes[rank].extend(found)
+    room = plan.notable
+    for index in (i for rank in wishes for i in rank):
+        if room <= 0:
+            break
+        if index not in kept:
+            kept[index] = None
+            room -= 1
+    return sorted(kept)
+
+
+def _words(record: Cells) -> list[str]:
+    found = []
+    for key, value in record.items():
+        if isinstance(value, str) and not isinstance(value, Num):
+            found.append(value[:500].replace("\n", " "))
+        elif value not in (None, False) and value != "0":
+            found.append(key if value is True else f"{key}={value}")
+    return found
+
+
+def _column(records: Sequence[Cells], column: str) -> tuple[list[int], list[int], list[int]]:
+    """(odd records, first of each category, extremes) of one column."""
+    total = len(records)
+    values = [record.get(column) for record in records]
+    given = [i for i, value in enumerate(values) if value is not None and value != ""]
+    odd: list[int] = []
+    if len(given) <= total // 10:
+        odd.extend(given[:PER_COLUMN])
+    elif len(given) >= total - total // 10:
+        present = set(given)
+        odd.extend([i for i in range(total) if i not in present][:PER_COLUMN])
+    first: dict[Any, int] = {}
+    counts: dict[Any, int] = {}
+    for i in given:
+        value = values[i]
+        counts[value] = counts.get(value, 0) + 1
+        first.setdefault(value, i)
+    category = len(counts) <= max(FEW, total // 10) and len(given) > 2 * len(counts)
+    if category:
+        rare = max(1, total // 50)
+        odd.extend([first[v] for v, n in counts.items() if n <= rare][:PER_COLUMN])
+    firsts = sorted(first.values()) if category and len(counts) <= FEW else []
+    return odd, firsts, _extremes(values, given)
+
+
+def _extremes(values: Sequence[Any], given: Sequence[int]) -> list[int]:
+    """Where the smallest and the largest number stand, unless the column only counts up or down."""
+    if len(given) < 4 or not all([isinstance(values[i], str) for i in given]):
+        return []
+    if not all([len(values[i]) < 40 and _NUMERIC.match(values[i]) for i in given]):
+        return []
+    floats = [(float(values[i]), i) for i in given]
+    plain = [number for number, _ in floats]
+    if plain == sorted(plain) or plain == sorted(plain, reverse=True):
+        return []
+    return [min(floats)[1], max(floats)[1]]
+
+
+def key_columns(records: Sequence[Cells]) -> list[str]:
+    """The columns that tell records apart, to name hidden ones by: an id, then a label.
+
+    An id is set, short and different in every record; id-like names win, then the first such
+    column. Empty when there is none.
+    """
+    if not records:
+        return []
+    unique = [column for column in records[0] if _tells_apart(records, column)]
+    if not unique:
+        return []
+    ids = [column for column in unique if _ID_NAME.search(column) or _CJK_ID.search(column)]
+    key = min(ids or unique, key=lambda column: (column.count("."), unique.index(column)))
+    labels = [
+        column
+        for column in unique
+        if column != key and (_LABEL_NAME.search(column) or _CJK_LABEL.search(column))
+    ]
+    return [key, *labels[:1]]
+
+
+def _tells_apart(records: Sequence[Cells], column: str) -> bool:
+    seen = set()
+    for record in records:
+        value = record.get(column)
+        if (
+            not isinstance(value, str)
+            or not value
+            or len(value) > _KEY_CHARS
+            or "\n" in value
+            or value in seen
+        ):
+            return False
+        seen.add(value)
+    return True
+
+
+def hidden(records: Sequence[Cells], columns: Sequence[str], room: int) -> str:
+    """`35 rows, id: a1, a7..a12`: what a gap hides, in about `room` characters.
+
+    With a label beside each key where that fits; else keys alone, those that count up as a range;
+    else as many keys as fit, and the last.
+    """
+    rows = len(records)
+    if not columns:
+        return count(rows, "row")
+    names = [" ".join([str(record[column]) for column in columns]) for record in records]
+    if len(columns) > 1 and sum(map(len, names)) + 2 * rows > room:
+        columns = columns[:1]
+        names = [str(record[columns[0]]) for record in records]
+    if len(columns) == 1:
+        names = _ranges(names)
+    if sum(map(len, names)) + 2 * len(names) > room:
+        fit = max(2, room * len(names) // (sum(map(len, names)) + 2 * len(names)))
+        names = [*names[: fit - 1], "…", names[-1]] if fit < len(names) else names
+    return f"{count(rows, 'row')}, {'+'.join(columns)}: {' '.join(', '.join(names).split())}"
+
+
+def _ranges(names: Sequence[str]) -> list[str]:
+    """`names` in order, three or more that count up by one as `first..last`."""
+    out: list[str] = []
+    at = 0
+    while at < len(names):
+        end = at
+        while end + 1 < len(names) and _follows(names[end], names[end + 1]):
+            end += 1
+        if end - at >= 2:
+            out.append(f"{names[at]}..{names[end]}")
+        else:
+            out.extend(names[at : end + 1])
+        at = end + 1
+    return out
+
+
+def _follows(name: str, then: str) -> bool:
+    found = _COUNTER.search(name)
+    if found is None or len(found.group()) > 15:
+        return False
+    number = found.group()
+    return then == name[: found.start()] + str(int(number) + 1).zfill(len(number))
+
+
+def gaps(kept: Sequence[int], total: int) -> list[tuple[range, int | None]]:
+    """(indexes hidden before it, index kept) for each kept one, and what is hidden at the end."""
+    found: list[tuple[range, int | None]] = []
+    at = 0
+    for index in kept:
+        found.append((range(at, index), index))
+        at = index + 1
+    if at < total:
+        found.append((range(at, total), None))
+    return found

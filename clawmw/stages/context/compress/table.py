@@ -1,0 +1,161 @@
+"""Tables as text: CSV, TSV, Markdown, and columns aligned by spaces.
+
+Records stay whole lines, verbatim but for padding. Beyond the floor a table keeps its header,
+its ends, its exceptional records and a key for every hidden one, as JSON arrays do.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clawmw.core.tokens import estimate
+from clawmw.stages.context.compress.json import LIMITS
+from clawmw.stages.context.compress.protocol import LOSSY_FLOOR, Level, Reduced, marker
+from clawmw.stages.context.compress.rows import gaps, hidden, key_columns, notable
+
+__all__ = ["TableReducer", "cut_rows"]
+
+MIN_ROWS = 6
+_DELIMITERS = ",\t|;"
+_RULE = re.compile(r"[\s|:+=-]{3,}\Z")
+_COLUMNS = re.compile(r" {2,}|\t+")
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?\Z")
+_BAR_PADDING = re.compile(r" *\| *")
+_DASHES = re.compile(r"-{4,}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    before: Sequence[str]
+    """Lines above the first record, header included."""
+    header: Sequence[str]
+    lines: Sequence[str]
+    cells: Sequence[Sequence[str]]
+    after: Sequence[str]
+
+
+class TableReducer:
+    """A text that is one table, with at most a few lines around it."""
+
+    name = "table"
+    version = 1
+
+    def matches(self, text: str) -> bool:
+        if text.count("\n") < MIN_ROWS:
+            return False
+        return any(mark in text[:20_000] for mark in (*_DELIMITERS, "  "))
+
+    def reduce(self, text: str, level: Level, ref: str) -> Reduced | None:
+        lines = text.split("\n")
+        table = _bars(lines) or _delimited(lines) or _aligned(lines)
+        if table is None:
+            return None
+        plain = "\n".join([*table.before, *table.lines, *table.after])
+        whole = Reduced(plain, "table", True)
+        if level not in LIMITS or estimate(plain) < LOSSY_FLOOR[level]:
+            return whole
+        shown, missing = cut_rows(table.header, table.cells, table.lines, level)
+        if not missing:
+            return whole
+        said = f"table, {missing:,} of {len(table.lines):,} rows not shown"
+        return Reduced(
+            "\n".join([marker(ref, said), *table.before, *shown, *table.after]), "table", False
+        )
+
+
+def cut_rows(
+    header: Sequence[str], cells: Sequence[Sequence[str]], lines: Sequence[str], level: Level
+) -> tuple[list[str], int]:
+    """(the records of `lines` to show, with notes between them, and how many are missing).
+
+    All lines and 0 where so many are exceptional that cutting is not worth it.
+    """
+    limits = LIMITS[level]
+    records = [dict(zip(header, row, strict=False)) for row in cells]
+    kept = notable(records, limits.plan)
+    total = len(records)
+    if len(kept) > 0.8 * total:
+        return list(lines), 0
+    columns = key_columns(records)
+    shown: list[str] = []
+    for gap, index in gaps(kept, total):
+        if gap:
+            room = limits.keys_chars * len(gap) // total
+            shown.append(f"… {hidden([records[i] for i in gap], columns, room)} …")
+        if index is not None:
+            shown.append(lines[index])
+    return shown, total - len(kept)
+
+
+def _bars(lines: Sequence[str]) -> _Table | None:
+    """A Markdown or SQL client table: rows between bars, a rule below the header."""
+    body = [i for i, line in enumerate(lines) if line.lstrip().startswith("|")]
+    if (
+        len(body) < MIN_ROWS
+        or body[-1] - body[0] + 1 > len(body) + 3
+        or len(lines) - len(body) > 12
+    ):
+        return None
+    rows = [i for i in body if not _RULE.match(lines[i])]
+    slim = {i: _BAR_PADDING.sub("|", lines[i].strip()) for i in rows}
+    cells = {i: slim[i].strip("|").split("|") for i in rows}
+    width = len(cells[rows[0]])
+    if width < 2 or sum(1 for i in rows if len(cells[i]) == width) < 0.95 * len(rows):
+        return None
+    first = rows[0]
+    before = [*lines[: body[0]], slim[first], "|" + "-|" * width]
+    before = [line for line in before if not (_RULE.match(line) and line.startswith("+"))]
+    after = [line for line in lines[body[-1] + 1 :] if not _RULE.match(line)]
+    return _Table(
+        before, cells[first], [slim[i] for i in rows[1:]], [cells[i] for i in rows[1:]], after
+    )
+
+
+def _delimited(lines: Sequence[str]) -> _Table | None:
+    """Comma, tab, bar or semicolon separated values with a header line."""
+    body = list(lines)
+    while body and not body[-1]:
+        body.pop()
+    if len(body) <= MIN_ROWS:
+        return None
+    for delimiter in _DELIMITERS:
+        width = body[0].count(delimiter) + 1
+        if width < 2 or len(body[0]) > 2000 or (width == 2 and delimiter == ","):
+            continue
+        if any(line.count(delimiter) + 1 < width for line in body[: 10 * MIN_ROWS]):
+            continue
+        try:
+            cells = list(csv.reader(body, delimiter=delimiter))
+        except csv.Error:
+            continue
+        if len(cells) != len(body) or any(len(row) != len(cells[0]) for row in cells):
+            continue
+        header = cells[0]
+        if len(set(header)) == len(header) and all(
+            name and not _NUMBER.match(name) for name in header
+        ):
+            return _Table(body[:1], header, body[1:], cells[1:], [])
+    return None
+
+
+def _aligned(lines: Sequence[str]) -> _Table | None:
+    """Columns padded with spaces below a header, as `ps`, `df` or `kubectl get` print them."""
+    body = list(lines)
+    while body and not body[-1]:
+        body.pop()
+    if len(body) <= MIN_ROWS:
+        return None
+    header = _COLUMNS.split(body[0].strip())
+    if (
+        len(header) < 3
+        or len(set(header)) != len(header)
+        or not all(len(name) < 30 for name in header)
+    ):
+        return None
+    cells = [_COLUMNS.split(line.strip()) for line in body[1:]]
+    if sum(1 for row in cells if len(row) == len(header)) < 0.9 * len(cells):
+        return None
+    return _Table(body[:1], header, body[1:], cells, [])

@@ -1,0 +1,174 @@
+"""`expand`: gives the model a tool to ask for what was cut, and answers it.
+
+The tool is offered from a session's first call, or never in that session, so that the
+tools prefix does not move. A call to it is answered here, without a trip to the agent; the
+exchange is kept in the journal and put back at its place in every later call.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from clawmw.core.decisions import Because, Decision, Pass, Retry, Rewrite
+from clawmw.core.effects import GetBlob
+from clawmw.core.stage import Context, Cut, Effects, StageTraits
+from clawmw.core.stream import Done, Finish, StreamEvent, ToolDelta
+from clawmw.core.types import (
+    Json,
+    Message,
+    Outcome,
+    Request,
+    Response,
+    Role,
+    Text,
+    ToolCall,
+    ToolResult,
+    ToolSpec,
+)
+from clawmw.core.canon import tool_spec
+from clawmw.stages.base import Build, Registration, StageConfig
+from clawmw.stages.context.slices import slice_of
+from clawmw.stages.units import Count, Duration
+
+__all__ = ["NAME", "REGISTRATION", "Expand", "ExpandConfig"]
+
+NAME = "clawmw_expand"
+
+_DESCRIPTION = (
+    "Returns text that was shortened earlier in this conversation. Where a marker names a "
+    "ref, call this with it to read what was left out."
+)
+_PARAMETERS: Json = {
+    "type": "object",
+    "properties": {
+        "ref": {"type": "string", "description": "the reference in the marker"},
+        "query": {"type": "string", "description": "only records or lines with these words"},
+        "lines": {"type": "string", "description": "only these lines, as A-B"},
+    },
+    "required": ["ref"],
+}
+
+
+class ExpandConfig(StageConfig):
+    """Let the model ask for what was cut."""
+
+    retention: Duration = 7 * 86_400.0
+    """How long originals are kept."""
+    most: Count = 4
+    """Expansions answered in one call of the agent."""
+
+
+class Expand:
+    """See the module."""
+
+    traits: ClassVar[StageTraits] = StageTraits("expand", runs="call")
+
+    def __init__(self, config: ExpandConfig) -> None:
+        self.config = config
+        function = {"name": NAME, "description": _DESCRIPTION, "parameters": _PARAMETERS}
+        self.spec: ToolSpec = tool_spec(NAME, {"type": "function", "function": function})
+
+    def offered(self, request: Request) -> bool:
+        """See `Offer.offered`: only beside other tools, and when the model may call them."""
+        choice = request.params.get("tool_choice", "auto")
+        return bool(request.tools) and choice in ("auto", "required")
+
+    def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision:
+        """Offer the tool, last in the list so that the others keep their place."""
+        if not (ctx.can_expand and request.tools) or request.tools[-1] is self.spec:
+            return Pass()
+        if any(tool.name == NAME for tool in request.tools):
+            return Pass()
+        because = Because("expand", "offer")
+        return Rewrite(because, replace(request, tools=(*request.tools, self.spec)))
+
+    def watches(self, request: Request) -> bool:
+        """See `Streamer.watches`."""
+        return bool(request.tools)
+
+    def chunk(self, event: StreamEvent, state: dict[str, Json]) -> Sequence[StreamEvent] | Cut:
+        """Hold our own calls back; when there are no others, also the end of the message."""
+        ours: dict[int, bool] = state.setdefault("ours", {})
+        if isinstance(event, ToolDelta):
+            if event.name:
+                ours[event.index] = event.name == NAME
+            return () if ours.get(event.index) else (event,)
+        if isinstance(event, Finish | Done) and ours and all(ours.values()):
+            return ()
+        return (event,)
+
+    def after(
+        self, request: Request, outcome: Outcome, slot: Json | None, ctx: Context
+    ) -> Decision | Effects:
+        """Answer calls to our tool, if there are any."""
+        if not isinstance(outcome, Response) or not outcome.complete:
+            return Pass()
+        calls = [c for c in outcome.message.tool_calls if c.name == NAME]
+        return self._answer(calls, outcome, ctx) if calls else Pass()
+
+    def _answer(self, calls: Sequence[ToolCall], outcome: Response, ctx: Context) -> Effects:
+        results = []
+        for call in calls:
+            results.append((call, (yield from self._result(call, ctx))))
+        others = [c for c in outcome.message.tool_calls if c.name != NAME]
+        if not others and ctx.attempt <= self.config.most + 1:
+            asked = Message(Role.ASSISTANT, outcome.message.parts)
+            told = [Message(Role.TOOL, (ToolResult(c.id, text),)) for c, text in results]
+            return Retry(Because("expand", "answer"), journal=(asked, *told), silent=True)
+        # The agent's own calls go to the agent; what we were asked goes into the next request.
+        said = "\n\n".join(f"[clawmw: {_asked(c)}]\n{text}" for c, text in results)
+        kept = tuple(
+            p for p in outcome.message.parts if not (isinstance(p, ToolCall) and p.name == NAME)
+        )
+        message = Message(Role.ASSISTANT, kept)
+        reason = outcome.finish_reason
+        if not others:
+            message = Message(Role.ASSISTANT, (*kept, Text(_ENOUGH.format(self.config.most))))
+            reason = "stop"
+        return Rewrite(
+            Because("expand", "answer" if others else "most"),
+            response=replace(outcome, message=message, finish_reason=reason),
+            journal=(Message(Role.USER, (Text(said),)),) if others else (),
+        )
+
+    def _result(self, call: ToolCall, ctx: Context) -> Any:
+        try:
+            given = json.loads(call.arguments or "{}")
+        except ValueError:
+            given = {}
+        given = given if isinstance(given, dict) else {}
+        ref = str(given.get("ref", ""))
+        if ctx.attempt > self.config.most:
+            return _ENOUGH.format(self.config.most)
+        data: bytes | None = yield GetBlob(ctx.identity.scope("session"), ref)
+        if data is None:
+            return _GONE.format(ref)
+        return slice_of(
+            data.decode("utf-8", "surrogatepass"),
+            query=str(given.get("query") or ""),
+            lines=str(given.get("lines") or ""),
+        )
+
+
+_ENOUGH = (
+    "clawmw answers at most {} requests for cut text at a time. Go on with what you have, "
+    "or run the tool again with a narrower question."
+)
+_GONE = (
+    "There is no text under the reference {!r} (it expired, or it never was). Asking again "
+    "will not help: run the tool that gave it again."
+)
+
+
+def _asked(call: ToolCall) -> str:
+    return f"answer to {NAME}({call.arguments})"
+
+
+def _build(config: ExpandConfig, build: Build) -> Expand:
+    return Expand(config)
+
+
+REGISTRATION = Registration("expand", ExpandConfig, _build)

@@ -1,0 +1,248 @@
+"""`budget`: calls, tokens and money, reserved before each call and settled after it.
+
+The worst case is drawn from every scope in one atomic step, so concurrent calls cannot
+overshoot together; what was really used replaces it. A call that crashed is paid for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from clawmw.core.decisions import Because, Decision, Halt, Pass, Rewrite
+from clawmw.core.effects import Charge, Meter, Reserve, Reserved, Settle
+from clawmw.core.money import NANO, Profile, cost
+from clawmw.core.stage import Context, Cut, Effects, StageTraits
+from clawmw.core.stream import StreamEvent, UsageEvent
+from clawmw.core.tokens import estimate
+from clawmw.core.types import Failure, Json, Outcome, Request, Response, Usage
+from clawmw.stages.base import Build, Registration, StageConfig
+from clawmw.stages.units import Count, Duration, Usd
+
+__all__ = ["REGISTRATION", "Budget", "BudgetConfig", "Limits"]
+
+_FALLBACK_OUTPUT = 4096
+"""Output tokens reserved when neither the caller nor the model's facts give a limit."""
+_MARGIN = 1.15
+"""Estimates of input are this much too low at most on known traffic; usage settles it."""
+
+
+class Limits(BaseModel):
+    """What a scope may use. Unset is unlimited."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    calls: Count | None = None
+    """Model calls, retries and expansions included."""
+    input_tokens: Count | None = None
+    """Input tokens, cached ones included."""
+    output_tokens: Count | None = None
+    """Output tokens, reasoning included."""
+    usd: Usd | None = None
+    """Money, in USD, by the price table."""
+
+    def charges(self, scope: str, worst: dict[Meter, int]) -> list[Charge]:
+        """What to draw from `scope` for a call of that worst case."""
+        limits: dict[Meter, int | None] = {
+            "calls": self.calls,
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "usd": self.usd,
+        }
+        return [
+            Charge(scope, meter, worst[meter], limit)
+            for meter, limit in limits.items()
+            if limit is not None
+        ]
+
+
+class Daily(BaseModel):
+    """Limits that start anew each day, at midnight UTC."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    day: Limits = Limits()
+    """What may be used on one day."""
+
+
+class BudgetConfig(StageConfig):
+    """Limits on calls, tokens and money."""
+
+    chain: Limits = Limits()
+    """One task, with all agents and conversations it involves."""
+    session: Limits = Limits()
+    """One conversation."""
+    agent: Daily = Daily()
+    """One agent."""
+    tenant: Daily = Daily()
+    """Everything under one tenant."""
+    unknown_price: Annotated[str, BeforeValidator(lambda v: _either(v, "refuse", "allow"))] = (
+        "refuse"
+    )
+    """What a USD limit does with a model whose price is not known: `refuse` or `allow`."""
+    lease: Duration = 900.0
+    """A reservation not settled after this long counts as spent."""
+
+
+def _either(value: Any, *allowed: str) -> str:
+    if value not in allowed:
+        raise ValueError(f"must be one of {', '.join(allowed)}")
+    return str(value)
+
+
+class Budget:
+    """See the module."""
+
+    traits: ClassVar[StageTraits] = StageTraits(
+        "budget", on_error="closed", below=("prompt_cache", "route", "compress", "dedupe")
+    )
+
+    def __init__(self, config: BudgetConfig) -> None:
+        self.config = config
+
+    # --- before ------------------------------------------------------------------------
+
+    def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision | Effects:
+        """Reserve the worst case, or refuse; and have streams say what they used."""
+        worst = self._worst(request, ctx)
+        charges = self._charges(ctx, worst)
+        if not charges:
+            return self._asking_usage(request)
+        return self._reserve(request, ctx, charges, worst)
+
+    def _reserve(
+        self, request: Request, ctx: Context, charges: Sequence[Charge], worst: dict[Meter, int]
+    ) -> Effects:
+        priced = any(c.meter == "usd" for c in charges)
+        if priced and worst["usd"] < 0:
+            if self.config.unknown_price == "refuse" and ctx.mode == "enforce":
+                return _unknown_price(request.model)
+            charges = [c for c in charges if c.meter != "usd"]
+        if ctx.mode == "observe":
+            charges = [replace(c, limit=None) for c in charges]
+        reserved: Reserved = yield Reserve(tuple(charges), self.config.lease)
+        if not reserved.granted:
+            return _spent(reserved)
+        return self._asking_usage(request)
+
+    def _worst(self, request: Request, ctx: Context) -> dict[Meter, int]:
+        """The most this call may use; `usd` is -1 where no price is known."""
+        profile = ctx.profile(request.model)
+        tokens = int(ctx.sent_tokens * _MARGIN) + 16
+        limit = request.max_output or profile.max_output or _FALLBACK_OUTPUT
+        output = request.choices * limit
+        usd = -1
+        if profile.price is not None:
+            price = profile.price.at(tokens)
+            usd = tokens * max(price.input, price.cache_write) + output * price.output
+        return {"calls": 1, "input_tokens": tokens, "output_tokens": output, "usd": usd}
+
+    def _charges(self, ctx: Context, amounts: dict[Meter, int]) -> list[Charge]:
+        day = time.strftime("%Y-%m-%d", time.gmtime(ctx.now))
+        identity, config = ctx.identity, self.config
+        return [
+            *config.chain.charges(identity.scope("chain"), amounts),
+            *config.session.charges(identity.scope("session"), amounts),
+            *config.agent.day.charges(f"{identity.scope('agent')}\x1f{day}", amounts),
+            *config.tenant.day.charges(f"{identity.scope('tenant')}\x1f{day}", amounts),
+        ]
+
+    def _asking_usage(self, request: Request) -> Decision:
+        """A chat-completions stream reports usage only when asked to."""
+        options = request.params.get("stream_options")
+        if not request.stream or (isinstance(options, dict) and "include_usage" in options):
+            return Pass()
+        asked = {**(options or {}), "include_usage": True}
+        params = {**request.params, "stream_options": asked}
+        return Rewrite(Because("budget", "usage"), replace(request, params=params))
+
+    # --- the stream, and after ----------------------------------------------------------
+
+    def watches(self, request: Request) -> bool:
+        """See `Streamer.watches`: only where we asked for usage and the caller did not."""
+        options = request.params.get("stream_options")
+        return not (isinstance(options, dict) and options.get("include_usage"))
+
+    def chunk(self, event: StreamEvent, state: dict[str, Json]) -> Sequence[StreamEvent] | Cut:
+        """Keep usage that only we asked for from the reader."""
+        return () if isinstance(event, UsageEvent) else (event,)
+
+    def after(
+        self, request: Request, outcome: Outcome, slot: Json | None, ctx: Context
+    ) -> Decision | Effects:
+        """Replace the reservation by what was used."""
+        worst = self._worst(request, ctx)
+        if not self._charges(ctx, worst):
+            return Pass()
+        return self._settle(outcome, ctx, worst, ctx.profile(request.model))
+
+    def _settle(
+        self, outcome: Outcome, ctx: Context, worst: dict[Meter, int], profile: Profile
+    ) -> Effects:
+        used = _used(outcome, ctx, worst, profile)
+        charges = [c for c in self._charges(ctx, used) if c.meter != "usd" or used["usd"] >= 0]
+        yield Settle(tuple(charges))
+        return Pass()
+
+
+def _used(
+    outcome: Outcome, ctx: Context, worst: dict[Meter, int], profile: Profile
+) -> dict[Meter, int]:
+    """What a call used. Not reported is estimated; not answered in time is the worst case."""
+    if isinstance(outcome, Failure):
+        if outcome.kind == "refused":
+            return {"calls": 0, "input_tokens": 0, "output_tokens": 0, "usd": 0}
+        if outcome.kind in ("status", "connect"):
+            return {"calls": 1, "input_tokens": 0, "output_tokens": 0, "usd": 0}
+        return worst
+    usage = outcome.usage
+    if usage is None or usage.input_tokens is None:
+        said = estimate(outcome.message.text)
+        said += sum(estimate(c.arguments) for c in outcome.message.tool_calls)
+        usage = Usage(ctx.sent_tokens, said, basis="estimated")
+    spent = cost(replace(usage, output_tokens=usage.output_tokens or 0), profile)
+    return {
+        "calls": 1,
+        "input_tokens": usage.input_tokens or 0,
+        "output_tokens": usage.output_tokens or 0,
+        "usd": spent.total if spent else worst["usd"],
+    }
+
+
+def _unknown_price(model: str) -> Halt:
+    return Halt(
+        Because("budget", "unknown_price"),
+        "model",
+        "USD only for models of a known price",
+        f"the price of {model!r} is not known",
+        "Name a profile for it in the policy, or set budget.unknown_price: allow.",
+    )
+
+
+def _spent(reserved: Reserved) -> Halt:
+    level = reserved.scope.partition(":")[0]
+    show = _money if reserved.meter == "usd" else str
+    what = "USD" if reserved.meter == "usd" else reserved.meter.replace("_", " ")
+    day = ".day" if level in ("agent", "tenant") else ""
+    return Halt(
+        Because("budget", f"{level}{day}.{reserved.meter}"),
+        level,
+        f"{show(reserved.limit)} {what}",
+        f"{show(reserved.used)} are used or reserved and this call may need more than is left",
+        "Raise the limit in the policy to go on.",
+    )
+
+
+def _money(nano: int) -> str:
+    return f"{nano / NANO:.4f}".rstrip("0").rstrip(".") or "0"
+
+
+def _build(config: BudgetConfig, build: Build) -> Budget:
+    return Budget(config)
+
+
+REGISTRATION = Registration("budget", BudgetConfig, _build)

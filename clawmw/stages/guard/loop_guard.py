@@ -1,0 +1,160 @@
+"""`loop_guard`: the same call with the same result, again and again, is not progress.
+
+Evidence is kept per chain, so a loop is seen across agents, processes and compaction; it
+is counted per conversation, and starts anew whenever that conversation sees something new.
+Steps: a note to the model, no further model call, the end of the chain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from typing import ClassVar
+
+from clawmw.core.decisions import Because, Decision, Halt, Pass, Rewrite
+from clawmw.core.effects import Append, Note
+from clawmw.core.stage import Context, Effects, StageTraits
+from clawmw.core.types import Json, Message, Outcome, Request, Role, Text, ToolCall
+from clawmw.stages.base import Build, Registration, StageConfig
+from clawmw.stages.units import Count
+
+__all__ = ["REGISTRATION", "LoopGuard", "LoopGuardConfig", "repeats", "signature"]
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_STOP = Note("stop", "")
+
+
+class LoopGuardConfig(StageConfig):
+    """Stop an agent that repeats itself."""
+
+    nudge: Count = 4
+    """Tell the model at this many identical calls with identical results."""
+    refuse: Count = 8
+    """Make no further model call from this many on."""
+    stop: Count = 16
+    """Stop the whole chain at this many."""
+    window: Count = 256
+    """How many of a chain's newest tool calls are looked at."""
+
+
+def signature(call: ToolCall) -> str:
+    """Digest of what is asked: the tool and its arguments, key order and wrapping aside.
+
+    OpenClaw wraps most of its tools as `tool_call {"id": name, "args": {...}}`.
+    """
+    name = call.name
+    try:
+        arguments = json.loads(call.arguments or "{}")
+    except ValueError:
+        arguments = call.arguments.strip()
+    if name == "tool_call" and isinstance(arguments, dict) and "id" in arguments:
+        name, arguments = str(arguments["id"]), arguments.get("args", {})
+    text = json.dumps([name, arguments], sort_keys=True, ensure_ascii=False)
+    return _digest(text)
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def repeats(values: Sequence[str]) -> int:
+    """How often the newest value occurred since something new was last seen."""
+    if not values:
+        return 0
+    seen: set[str] = set()
+    newest_first_seen = 0
+    for index, value in enumerate(values):
+        if value not in seen:
+            seen.add(value)
+            newest_first_seen = index
+    return values[newest_first_seen:].count(values[-1])
+
+
+class LoopGuard:
+    """See the module."""
+
+    traits: ClassVar[StageTraits] = StageTraits(
+        "loop_guard", on_error="closed", runs="call", above=("expand",)
+    )
+
+    def __init__(self, config: LoopGuardConfig) -> None:
+        self.config = config
+
+    def before(self, request: Request, slot: Json | None, ctx: Context) -> Effects:
+        """Add what is new to the chain's evidence, and judge the conversation by it."""
+        mine = _digest(ctx.identity.session)
+        scope = ctx.identity.scope("chain")
+        notes = tuple(Note(mine, pair) for pair in _new_pairs(ctx))
+        window: tuple[Note, ...] = yield Append(scope, notes, self.config.window)
+        if _STOP in window:
+            return self._halt("stop", self.config.stop, "the chain was stopped as a loop before")
+        values = [note.value for note in window if note.kind == mine]
+        count = repeats(values)
+        if count >= self.config.refuse:
+            # A refused call is one more turn of the loop: whoever insists is stopped.
+            last: tuple[Note, ...] = (Note(mine, values[-1]),)
+            rule = "refuse"
+            if count >= self.config.stop:
+                rule = "stop"
+                last = (_STOP,) if ctx.mode == "enforce" else ()
+            yield Append(scope, last, self.config.window)
+            limit = self.config.stop if rule == "stop" else self.config.refuse
+            said = f"the same tool call gave the same result {count} times"
+            return self._halt(rule, limit, said)
+        if notes and count == self.config.nudge:
+            text = _NUDGE.format(count)
+            return Rewrite(
+                Because("loop_guard", "nudge"), journal=(Message(Role.USER, (Text(text),)),)
+            )
+        return Pass()
+
+    def _halt(self, rule: str, limit: int, used: str) -> Halt:
+        scope = "chain" if rule == "stop" else "conversation"
+        resume = (
+            "Start a new task to go on."
+            if rule == "stop"
+            else "Go on with another tool, other arguments, or an answer."
+        )
+        because = Because("loop_guard", rule)
+        return Halt(because, scope, f"{limit} identical calls with the same result", used, resume)
+
+    def after(
+        self, request: Request, outcome: Outcome, slot: Json | None, ctx: Context
+    ) -> Decision:
+        """Nothing to record: results are seen when they are sent back."""
+        return Pass()
+
+
+_NUDGE = (
+    "[clawmw] The last tool call was made {} times with the same arguments and gave the same "
+    "result each time. Repeating it will not help: try something else, or answer with what "
+    "you have."
+)
+
+
+def _new_pairs(ctx: Context) -> list[str]:
+    """`call/result` for each tool result this call shows for the first time."""
+    steps = ctx.history.steps
+    new = next((i for i, step in enumerate(steps) if not step.recorded), len(steps))
+    if all(not step.raw.tool_results for step in steps[new:]):
+        return []
+    calls: dict[str, ToolCall] = {}
+    for step in steps[max(new - 64, 0) : new]:
+        calls.update({c.id: c for c in step.raw.tool_calls})
+    pairs = []
+    for step in steps[new:]:
+        calls.update({c.id: c for c in step.raw.tool_calls})
+        for result in step.raw.tool_results:
+            call = calls.get(result.call_id) or ToolCall("", result.name or "", "{}")
+            text = _ANSI.sub("", result.text).strip()
+            pairs.append(f"{signature(call)}/{_digest(text)}")
+    return pairs
+
+
+def _build(config: LoopGuardConfig, build: Build) -> LoopGuard:
+    return LoopGuard(config)
+
+
+REGISTRATION = Registration("loop_guard", LoopGuardConfig, _build)

@@ -1,0 +1,315 @@
+"""State in this process: fast, never blocking, gone with the process.
+
+Slots are copied in and out, as JSON would change them (a tuple comes back a list), so a
+caller sees what a disk would have given back and nobody changes a slot behind the store's
+back. One lock a store.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+
+from clawmw.core.effects import Charge, Key, Note, Reserved, Slot, Write
+from clawmw.core.types import Json
+from clawmw.errors import StoreError
+from clawmw.stores.base import Stores
+from clawmw.stores.counters import Counter, amounts, decide
+
+__all__ = [
+    "MemoryBlobs",
+    "MemoryEvidence",
+    "MemoryLedger",
+    "MemorySlots",
+    "memory_stores",
+]
+
+REMEMBER = 3600.0
+"""Seconds an id is remembered after its last use: far longer than a phase takes to run again."""
+
+METERS = ("calls", "input_tokens", "output_tokens", "usd")
+
+_ATOMS = frozenset({str, int, bool, type(None)})
+
+
+def memory_stores(*, blob_bytes: int = 256 * 2**20, blob_age: float = 7 * 86400) -> Stores:
+    """Four stores in memory. Blobs are kept `blob_age` seconds, `blob_bytes` in all."""
+    return Stores(
+        slots=MemorySlots(),
+        ledger=MemoryLedger(),
+        evidence=MemoryEvidence(),
+        blobs=MemoryBlobs(blob_bytes, blob_age),
+        blocking=False,
+    )
+
+
+def _copied(value: Json) -> Json:
+    """A deep copy of plain JSON: a third of the time that text there and back takes."""
+    if type(value) is dict:
+        return {k: v if type(v) in _ATOMS else _copied(v) for k, v in value.items()}
+    if type(value) is list:
+        return [v if type(v) in _ATOMS else _copied(v) for v in value]
+    return value
+
+
+def _plain(value: Json) -> bool:
+    """Whether JSON gives `value` back as it is, types and keys included."""
+    kind = type(value)
+    if kind is dict:
+        for key, item in value.items():
+            if type(key) is not str or (type(item) not in _ATOMS and not _plain(item)):
+                return False
+        return True
+    if kind is list:
+        for item in value:
+            if type(item) not in _ATOMS and not _plain(item):
+                return False
+        return True
+    return kind in _ATOMS or (kind is float and math.isfinite(value))
+
+
+class MemorySlots:
+    """Slots as plain JSON values by key, each with its version and when it was written."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._rows: dict[Key, tuple[Json, int, float]] = {}
+
+    def load(self, keys: Sequence[Key]) -> list[Slot]:
+        """The slots of `keys`, in order; version 0 and value None where absent."""
+        rows = self._rows
+        with self._lock:
+            found = [rows.get(key) for key in keys]
+        return [Slot(None, 0) if row is None else Slot(_copied(row[0]), row[1]) for row in found]
+
+    def commit(self, writes: Sequence[Write], now: float) -> bool:
+        """Write all or none; False when any version is no longer what the writer saw.
+
+        A value that is not JSON, or one key named twice, is a `StoreError`.
+        """
+        staged: dict[Key, tuple[Json, int, float]] = {}
+        for write in writes:
+            try:
+                if _plain(write.value):
+                    value = _copied(write.value)
+                else:
+                    value = json.loads(json.dumps(write.value, allow_nan=False))
+            except (TypeError, ValueError, RecursionError) as error:
+                raise StoreError(f"slot {write.key!r} is not JSON: {error}") from None
+            staged[write.key] = (value, write.version + 1, now)
+        if len(staged) != len(writes):
+            raise StoreError("a commit names one slot twice; merge the writes first")
+        rows = self._rows
+        with self._lock:
+            for key, (_, version, _) in staged.items():
+                row = rows.get(key)
+                if (0 if row is None else row[1]) != version - 1:
+                    return False
+            rows.update(staged)
+        return True
+
+    def purge(self, before: float) -> int:
+        """Forget slots last written before `before`; returns how many."""
+        with self._lock:
+            old = [key for key, row in self._rows.items() if row[2] < before]
+            for key in old:
+                del self._rows[key]
+        return len(old)
+
+
+@dataclass(slots=True)
+class _Lease:
+    """What the ledger remembers of one id. `drawn` is what settling takes back."""
+
+    answer: Reserved
+    drawn: Mapping[Counter, int]
+    settled: bool
+    until: float
+
+
+class MemoryLedger:
+    """Counters by (scope, meter), and the leases that may still correct them."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._totals: dict[Counter, int] = {}
+        self._touched: dict[Counter, float] = {}
+        self._leases: OrderedDict[str, _Lease] = OrderedDict()
+
+    def reserve(self, id: str, charges: Sequence[Charge], expires: float, now: float) -> Reserved:
+        """Draw all charges or none, in one atomic step; the same `id` answers as before.
+
+        A refusal is remembered like a grant.
+        """
+        with self._lock:
+            if (known := self._leases.get(id)) is not None:
+                return known.answer
+            asked = amounts(charges)
+            answer = decide(charges, asked, self._totals)
+            if answer.granted:
+                self._totals.update(answer.usage)
+                self._touched.update(dict.fromkeys(asked, now))
+            # A refused id has nothing to take back: settling it charges as given.
+            drawn = asked if answer.granted else {}
+            self._leases[id] = _Lease(answer, drawn, False, max(now, expires) + REMEMBER)
+            self._forget(now)
+            return answer
+
+    def settle(self, id: str, charges: Sequence[Charge], now: float) -> None:
+        """Replace the reservation by what was used; only the first settle of an `id` counts.
+
+        It may come after the lease expired: the measured figure is the better one.
+        """
+        with self._lock:
+            lease = self._leases.get(id)
+            if lease is not None and lease.settled:
+                return
+            drawn = {} if lease is None else lease.drawn
+            totals, touched = self._totals, self._touched
+            spent = amounts(charges)  # before anything changes: it may raise
+            for key, amount in drawn.items():
+                totals[key] -= amount
+            for key, amount in spent.items():
+                totals[key] = totals.get(key, 0) + amount
+                touched[key] = now
+            answer = Reserved(True, {}) if lease is None else lease.answer
+            self._leases[id] = _Lease(answer, {}, True, now + REMEMBER)
+            self._forget(now)
+
+    def used(self, scope: str) -> Mapping[str, int]:
+        """Used plus reserved by meter."""
+        with self._lock:
+            totals = self._totals
+            return {m: totals[scope, m] for m in METERS if (scope, m) in totals}
+
+    def purge(self, before: float) -> int:
+        """Forget counters untouched since `before`, limits and all; returns how many."""
+        with self._lock:
+            held = {key for lease in self._leases.values() for key in lease.drawn}
+            old = [k for k, at in self._touched.items() if at < before and k not in held]
+            for key in old:
+                del self._totals[key], self._touched[key]
+        return len(old)
+
+    def _forget(self, now: float) -> None:
+        """Drop old ids, two looks a call: as fast as they come, never a sweep."""
+        leases = self._leases
+        for _ in range(2):
+            id = next(iter(leases))
+            if leases[id].until > now:
+                leases.move_to_end(id)
+            else:
+                del leases[id]
+                if not leases:
+                    return
+
+
+@dataclass(slots=True)
+class _Pile:
+    """The notes of one scope and the largest window anyone asked for."""
+
+    notes: list[Note]
+    widest: int = 0
+    touched: float = 0.0
+
+
+class MemoryEvidence:
+    """The newest notes of each scope."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._piles: dict[str, _Pile] = {}
+        self._ids: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    def append(
+        self, id: str, scope: str, notes: Sequence[Note], window: int, now: float
+    ) -> tuple[Note, ...]:
+        """Add notes atomically; returns the newest `window`, oldest first, ours included."""
+        with self._lock:
+            pile = self._piles.get(scope)
+            if pile is None:
+                pile = self._piles[scope] = _Pile([])
+            pile.widest = max(pile.widest, window)
+            held = pile.notes
+            if (scope, id) not in self._ids:
+                self._ids[scope, id] = now
+                held.extend(notes)
+                pile.touched = now
+                self._forget(now)
+                if len(held) > 2 * pile.widest + 64:  # trimmed in strides: cheap on average
+                    del held[: len(held) - pile.widest]
+            return tuple(held[-window:]) if window > 0 else ()
+
+    def purge(self, before: float) -> int:
+        """Forget scopes nobody added to since `before`; returns how many."""
+        with self._lock:
+            old = [scope for scope, pile in self._piles.items() if pile.touched < before]
+            for scope in old:
+                del self._piles[scope]
+        return len(old)
+
+    def _forget(self, now: float) -> None:
+        """Drop old ids; they come in order of time, so the oldest is first."""
+        ids = self._ids
+        for _ in range(2):
+            first = next(iter(ids))
+            if ids[first] + REMEMBER > now:
+                return
+            del ids[first]
+
+
+class MemoryBlobs:
+    """Content by reference; the least recently used goes first when room is short."""
+
+    def __init__(self, limit: int, age: float) -> None:
+        self._lock = Lock()
+        self._limit = limit
+        self._age = age
+        self._size = 0
+        self._rows: OrderedDict[Key, tuple[bytes, float]] = OrderedDict()
+
+    def put(self, scope: str, ref: str, data: bytes, now: float) -> None:
+        """Keep `data`; the same reference again only refreshes its age.
+
+        Data larger than the whole store is a `StoreError`.
+        """
+        if len(data) > self._limit:
+            raise StoreError(
+                f"blob of {len(data)} bytes exceeds the store's {self._limit}; raise its limit"
+            )
+        key = (scope, ref)
+        with self._lock:
+            row = self._rows.get(key)
+            if row is None:
+                self._size += len(data)
+                self._rows[key] = (bytes(data), now)
+            else:
+                self._rows[key] = (row[0], now)
+                self._rows.move_to_end(key)
+            while self._size > self._limit or self._oldest() + self._age < now:
+                self._drop(next(iter(self._rows)))
+
+    def get(self, scope: str, ref: str, now: float) -> bytes | None:
+        """The bytes, or None when never kept, expired or purged."""
+        key = (scope, ref)
+        with self._lock:
+            row = self._rows.get(key)
+            if row is None:
+                return None
+            if row[1] + self._age < now:
+                self._drop(key)
+                return None
+            self._rows.move_to_end(key)
+            return row[0]
+
+    def _oldest(self) -> float:
+        """When the least recently used blob was put; it may be younger than another."""
+        return next(iter(self._rows.values()))[1]
+
+    def _drop(self, key: Key) -> None:
+        data, _ = self._rows.pop(key)
+        self._size -= len(data)

@@ -1,0 +1,490 @@
+"""What every store promises, as plain functions over a fresh `Stores`.
+
+`LAWS` are single promises, each called with empty stores. `ledger_machine` and
+`slots_machine` build hypothesis state machines that compare a backend with a model. Nothing
+here needs pytest, so a backend of one's own is checked by::
+
+    for law in LAWS:
+        law(my_stores())
+    run_state_machine_as_test(ledger_machine(my_stores))
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from clawmw.core.effects import Charge, Meter, Note, Slot, Write
+from clawmw.errors import StoreError
+from clawmw.stores.base import Stores
+
+__all__ = ["LAWS", "evidence_machine", "ledger_machine", "slots_machine"]
+
+Law = Callable[[Stores], None]
+LAWS: list[Law] = []
+
+
+def law(function: Law) -> Law:
+    LAWS.append(function)
+    return function
+
+
+def refused(action: Callable[[], object]) -> str:
+    """The one line that `action` fails with."""
+    try:
+        action()
+    except StoreError as error:
+        message = str(error)
+        assert message and "\n" not in message
+        return message
+    raise AssertionError("no StoreError")
+
+
+# -- slots ---------------------------------------------------------------------------------
+
+
+@law
+def slots_absent_is_version_zero(stores: Stores) -> None:
+    assert stores.slots.load([("s", "a"), ("s", "b")]) == [Slot(None, 0), Slot(None, 0)]
+    assert stores.slots.load([]) == []
+    assert stores.slots.commit([], 1.0)
+
+
+@law
+def slots_come_back_in_the_order_asked(stores: Stores) -> None:
+    writes = [Write(("s", str(i)), i, 0) for i in range(1200)]
+    assert stores.slots.commit(writes, 1.0)
+    keys = [("s", str(i)) for i in reversed(range(1201))]
+    found = stores.slots.load([*keys, ("s", "7"), ("s", "7")])
+    assert [slot.value for slot in found] == [None, *reversed(range(1200)), 7, 7]
+
+
+@law
+def slots_commit_all_or_none(stores: Stores) -> None:
+    a, b = ("s", "a"), ("t", "b")
+    assert stores.slots.commit([Write(a, 1, 0), Write(b, 1, 0)], 1.0)
+    [one, two] = stores.slots.load([a, b])
+    assert not stores.slots.commit([Write(a, 2, one.version), Write(b, 2, 0)], 2.0)
+    assert not stores.slots.commit([Write(a, 2, one.version), Write(b, 2, two.version + 9)], 2.0)
+    assert not stores.slots.commit([Write(a, 2, one.version), Write(("s", "new"), 2, 3)], 2.0)
+    assert stores.slots.load([a, b]) == [one, two]
+    assert stores.slots.commit([Write(a, 2, one.version), Write(b, 2, two.version)], 2.0)
+    assert [slot.value for slot in stores.slots.load([a, b])] == [2, 2]
+
+
+@law
+def slots_share_nothing_with_the_caller(stores: Stores) -> None:
+    key, value = ("s", "a"), {"list": [{"deep": 1}]}
+    assert stores.slots.commit([Write(key, value, 0)], 1.0)
+    value["list"][0]["deep"] = 2
+    [first] = stores.slots.load([key])
+    first.value["list"].append("mine")
+    [again] = stores.slots.load([key])
+    assert again.value == {"list": [{"deep": 1}]}
+
+
+@law
+def slots_come_back_as_json_would(stores: Stores) -> None:
+    values: list[Any] = [
+        {"a": (1, 2), 3: None, "f": 0.1, "big": 10**30, "é": "\ud83d \x00 \u2028"},
+        [],
+        "",
+        0,
+        False,
+        None,
+        -0.0,
+        [[[[["deep"]]]]],
+    ]
+    for number, value in enumerate(values):
+        key = ("s", str(number))
+        assert stores.slots.commit([Write(key, value, 0)], 1.0)
+        [slot] = stores.slots.load([key])
+        assert repr(slot.value) == repr(json.loads(json.dumps(value)))
+        assert slot.version > 0
+
+
+@law
+def slots_refuse_what_is_not_json(stores: Stores) -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    for value in (object(), {1, 2}, b"bytes", float("nan"), float("inf"), endless, {(1, 2): 3}):
+        write = Write(("s", "a"), value, 0)
+        refused(lambda write=write: stores.slots.commit([Write(("s", "b"), 1, 0), write], 1.0))
+    refused(lambda: stores.slots.commit([Write(("s", "a"), 1, 0)] * 2, 1.0))
+    assert stores.slots.load([("s", "a"), ("s", "b")]) == [Slot(None, 0)] * 2
+
+
+@law
+def slots_lose_no_update_among_threads(stores: Stores) -> None:
+    key = ("s", "counter")
+
+    def add(_: int) -> None:
+        while True:
+            [slot] = stores.slots.load([key])
+            if stores.slots.commit([Write(key, (slot.value or 0) + 1, slot.version)], 1.0):
+                return
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(200)))
+    assert stores.slots.load([key])[0].value == 200
+
+
+# -- ledger --------------------------------------------------------------------------------
+
+
+def usd(amount: int, limit: int | None = None, scope: str = "chain:a") -> Charge:
+    return Charge(scope, "usd", amount, limit)
+
+
+@law
+def ledger_draws_all_or_none(stores: Stores) -> None:
+    ledger = stores.ledger
+    charges = [usd(5, 10), Charge("tenant:t", "calls", 1, 1), usd(3, None, "agent:x")]
+    first = ledger.reserve("1", charges, 60.0, 0.0)
+    assert first.granted
+    assert first.usage == {("chain:a", "usd"): 5, ("tenant:t", "calls"): 1, ("agent:x", "usd"): 3}
+    second = ledger.reserve("2", charges, 60.0, 0.0)
+    assert not second.granted
+    assert (second.scope, second.meter, second.limit, second.used) == ("tenant:t", "calls", 1, 1)
+    assert second.usage == first.usage
+    assert ledger.used("chain:a") == {"usd": 5}
+    assert ledger.used("agent:x") == {"usd": 3}
+    assert ledger.used("nobody") == {}
+
+
+@law
+def ledger_fills_a_limit_to_the_last_unit(stores: Stores) -> None:
+    assert stores.ledger.reserve("1", [usd(10, 10)], 60.0, 0.0).granted
+    assert stores.ledger.reserve("2", [usd(0, 10)], 60.0, 0.0).granted
+    assert not stores.ledger.reserve("3", [usd(1, 10)], 60.0, 0.0).granted
+    assert stores.ledger.reserve("4", [usd(1)], 60.0, 0.0).granted, "no limit only counts"
+    assert not stores.ledger.reserve("5", [usd(0, 10)], 60.0, 0.0).granted, "beyond it already"
+
+
+@law
+def ledger_adds_up_charges_of_one_counter(stores: Stores) -> None:
+    assert not stores.ledger.reserve("1", [usd(6, 10), usd(6, 10)], 60.0, 0.0).granted
+    assert stores.ledger.reserve("2", [usd(5, 10), usd(5, 20)], 60.0, 0.0).granted
+    assert stores.ledger.used("chain:a") == {"usd": 10}
+
+
+@law
+def ledger_answers_one_id_once(stores: Stores) -> None:
+    ledger = stores.ledger
+    granted = ledger.reserve("1", [usd(6, 10)], 60.0, 0.0)
+    denied = ledger.reserve("2", [usd(6, 10)], 60.0, 0.0)
+    assert ledger.reserve("1", [usd(6, 10)], 60.0, 1.0) == granted
+    ledger.settle("1", [usd(1)], 2.0)
+    ledger.settle("1", [usd(4)], 3.0)
+    assert ledger.used("chain:a") == {"usd": 1}
+    assert ledger.reserve("1", [usd(6, 10)], 60.0, 4.0) == granted
+    assert ledger.reserve("2", [usd(6, 10)], 60.0, 4.0) == denied
+    assert ledger.used("chain:a") == {"usd": 1}
+
+
+@law
+def ledger_settles_what_was_used(stores: Stores) -> None:
+    ledger = stores.ledger
+    ledger.reserve("1", [usd(5, 10), Charge("chain:a", "calls", 1)], 60.0, 0.0)
+    ledger.settle("1", [usd(25)], 1.0)
+    assert ledger.used("chain:a")["usd"] == 25, "even beyond the limit"
+    assert ledger.used("chain:a").get("calls", 0) == 0, "what is not named is released"
+    ledger.settle("unknown", [usd(2), usd(1)], 1.0)
+    ledger.settle("unknown", [usd(2), usd(1)], 1.0)
+    assert ledger.used("chain:a")["usd"] == 28
+    assert not ledger.reserve("refused", [usd(1, 28)], 60.0, 1.0).granted
+    ledger.settle("refused", [usd(7)], 1.0)
+    assert ledger.used("chain:a")["usd"] == 35, "made all the same, so it counts"
+
+
+@law
+def ledger_counts_an_expired_lease_as_used(stores: Stores) -> None:
+    ledger = stores.ledger
+    assert ledger.reserve("1", [usd(7, 10)], 5.0, 0.0).granted
+    assert not ledger.reserve("2", [usd(7, 10)], 99.0, 6.0).granted
+    assert ledger.used("chain:a") == {"usd": 7}
+    ledger.settle("1", [usd(2)], 7.0)
+    assert ledger.used("chain:a") == {"usd": 2}, "measured late is better than not"
+
+
+@law
+def ledger_refuses_to_hand_money_back(stores: Stores) -> None:
+    refused(lambda: stores.ledger.reserve("1", [usd(-1)], 60.0, 0.0))
+    refused(lambda: stores.ledger.settle("1", [usd(-1)], 0.0))
+    assert stores.ledger.used("chain:a") == {}
+
+
+@law
+def ledger_remembers_ids_among_many(stores: Stores) -> None:
+    for number in range(300):
+        stores.ledger.reserve(str(number), [usd(2)], 60.0, float(number))
+    for number in range(300):
+        stores.ledger.settle(str(number), [usd(1)], 300.0)
+        stores.ledger.settle(str(number), [usd(9)], 301.0)
+    assert stores.ledger.used("chain:a") == {"usd": 300}
+
+
+@law
+def ledger_admits_exactly_the_limit_among_threads(stores: Stores) -> None:
+    charges = [usd(1, 400), Charge("tenant:t", "calls", 1, 1000)]
+
+    def ask(number: int) -> bool:
+        return stores.ledger.reserve(str(number), charges, 60.0, 0.0).granted
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(ask, range(1000)))
+    assert sum(answers) == 400
+    assert stores.ledger.used("chain:a") == {"usd": 400}
+    assert stores.ledger.used("tenant:t") == {"calls": 400}
+
+
+# -- evidence ------------------------------------------------------------------------------
+
+
+def notes(*values: object) -> tuple[Note, ...]:
+    return tuple(Note("call", str(value)) for value in values)
+
+
+@law
+def evidence_gives_the_newest_in_order(stores: Stores) -> None:
+    append = stores.evidence.append
+    assert append("1", "c", notes(1, 2), 3, 0.0) == notes(1, 2)
+    assert append("2", "c", notes(3, 4), 3, 0.0) == notes(2, 3, 4)
+    assert append("3", "other", (), 3, 0.0) == ()
+    assert append("4", "c", (), 2, 0.0) == notes(3, 4)
+    assert append("5", "c", (), 0, 0.0) == ()
+    assert append("6", "c", notes(5, 6, 7, 8), 2, 0.0) == notes(7, 8)
+    assert append("7", "c", (), 3, 0.0) == notes(6, 7, 8), "a wider one was asked for before"
+
+
+@law
+def evidence_adds_one_id_once(stores: Stores) -> None:
+    append = stores.evidence.append
+    append("1", "c", notes(1), 9, 0.0)
+    append("2", "c", notes(2), 9, 0.0)
+    assert append("1", "c", notes(1), 9, 0.0) == notes(1, 2)
+    assert append("1", "d", notes(1), 9, 0.0) == notes(1), "another scope, another list"
+
+
+@law
+def evidence_stays_bounded_and_loses_nothing_inside(stores: Stores) -> None:
+    for number in range(500):
+        newest = stores.evidence.append(str(number), "c", notes(number), 16, float(number))
+        assert newest == notes(*range(max(0, number - 15), number + 1))
+
+
+@law
+def evidence_loses_nothing_among_threads(stores: Stores) -> None:
+    def add(number: int) -> int:
+        mine = notes(number)
+        assert mine[0] in stores.evidence.append(str(number), "c", mine, 500, 0.0)
+        return number
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(add, range(400)))
+    held = stores.evidence.append("end", "c", (), 500, 0.0)
+    assert sorted(int(note.value) for note in held) == list(range(400))
+
+
+# -- blobs ---------------------------------------------------------------------------------
+
+
+@law
+def blobs_come_back(stores: Stores) -> None:
+    blobs = stores.blobs
+    for size in (0, 1, 2**15 - 1, 2**15, 200_000):
+        data = bytes(range(256)) * (size // 256) + bytes(size % 256)
+        blobs.put("s", f"r{size}", data, 1.0)
+        assert blobs.get("s", f"r{size}", 1.0) == data
+    assert blobs.get("s", "never", 1.0) is None
+    assert blobs.get("other", "r1", 1.0) is None, "a scope sees its own only"
+    assert blobs.get("s\x1fr", "1", 1.0) is None
+
+
+@law
+def blobs_age_from_the_last_put(stores: Stores) -> None:
+    week = 7 * 86400.0
+    stores.blobs.put("s", "r", b"data", 0.0)
+    stores.blobs.put("s", "r", b"data", week - 1)
+    assert stores.blobs.get("s", "r", week + 1) == b"data"
+    assert stores.blobs.get("s", "r", 2 * week) is None
+
+
+@law
+def closing_twice_is_fine(stores: Stores) -> None:
+    stores.close()
+    stores.close()
+
+
+# -- models --------------------------------------------------------------------------------
+
+_IDS = st.integers(0, 12).map(str)
+_METERS: tuple[Meter, ...] = get_args(Meter)
+_CHARGES = st.lists(
+    st.builds(
+        Charge,
+        scope=st.sampled_from(["chain:a", "tenant:t"]),
+        meter=st.sampled_from(_METERS[:2]),
+        amount=st.integers(0, 6),
+        limit=st.none() | st.just(20),
+    ),
+    max_size=4,
+)
+
+
+@dataclass
+class _Lease:
+    charges: list[Charge]
+    granted: bool
+    settled: list[Charge] | None = None
+
+
+@dataclass
+class _LedgerModel:
+    """Counts from the whole history anew: nothing is ever carried over."""
+
+    leases: dict[str, _Lease] = field(default_factory=dict)
+
+    def used(self, scope: str, meter: str) -> int:
+        total = 0
+        for lease in self.leases.values():
+            if lease.settled is not None:
+                counted = lease.settled
+            else:
+                counted = lease.charges if lease.granted else []
+            total += sum(c.amount for c in counted if (c.scope, c.meter) == (scope, meter))
+        return total
+
+    def fits(self, charges: list[Charge]) -> bool:
+        for charge in charges:
+            same = [c for c in charges if (c.scope, c.meter) == (charge.scope, charge.meter)]
+            total = self.used(charge.scope, charge.meter) + sum(c.amount for c in same)
+            if charge.limit is not None and total > charge.limit:
+                return False
+        return True
+
+
+def ledger_machine(make: Callable[[], Stores]) -> type[RuleBasedStateMachine]:
+    """Reserve, settle and wait in any order: the counters are the model's."""
+
+    class LedgerMachine(RuleBasedStateMachine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stores = make()
+            self.model = _LedgerModel()
+            self.now = 0.0
+
+        @rule(id=_IDS, charges=_CHARGES, lease=st.sampled_from([1.0, 60.0]))
+        def reserve(self, id: str, charges: list[Charge], lease: float) -> None:
+            known = self.model.leases.get(id)
+            fits = self.model.fits(charges)
+            answer = self.stores.ledger.reserve(id, charges, self.now + lease, self.now)
+            if known is None:
+                assert answer.granted == fits
+                self.model.leases[id] = _Lease(charges, fits)
+            else:
+                assert answer.granted == known.granted
+
+        @rule(id=_IDS, charges=_CHARGES)
+        def settle(self, id: str, charges: list[Charge]) -> None:
+            self.stores.ledger.settle(id, charges, self.now)
+            lease = self.model.leases.setdefault(id, _Lease([], True))
+            if lease.settled is None:
+                lease.settled = charges
+
+        @rule(seconds=st.sampled_from([0.5, 30.0, 120.0]))
+        def wait(self, seconds: float) -> None:
+            self.now += seconds
+
+        @invariant()
+        def counters_agree(self) -> None:
+            for scope in ("chain:a", "tenant:t"):
+                used = self.stores.ledger.used(scope)
+                for meter in _METERS:
+                    assert used.get(meter, 0) == self.model.used(scope, meter)
+
+        def teardown(self) -> None:
+            self.stores.close()
+
+    return LedgerMachine
+
+
+_KEYS = st.tuples(st.sampled_from("ab"), st.sampled_from("xy"))
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=6,
+)  # fmt: skip
+
+
+def slots_machine(make: Callable[[], Stores]) -> type[RuleBasedStateMachine]:
+    """Commits with right and stale versions: a plain dictionary sees the same."""
+
+    class SlotsMachine(RuleBasedStateMachine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stores = make()
+            self.model: dict[tuple[str, str], Any] = {}
+
+        @rule(values=st.dictionaries(_KEYS, st.tuples(_VALUES, st.sampled_from([0, 0, 0, 1, -1]))))
+        def commit(self, values: dict[tuple[str, str], tuple[Any, int]]) -> None:
+            seen = dict(zip(values, self.stores.slots.load(list(values)), strict=True))
+            writes = [Write(k, v, seen[k].version + off) for k, (v, off) in values.items()]
+            right = all(off == 0 for _, off in values.values())
+            assert self.stores.slots.commit(writes, 1.0) == right
+            if right:
+                self.model |= {key: value for key, (value, _) in values.items()}
+
+        @invariant()
+        def values_agree(self) -> None:
+            keys = [(a, b) for a in "ab" for b in "xy"]
+            for key, slot in zip(keys, self.stores.slots.load(keys), strict=True):
+                assert (slot.version == 0) == (key not in self.model)
+                assert slot.value == self.model.get(key)
+
+        def teardown(self) -> None:
+            self.stores.close()
+
+    return SlotsMachine
+
+
+def evidence_machine(make: Callable[[], Stores]) -> type[RuleBasedStateMachine]:
+    """Appends with any windows and repeated ids: within the widest window, a plain list."""
+
+    class EvidenceMachine(RuleBasedStateMachine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stores = make()
+            self.held: list[Note] = []
+            self.ids: set[str] = set()
+            self.widest = 0
+            self.sure = 0
+
+        @rule(
+            id=st.integers(0, 200).map(str),
+            values=st.lists(st.text(max_size=4), max_size=5),
+            window=st.integers(0, 12),
+        )
+        def append(self, id: str, values: list[str], window: int) -> None:
+            self.widest = max(self.widest, window)
+            if id not in self.ids:
+                self.ids.add(id)
+                self.held += notes(*values)
+                self.sure += len(values)
+            newest = self.stores.evidence.append(id, "c", notes(*values), window, 0.0)
+            # What was once beyond the widest window may be gone, for good.
+            self.sure = min(self.sure, self.widest)
+            assert min(window, self.sure) <= len(newest) <= window
+            assert list(newest) == self.held[len(self.held) - len(newest) :]
+
+        def teardown(self) -> None:
+            self.stores.close()
+
+    return EvidenceMachine
