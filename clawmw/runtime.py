@@ -51,7 +51,8 @@ Observer = Callable[[Event], None]
 
 REMEMBERED_BYTES = 64 * 2**20
 """Bodies kept to recognise the next one by."""
-_HEAD = 256
+_HEAD = 64
+"""Bytes by which bodies are grouped: hardly more than the model's name."""
 
 
 def switched_off() -> bool:
@@ -202,7 +203,7 @@ class Runtime:
                 break
         kept.insert(0, request)
         self._bytes += len(body)
-        while len(kept) > 16:
+        while len(kept) > 64:
             self._bytes -= _size(kept.pop())
         while self._bytes > REMEMBERED_BYTES and len(self._bodies) > 1:
             _, gone = self._bodies.popitem(last=False)

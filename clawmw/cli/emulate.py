@@ -18,12 +18,8 @@ BRAINS = ("echo", "loop", "script", "trip")
 
 
 @click.command()
-@click.option(
-    "--port", type=click.IntRange(0, 65535), required=True, help="0: any free port."
-)
-@click.option(
-    "--log", type=click.Path(path_type=Path), help="One JSON line a request received."
-)
+@click.option("--port", type=click.IntRange(0, 65535), required=True, help="0: any free port.")
+@click.option("--log", type=click.Path(path_type=Path), help="One JSON line a request received.")
 @click.option("--brain", type=click.Choice(BRAINS), default="echo", show_default=True)
 @click.option("--bill", metavar="PROVIDER", help="Bill like this provider or model.")
 @click.option(
@@ -50,16 +46,10 @@ def emulate(
         emulator = Emulator(bill=bill, brain=chosen, port=port, log=log)
         emulator.start()
     except (ClawmwError, OSError) as e:
-        reason = (
-            e
-            if isinstance(e, ClawmwError)
-            else f"cannot write --log {log}: {e.strerror}"
-        )
+        reason = e if isinstance(e, ClawmwError) else f"cannot write --log {log}: {e.strerror}"
         click.echo(f"clawmw emulate: {reason}", err=True)
         raise SystemExit(1) from None
-    click.echo(
-        f"clawmw emulate: {emulator.base_url} (brain {brain}, bill {bill or 'by model'})"
-    )
+    click.echo(f"clawmw emulate: {emulator.base_url} (brain {brain}, bill {bill or 'by model'})")
     _until_stopped()
     emulator.stop()
 
@@ -82,22 +72,19 @@ def _check_bill(bill: str | None) -> None:
 
 
 def _brain(name: str, script_file: Path | None) -> Brain | str:
-    from clawmw.emulator.brains import reply_from_json, script
+    from clawmw.emulator.brains import replies_from, script
 
     if (name == "script") != (script_file is not None):
         raise click.UsageError("--brain script and --script FILE go together")
     if script_file is None:
         return name
-    replies = []
     try:
-        for number, line in enumerate(script_file.read_text("utf-8").splitlines(), 1):
-            if line.strip():
-                replies.append(reply_from_json(line))
-    except (OSError, UnicodeDecodeError) as e:
-        reason = e.strerror if isinstance(e, OSError) else "not UTF-8 text"
-        click.echo(f"clawmw emulate: cannot read {script_file}: {reason}", err=True)
-        raise SystemExit(1) from None
+        return script(replies_from(script_file.read_text("utf-8")))
+    except OSError as e:
+        reason = f"cannot read {script_file}: {e.strerror}"
+    except UnicodeDecodeError:
+        reason = f"{script_file} is not UTF-8 text"
     except ValueError as e:
-        click.echo(f"clawmw emulate: {script_file}:{number}: {e}", err=True)
-        raise SystemExit(1) from None
-    return script(replies)
+        reason = f"{script_file}: {e}"
+    click.echo(f"clawmw emulate: {reason}", err=True)
+    raise SystemExit(1)

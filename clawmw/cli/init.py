@@ -13,12 +13,13 @@ from clawmw.cli.source import DEFAULT
 __all__ = ["command"]
 
 SCHEMA = "clawmw.schema.json"
-_PRESETS = ("minimal", "balanced", "strict")
+_PRESETS = click.Choice(["minimal", "balanced", "strict"])
+"""As in `clawmw.policy.presets`, which is too much to import for a line of help."""
 
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path), default=DEFAULT)
-@click.option("--preset", "name", type=click.Choice(_PRESETS), default="balanced", show_default=True)
+@click.option("--preset", "name", type=_PRESETS, default="balanced", show_default=True)
 @click.option("--schema/--no-schema", default=True, help="Write the JSON Schema next to it.")
 @click.option("--force", is_flag=True, help="Overwrite files that exist.")
 def command(path: Path, name: str, schema: bool, force: bool) -> int:
@@ -42,7 +43,7 @@ def command(path: Path, name: str, schema: bool, force: bool) -> int:
     if taken:
         return 1
     for file, content in wanted.items():
-        _write(file, content)
+        _write(file, content, force=force)
         click.echo(f"wrote {file}")
     click.echo(f"next: clawmw explain {path}")
     return 0
@@ -58,11 +59,19 @@ def _differs(path: Path, content: str) -> bool:
         return True
 
 
-def _write(path: Path, content: str) -> None:
-    """All or nothing: a reader sees the old file or the whole new one."""
+def _write(path: Path, content: str, *, force: bool) -> None:
+    """All or nothing: a reader sees the old file or the whole new one.
+
+    Without `force` a file that appeared meanwhile is not touched either.
+    """
+    if os.path.lexists(path) and not force:
+        return
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         partial.write_text(content, "utf-8")
-        partial.replace(path)
+        if force:
+            partial.replace(path)
+        else:
+            os.link(partial, path)  # unlike a rename it fails where something lies
     finally:
         partial.unlink(missing_ok=True)

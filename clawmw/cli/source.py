@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,15 +17,11 @@ DEFAULT = "clawmw.yaml"
 
 def read_policy(path: str) -> Policy:
     """The policy at `path`, or on standard input for `-`. Raises `PolicyError`."""
-    from pathlib import Path
-
-    import click
-
     from clawmw.policy.document import MAX_BYTES
     from clawmw.policy.load import load_policy, parse_policy
 
     if path == "-":
-        text = click.get_binary_stream("stdin").read(MAX_BYTES + 1)
+        text = sys.stdin.buffer.read(MAX_BYTES + 1)
         policy = parse_policy(text, name="-")
-        return policy.model_copy(update={"folder": os.getcwd()})
+        return policy.model_copy(update={"folder": str(Path.cwd())})
     return load_policy(Path(path))

@@ -47,6 +47,8 @@ _ROLES = {
 }
 _scan = json.JSONDecoder().raw_decode
 _SPACE = " \t\n\r"
+_ENOUGH = 48
+"""Bytes that tell most bodies apart."""
 
 
 def _dump(value: Json) -> bytes:
@@ -229,7 +231,7 @@ class OpenAIChat:
         if not isinstance(source, _Source):
             return self._fresh(request)
         edits: list[tuple[int, int, bytes]] = []
-        if not _identical(request.messages, source.messages):
+        if not _same_wire(request.messages, source.messages):
             begin, end = source.spans["messages"]
             joined = b",".join([m.wire or self.seal(m).wire or b"" for m in request.messages])
             edits.append((begin, end, b"[" + joined + b"]"))
@@ -347,6 +349,16 @@ def _identical(one: Sequence[object], other: Sequence[object]) -> bool:
     return len(one) == len(other) and all(map(is_, one, other))
 
 
+def _same_wire(one: Sequence[Message], other: Sequence[Message]) -> bool:
+    """Whether the same bytes would be written; the usual case, the same objects, is quick."""
+    if _identical(one, other):
+        return True
+    return len(one) == len(other) and all(
+        a is b or (a.wire is not None and a.wire == b.wire)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
 def _shared(body: bytes, earlier: Sequence[Request]) -> tuple[_Source | None, int]:
     """The earlier body that `body` shares the most messages with, and how many.
 
@@ -359,7 +371,10 @@ def _shared(body: bytes, earlier: Sequence[Request]) -> tuple[_Source | None, in
         if not isinstance(source, _Source):
             continue
         for count in range(len(source.ends), max(len(source.ends) - 3, best[1], 0), -1):
-            if body.startswith(source.body[: source.ends[count - 1]]):
+            end = source.ends[count - 1]
+            if body[end - _ENOUGH : end] != source.body[end - _ENOUGH : end]:
+                continue  # most of the strangers, without a look at the whole
+            if body.startswith(source.body[:end]):
                 best = (source, count)
                 break
     return best

@@ -71,7 +71,7 @@ def _load(ex: Exchange) -> Generator[Effect, Any, None]:
     """Read slots, journal and records in one step, and fold what is new."""
     scope = ex.setup.identity.scope("session")
     earlier = ex.setup.history.common(ex.raw.messages) if ex.setup.history else None
-    earlier = earlier or History()
+    earlier = earlier.over(ex.raw.messages, ex.setup.codec.seal) if earlier else History()
     fresh = ex.raw.messages[len(earlier.messages) :]
     chained = chain(earlier, fresh)
     stages = [s for s in ex.pipeline.stages if s.traits.slot]

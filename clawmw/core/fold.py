@@ -12,6 +12,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 from clawmw.core.canon import Ids, message_digest
@@ -141,6 +142,23 @@ class History:
             history = history.shorter
         return None
 
+    def over(self, messages: tuple[Message, ...], seal: Callable[[Message], Message]) -> History:
+        """The same history in the words of `messages`, which it is a prefix of.
+
+        Equal messages may have other bytes (a cache mark moved, a string became a block);
+        what nobody changed is sent in the agent's bytes of today.
+        """
+        count = len(self.messages)
+        if all(map(is_, self.messages, messages[:count])):
+            return self
+        steps = tuple(
+            step
+            if step.raw is message
+            else replace(step, raw=message, sent=_sealed(message, step.parts, seal))
+            for step, message in zip(self.steps, messages, strict=False)
+        )
+        return replace(self, steps=steps, messages=messages[:count])
+
     def as_recorded(self) -> History:
         """The same, once the record of every step was written."""
         first = len(self.steps)
@@ -258,7 +276,7 @@ def _step(
     raw_tokens = message_tokens(message)
     if known:
         parts = _parts(row, message)
-    sent = folding.seal(_apply(message, parts)) if parts else message
+    sent = _sealed(message, parts, folding.seal)
     sent_tokens = message_tokens(sent) if parts else raw_tokens
     would_tokens = sent_tokens
     if known:
@@ -276,6 +294,12 @@ def _parts(row: Json, message: Message) -> dict[int, Replacement]:
         if position < len(message.parts) and isinstance(message.parts[position], Text | ToolResult):
             parts[position] = Replacement(text, by, ref)
     return parts
+
+
+def _sealed(
+    message: Message, parts: Mapping[int, Replacement], seal: Callable[[Message], Message]
+) -> Message:
+    return seal(_apply(message, parts)) if parts else message
 
 
 def _apply(message: Message, parts: Mapping[int, Replacement]) -> Message:

@@ -104,7 +104,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The cost of one call in nano-USD; `input` is what was neither read from nor written to cache."""
+    """The cost of one call in nano-USD; `input` is what was neither read from cache nor written."""
 
     input: int = 0
     output: int = 0

@@ -72,14 +72,7 @@ class Tap:
         """What the reader gets for `data`."""
         if self._decoder is None:
             self._decoder = self.codec.decoder()
-        if self.cut is not None:
-            return b""
-        out = []
-        for frame in self._decoder.feed(data):
-            out.append(self._frame(frame))
-            if self.cut is not None:
-                break
-        given = b"".join(out)
+        given = b"".join([self._frame(frame) for frame in self._decoder.feed(data)])
         if not self.watchers and not self.continuing:
             given = data  # untouched, even mid-frame
         self.forwarded = self.forwarded or bool(given)
@@ -101,6 +94,8 @@ class Tap:
         return self.codec.closing(response, None)
 
     def _frame(self, frame: Frame) -> bytes:
+        if self.cut is not None:
+            return b""
         kept: list[StreamEvent] = []
         changed = False
         for event in frame.events:

@@ -49,15 +49,11 @@ SECRET_WORDS = (
 HTML = "<!doctype html><html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
 ERRORS = {
     401: ("Incorrect API key provided.", "invalid_request_error", "invalid_api_key"),
-    404: ("The model does not exist or you do not have access to it.", "invalid_request_error", "model_not_found"),
+    404: ("The model does not exist.", "invalid_request_error", "model_not_found"),
     429: ("Rate limit reached.", "requests", "rate_limit_exceeded"),
     503: ("The engine is currently overloaded, please try again later.", "server_error", None),
     529: ("Overloaded", "overloaded_error", None),
 }  # fmt: skip
-
-
-class Reset(Exception):
-    """The connection is to be reset now."""
 
 
 @dataclass(slots=True)
@@ -98,13 +94,9 @@ class World:
         with self.lock:
             self.requests.append(received)
             if self.log is not None:
-                row = {
-                    k: getattr(received, k) for k in ("time", "path", "headers", "body")
-                }
+                row = {k: getattr(received, k) for k in ("time", "path", "headers", "body")}
                 line = json.dumps(row, ensure_ascii=False)
-                with self.log.open(
-                    "a", encoding="utf-8", errors="surrogatepass"
-                ) as file:
+                with self.log.open("a", encoding="utf-8", errors="surrogatepass") as file:
                     file.write(line + "\n")
             return len(self.requests)
 
@@ -118,9 +110,7 @@ def application(world: World) -> Starlette:
     async def models(request: Request) -> Response:
         names = sorted(load_profiles())
         row = {"object": "model", "created": 0, "owned_by": "clawmw-emulator"}
-        return JSONResponse(
-            {"object": "list", "data": [{"id": n, **row} for n in names]}
-        )
+        return JSONResponse({"object": "list", "data": [{"id": n, **row} for n in names]})
 
     async def not_found(request: Request, exc: Exception) -> Response:
         status = getattr(exc, "status_code", 404)
@@ -156,14 +146,10 @@ async def _chat(world: World, request: Request) -> Response:
         _check_marks(body, profile)
     except BadRequest as e:
         received.status = 400
-        return JSONResponse(
-            error_body(str(e), "invalid_request_error", param=e.param), 400
-        )
+        return JSONResponse(error_body(str(e), "invalid_request_error", param=e.param), 400)
     except BadDirective as e:
         received.status = 400
-        return JSONResponse(
-            error_body(str(e), "invalid_request_error", param="x-emulate"), 400
-        )
+        return JSONResponse(error_body(str(e), "invalid_request_error", param="x-emulate"), 400)
     await asyncio.sleep(fault.delay)
     if fault.reset_after == 0:
         world.reset(request.client)
@@ -185,9 +171,7 @@ class _Call:
     fault: Fault
 
 
-async def _answer(
-    world: World, request: Request, received: Received, call: _Call
-) -> Response:
+async def _answer(world: World, request: Request, received: Received, call: _Call) -> Response:
     body, fault = call.body, call.fault
     try:
         reply = await run_in_threadpool(world.brain, body)
@@ -199,9 +183,7 @@ async def _answer(
     usage = world.cache.bill(
         body,
         call.profile,
-        tenant=request.headers.get("authorization")
-        or request.headers.get("x-api-key")
-        or "",
+        tenant=request.headers.get("authorization") or request.headers.get("x-api-key") or "",
         now=world.clock(),
         output=_output_tokens(reply),
     )
@@ -256,9 +238,7 @@ async def _stream(
 
 def _broken(fault: Fault) -> Response | None:
     """The answer of a request that is to fail before any brain is asked; None to go on."""
-    headers = (
-        {} if fault.retry_after is None else {"retry-after": f"{fault.retry_after:g}"}
-    )
+    headers = {} if fault.retry_after is None else {"retry-after": f"{fault.retry_after:g}"}
     if fault.status is not None:
         message, kind, code = ERRORS.get(
             fault.status, ("The emulator was told to fail.", "server_error", None)
@@ -273,13 +253,15 @@ def _broken(fault: Fault) -> Response | None:
 
 def masked(headers: Mapping[str, str]) -> dict[str, str]:
     """Headers with the values of secrets replaced; an Authorization scheme stays."""
-    shown = {}
-    for name, value in headers.items():
-        if any(word in name.lower() for word in SECRET_WORDS):
-            scheme, _, rest = value.partition(" ")
-            value = f"{scheme} ***" if rest else "***"
-        shown[name] = value
-    return shown
+    return {
+        name: _masked(value) if any(word in name.lower() for word in SECRET_WORDS) else value
+        for name, value in headers.items()
+    }
+
+
+def _masked(value: str) -> str:
+    scheme, _, rest = value.partition(" ")
+    return f"{scheme} ***" if rest else "***"
 
 
 def _check_marks(body: Mapping[str, Any], profile: Profile) -> None:
@@ -295,9 +277,7 @@ def _check_marks(body: Mapping[str, Any], profile: Profile) -> None:
 
 
 def _output_tokens(reply: Reply) -> int:
-    calls = sum(
-        estimate(json.dumps(u.arguments, ensure_ascii=False)) + 8 for u in reply.tools
-    )
+    calls = sum(estimate(json.dumps(u.arguments, ensure_ascii=False)) + 8 for u in reply.tools)
     return estimate(reply.text or "") + calls
 
 

@@ -76,9 +76,7 @@ class PrefixCache:
         home = [tenant, str(body.get("model"))]
         if rules.hint == "prompt_cache_key":
             home.append(str(body.get("prompt_cache_key")))
-        points = list(
-            _points(body, "\0".join(home), max(rules.granularity, CHUNK_TOKENS))
-        )
+        points = list(_points(body, "\0".join(home), max(rules.granularity, CHUNK_TOKENS)))
         total = points[-1].tokens if points else 0
         writable = _writable(points, rules, body)
         with self._lock:
@@ -101,17 +99,12 @@ class PrefixCache:
                 del self._until[next(iter(self._until))]
         return usage
 
-    def _hit(
-        self, points: list[_Point], rules: CacheRules, now: float
-    ) -> _Point | None:
+    def _hit(self, points: list[_Point], rules: CacheRules, now: float) -> _Point | None:
         """The furthest place up to which the prompt is remembered, by the provider's rules."""
         if rules.style == "automatic":
             hit = None
             for point in points:
-                if (
-                    self._until.get(point.digest, 0.0) <= now
-                    and point.tokens >= rules.min_tokens
-                ):
+                if self._until.get(point.digest, 0.0) <= now and point.tokens >= rules.min_tokens:
                     break
                 hit = point
             return hit
@@ -131,9 +124,7 @@ def marks(body: Mapping[str, Any]) -> int:
     return sum(unit.marked for unit in _units(body))
 
 
-def _writable(
-    points: list[_Point], rules: CacheRules, body: Mapping[str, Any]
-) -> list[_Point]:
+def _writable(points: list[_Point], rules: CacheRules, body: Mapping[str, Any]) -> list[_Point]:
     """The places the provider would remember of this prompt."""
     if rules.style == "automatic":
         return points
@@ -175,9 +166,7 @@ def _points(body: Mapping[str, Any], home: str, chunk: int) -> Iterator[_Point]:
         for piece in range(pieces):
             last = piece == pieces - 1
             text = (
-                unit.text[piece * size :]
-                if last
-                else unit.text[piece * size : (piece + 1) * size]
+                unit.text[piece * size :] if last else unit.text[piece * size : (piece + 1) * size]
             )
             chain.update(text.encode("utf-8", "surrogatepass"))
             if last:
@@ -204,21 +193,11 @@ def _units(body: Mapping[str, Any]) -> Iterator[_Unit]:
 
 def _message_units(message: Mapping[str, Any]) -> Iterator[_Unit]:
     content = message.get("content")
-    parts = (
-        content
-        if isinstance(content, list)
-        else [content]
-        if content is not None
-        else []
-    )
+    parts = content if isinstance(content, list) else [content] if content is not None else []
     calls = message.get("tool_calls") or []
-    rest = {
-        k: v for k, v in message.items() if k not in ("content", "tool_calls", *MARKS)
-    }
+    rest = {k: v for k, v in message.items() if k not in ("content", "tool_calls", *MARKS)}
     head = json.dumps(rest, ensure_ascii=False, sort_keys=True)
-    blocks = [(_block_text(p), _is_marked(p)) for p in [*parts, *calls]] or [
-        ("", False)
-    ]
+    blocks = [(_block_text(p), _is_marked(p)) for p in [*parts, *calls]] or [("", False)]
     for index, (text, marked) in enumerate(blocks):
         last = index == len(blocks) - 1
         whole = f"{head}\n{text}" if index == 0 else text
@@ -242,9 +221,7 @@ def _is_marked(block: Any) -> bool:
     if not isinstance(block, dict):
         return False
     inner = block.get("function")
-    return any(block.get(m) for m in MARKS) or (
-        inner is not block and _is_marked(inner)
-    )
+    return any(block.get(m) for m in MARKS) or (inner is not block and _is_marked(inner))
 
 
 def _unmarked(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 from clawmw.emulator.reply import Brain, Reply, ToolUse
 
-__all__ = ["BRAINS", "echo", "last_text", "loop", "reply_from_json", "script", "turns"]
+__all__ = ["BRAINS", "echo", "last_text", "loop", "replies_from", "script", "turns"]
 
 END = "(the script has ended)"
 
@@ -27,9 +27,7 @@ def loop() -> Brain:
 
     def brain(body: dict[str, Any]) -> Reply:
         tools = body.get("tools") or []
-        names = [
-            t["function"]["name"] for t in tools if isinstance(t.get("function"), dict)
-        ]
+        names = [t["function"]["name"] for t in tools if isinstance(t.get("function"), dict)]
         own = [n for n in names if not n.startswith("clawmw_")]
         if not own:
             return Reply(text="I would go on forever, but no tool is offered.")
@@ -72,25 +70,31 @@ def text_of(content: Any) -> str:
     return "\n".join(p["text"] for p in content if isinstance(p, dict) and "text" in p)
 
 
-def reply_from_json(line: str) -> Reply:
-    """A reply from `"text"` or `{"text": ..., "tools": [{"name": ..., "arguments": {...}}]}`.
+def replies_from(text: str) -> list[Reply]:
+    """Replies from JSON lines: `"text"` or `{"text": ..., "tools": [{"name", "arguments"}]}`.
 
-    Raises ValueError with one line that says what is wrong.
+    Raises ValueError whose message says which line is wrong and how.
     """
-    try:
-        raw = json.loads(line)
-    except ValueError as e:
-        raise ValueError(f"not JSON: {e}") from None
+    replies = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                replies.append(_reply(json.loads(line)))
+            except ValueError as e:
+                raise ValueError(f"line {number}: {e}") from None
+    return replies
+
+
+def _reply(raw: Any) -> Reply:
     if isinstance(raw, str):
         return Reply(text=raw)
     if not isinstance(raw, dict) or set(raw) - {"text", "tools", "finish_reason"}:
         raise ValueError('a reply is a string or {"text": ..., "tools": [...]}')
-    uses = []
-    for tool in raw.get("tools") or ():
-        if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
-            raise ValueError('each of "tools" needs a "name"')  # noqa: TRY004 - input, not a bug
-        uses.append(ToolUse(tool["name"], tool.get("arguments") or {}, tool.get("id")))
-    return Reply(raw.get("text"), tuple(uses), raw.get("finish_reason"))
+    tools = raw.get("tools") or []
+    if not all(isinstance(t, dict) and isinstance(t.get("name"), str) for t in tools):
+        raise ValueError('each of "tools" needs a "name"')
+    uses = tuple(ToolUse(t["name"], t.get("arguments") or {}, t.get("id")) for t in tools)
+    return Reply(raw.get("text"), uses, raw.get("finish_reason"))
 
 
 def _trip() -> Brain:

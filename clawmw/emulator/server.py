@@ -144,9 +144,7 @@ class Emulator:
         transport = self._connections.get(tuple(client)) if client else None
         if transport is not None:
             sock = transport.get_extra_info("socket")
-            sock.setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-            )
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             transport.abort()
 
 

@@ -60,9 +60,7 @@ def validate(raw: bytes) -> dict[str, Any]:
         raise BadRequest("you must provide a model parameter", "model")
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
-        raise BadRequest(
-            "'messages' must be an array with at least one message.", "messages"
-        )
+        raise BadRequest("'messages' must be an array with at least one message.", "messages")
     for name, kind in (
         ("stream", bool),
         ("n", int),
@@ -114,13 +112,9 @@ def _check_content(message: Mapping[str, Any], at: str) -> None:
     content = message.get("content")
     if content is None:
         if message["role"] != "assistant":
-            raise BadRequest(
-                f"Missing required parameter: '{at}.content'.", f"{at}.content"
-            )
+            raise BadRequest(f"Missing required parameter: '{at}.content'.", f"{at}.content")
         return
-    parts = (
-        content if isinstance(content, list) else [{"type": "text", "text": content}]
-    )
+    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
     for part in parts:
         if not isinstance(part, dict) or not isinstance(part.get("type"), str):
             raise BadRequest(f"Invalid value for '{at}.content'.", f"{at}.content")
@@ -140,9 +134,7 @@ def _call_ids(calls: Any, at: str) -> list[str]:
             or not isinstance(function.get("name"), str)
             or not isinstance(function.get("arguments"), str)
         ):
-            raise BadRequest(
-                f"Invalid value for '{at}.tool_calls'.", f"{at}.tool_calls"
-            )
+            raise BadRequest(f"Invalid value for '{at}.tool_calls'.", f"{at}.tool_calls")
         ids.append(call["id"])
     return ids
 
@@ -190,9 +182,7 @@ def usage_body(usage: Usage, profile: Profile) -> dict[str, Any]:
     return body
 
 
-def completion(
-    reply: Reply, head: Mapping[str, Any], usage: Any, n: int = 1
-) -> dict[str, Any]:
+def completion(reply: Reply, head: Mapping[str, Any], usage: Any, n: int = 1) -> dict[str, Any]:
     """The whole answer as one body."""
     message: dict[str, Any] = {"role": "assistant", "content": reply.text}
     if reply.tools:
@@ -239,9 +229,7 @@ def sse(data: Any) -> bytes:
     return f"data: {text}\n\n".encode()
 
 
-def _deltas(
-    reply: Reply, head: Mapping[str, Any]
-) -> Iterator[tuple[dict[str, Any], str | None]]:
+def _deltas(reply: Reply, head: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], str | None]]:
     yield {"role": "assistant", "content": "" if reply.text is not None else None}, None
     for piece in _pieces(reply.text or ""):
         yield {"content": piece}, None

@@ -183,7 +183,7 @@ class Turns:
         try:
             with self._tool_span(step, state, step.tool, step.id):
                 value = self._plan.tools[step.tool].call(arguments)
-            value = json.loads(json.dumps(value))
+            value = _plain(value)
         except Exception as e:
             raise FlowError(
                 f"step {step.id!r}: tool {step.tool!r} failed: {type(e).__name__}: {e}"
@@ -327,15 +327,20 @@ def _message(reply: ModelReply, step: StepPlan) -> dict[str, Any]:
 def _parse(text: str, step: StepPlan) -> Any:
     """The output of a turn: the text, or the JSON it should be."""
     if not step.json:
-        return text
+        return _plain(text)
     fenced = _FENCE.search(text)
     try:
-        return json.loads(fenced.group(1) if fenced else text)
+        return _plain(json.loads(fenced.group(1) if fenced else text))
     except ValueError as e:
         raise FlowError(
             f"step {step.id!r} should give JSON (`output: json`) and did not: {e};"
             " resume to ask again"
         ) from None
+
+
+def _plain(value: Any) -> Any:
+    """As plain JSON in valid Unicode: expressions take nothing else. TypeError if it cannot be."""
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def _tally(tally: Mapping[str, int], usage: Any) -> dict[str, int]:

@@ -298,9 +298,7 @@ def _decisions(result: Attributes, call: Call) -> None:
 
 def _stops(acted: Acted) -> bool:
     """Whether a guard kept the call from the model."""
-    guarded = acted.action == "halt" or (
-        acted.stage == "loop_guard" and acted.action == "answer"
-    )
+    guarded = acted.action == "halt" or (acted.stage == "loop_guard" and acted.action == "answer")
     return guarded and not acted.would
 
 
@@ -331,11 +329,9 @@ def _acted(acted: Acted) -> Attributes:
         "would": acted.would,
     }
     for key, value in list(acted.detail.items())[:_MANY]:
-        if isinstance(value, str):
-            value = label(value)
-        elif isinstance(value, float) and not isfinite(value):
+        if isinstance(value, float) and not isfinite(value):
             continue  # JSON has no infinity
-        result[f"detail.{label(key, 32)}"] = value
+        result[f"detail.{label(key, 32)}"] = label(value) if isinstance(value, str) else value
     return result
 
 

@@ -79,13 +79,14 @@ class Chain:
     """The modes calls ran in, joined by commas."""
 
 
+_ROOT = "op = 'invoke_workflow'"
 _CALL = "op = 'chat'"
 _USED = f"{_CALL} AND input_tokens IS NOT NULL"
 _TOTALS = f"""
 SELECT trace_id,
   coalesce(max(chain_id), trace_id) AS chain_id,
   coalesce(max(tenant), '') AS tenant,
-  max(CASE WHEN op = 'invoke_workflow' THEN substr(name, length('invoke_workflow ') + 1) END) AS name,
+  max(CASE WHEN {_ROOT} THEN substr(name, length('invoke_workflow ') + 1) END) AS name,
   min(start_ns) AS start_ns,
   max(end_ns) AS end_ns,
   count(DISTINCT CASE WHEN op IN ('chat', 'invoke_agent') THEN agent END) AS agents,
@@ -93,13 +94,14 @@ SELECT trace_id,
   sum({_CALL} AND status = 'failed') AS failed,
   sum({_CALL} AND status = 'answered') AS answered,
   sum(coalesce(stopped, 0)) AS stops,
-  max(CASE WHEN op = 'invoke_workflow' THEN status END) AS root_status,
+  max(CASE WHEN {_ROOT} THEN status END) AS root_status,
   substr(max(CASE WHEN {_CALL} THEN printf('%020d', end_ns) || status END), 21) AS last_status,
   sum(CASE WHEN {_CALL} THEN input_tokens END) AS input_tokens,
   sum(CASE WHEN {_CALL} THEN output_tokens END) AS output_tokens,
   sum({_CALL} AND input_tokens IS NULL AND status IN ('ok', 'cancelled')) AS unknown_usage,
   sum(CASE WHEN {_USED} THEN cache_read_tokens END) AS cache_read_tokens,
-  sum(CASE WHEN {_USED} AND cache_read_tokens IS NOT NULL THEN input_tokens END) AS cacheable_tokens,
+  sum(CASE WHEN {_CALL} AND cache_read_tokens IS NOT NULL THEN input_tokens END)
+    AS cacheable_tokens,
   sum(cost_nano) AS cost_nano,
   sum({_CALL} AND cost_nano IS NULL) AS unknown_cost,
   sum(baseline_nano) AS baseline_nano,
@@ -198,8 +200,8 @@ def _node(row: SpanRow, children: dict[str | None, list[SpanRow]]) -> Node:
     return Node(row, tuple(_node(child, children) for child in below))
 
 
-def _start(row: SpanRow) -> tuple[int, int]:
-    return row.start_ns, row.seq or 0
+def _start(row: SpanRow) -> tuple[int, int, str]:
+    return row.start_ns, row.seq or 0, row.name
 
 
 def _summed(store: SpanStore, traces: str, values: Sequence[object], tail: str) -> list[Chain]:
@@ -224,13 +226,14 @@ def _completed(stored: list[SpanRow]) -> list[SpanRow]:
     below: dict[str, list[SpanRow]] = {}
     rows = []
     for row in stored:
-        if row.op in ("chat", "execute_tool") and row.parent_id not in present:
-            parent = agents.setdefault(_agent(row), row.parent_id or f"agent-{len(agents)}")
-            row = replace(row, parent_id=parent)
-            if parent not in present:
-                below.setdefault(parent, []).append(row)
-        rows.append(row)
-    rows += [_inferred(id, "invoke_agent", children) for id, children in below.items()]
+        if row.op not in ("chat", "execute_tool") or row.parent_id in present:
+            rows.append(row)
+            continue
+        parent = agents.setdefault(_agent(row), row.parent_id or f"agent-{len(agents)}")
+        rows.append(replace(row, parent_id=parent))
+        if parent not in present:
+            below.setdefault(parent, []).append(rows[-1])
+    rows += [_inferred(agent, "invoke_agent", children) for agent, children in below.items()]
     return sorted(_rooted(rows), key=_start)
 
 

@@ -82,9 +82,8 @@ class SqliteSpanExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Write one batch. A batch that cannot be written is lost, and a warning logged once."""
-        ours = (s for s in spans if s.instrumentation_scope and s.instrumentation_scope.name == SCOPE)
         try:
-            self._store.write([_row(span) for span in ours])
+            self._store.write([_row(span) for span in spans if _ours(span)])
         except StoreError as error:
             if not self._failing:
                 _log.warning("traces are being lost: %s", error)
@@ -100,6 +99,11 @@ class SqliteSpanExporter(SpanExporter):
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Nothing waits here."""
         return True
+
+
+def _ours(span: ReadableSpan) -> bool:
+    scope = span.instrumentation_scope
+    return scope is not None and scope.name == SCOPE
 
 
 def _row(span: ReadableSpan) -> SpanRow:

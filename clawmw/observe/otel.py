@@ -120,7 +120,7 @@ class OtelObserver:
         try:
             if self._tracers.active:
                 self._take(event)
-        except Exception as error:  # an observer never stops a call
+        except Exception as error:  # noqa: BLE001 an observer never stops a call
             self._trouble(error)
 
     def chain(
@@ -133,9 +133,7 @@ class OtelObserver:
         """The span of one agent at work, open as long as the block runs."""
         return self._opened("invoke_agent", identity, name, "")
 
-    def tool(
-        self, identity: Identity, name: str, call_id: str
-    ) -> AbstractContextManager[None]:
+    def tool(self, identity: Identity, name: str, call_id: str) -> AbstractContextManager[None]:
         """The span of one tool call, instead of the one the next model call would tell of."""
         return self._opened("execute_tool", identity, name, call_id)
 
@@ -147,7 +145,7 @@ class OtelObserver:
             try:
                 self._tracers.flush()
                 done.set()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 as above
                 self._trouble(error)
 
         threading.Thread(target=work, name="clawmw-flush", daemon=True).start()
@@ -228,9 +226,7 @@ class OtelObserver:
         number = trace_id(identity)
         flags = self._tracers.flags(self._plans.root(identity, None, None, 0))
         with self._lock:
-            chain = self._chains.setdefault(
-                scope, _Chain(number, root_span_id(number), flags)
-            )
+            chain = self._chains.setdefault(scope, _Chain(number, root_span_id(number), flags))
             if len(self._chains) > _CHAINS:
                 self._chains.popitem(last=False)
         return chain
@@ -308,11 +304,10 @@ class OtelObserver:
                 above = inside(chain.trace, chain.root, chain.flags)
                 plan = self._plans.agent(identity, name, above, now)
             else:
-                plan = self._plans.tool(identity, name, more, self._timing(chain, identity, more), now)
-            if op != "execute_tool" or trace.get_current_span().get_span_context().span_id != chain.root:
-                plan = _under_current(chain, plan)
-            return self._run(chain, op, identity, plan)
-        except Exception as error:
+                above = self._timing(chain, identity, more)
+                plan = self._plans.tool(identity, name, more, above, now)
+            return self._run(chain, op, identity, _under_current(chain, op, plan))
+        except Exception as error:  # noqa: BLE001 as above
             self._trouble(error)
             return None
 
@@ -348,7 +343,7 @@ class OtelObserver:
             chain = self._chain(identity)
             with self._lock:
                 chain.running = [s for s in chain.running if s is not started]
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 as above
             self._trouble(error)
 
     def _trouble(self, error: Exception) -> None:
@@ -357,10 +352,14 @@ class OtelObserver:
         self._failed = True
 
 
-def _under_current(chain: _Chain, plan: Plan) -> Plan:
-    """The plan, beneath the current span where that is one of this chain's trace."""
+def _under_current(chain: _Chain, op: str, plan: Plan) -> Plan:
+    """The plan, beneath the current span where that is one of this chain's trace.
+
+    A tool never goes right under the root: some agent ran it.
+    """
     current = trace.get_current_span()
-    if current.get_span_context().trace_id != chain.trace:
+    context = current.get_span_context()
+    if context.trace_id != chain.trace or (op == "execute_tool" and context.span_id == chain.root):
         return plan
     return replace(plan, parent=trace.set_span_in_context(current, Context()))
 

@@ -32,6 +32,8 @@ _PRUNE_EVERY = 6 * 3600.0
 _VERSION = 1
 _BUSY_S = 5.0
 _LARGEST = 2**63 - 1
+_abandoned: list[sqlite3.Connection | None] = []
+"""Connections of a parent process: a forked child must not even close them."""
 T = TypeVar("T")
 
 
@@ -111,8 +113,8 @@ _INSERT = (
     f"INSERT INTO spans ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
     "ON CONFLICT (trace_id, span_id) DO UPDATE SET "
     "start_ns = min(start_ns, excluded.start_ns), "
-    "status = CASE WHEN excluded.end_ns >= end_ns THEN excluded.status ELSE status END, "
-    "error_type = CASE WHEN excluded.end_ns >= end_ns THEN excluded.error_type ELSE error_type END, "
+    "status = iif(excluded.end_ns >= end_ns, excluded.status, status), "
+    "error_type = iif(excluded.end_ns >= end_ns, excluded.error_type, error_type), "
     "end_ns = max(end_ns, excluded.end_ns)"
 )
 _DETAIL = "INSERT OR REPLACE INTO details VALUES (?, ?, ?, ?)"
@@ -245,6 +247,7 @@ class SpanStore:
     def _use(self) -> Iterator[sqlite3.Connection]:
         """The connection, held by one thread at a time; SQLite's errors as StoreError."""
         if self._pid != os.getpid():  # a forked child must not touch its parent's connection
+            _abandoned.append(self._connection)
             self._lock, self._connection, self._pid = threading.Lock(), None, os.getpid()
         with self._lock:
             try:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from clawmw.policy.models import Policy
 from clawmw.providers.load import profile_for
+from clawmw.stages.units import show_share
 
 __all__ = ["warnings_for"]
 
@@ -18,13 +19,16 @@ def warnings_for(policy: Policy) -> Iterator[str]:
     """The warnings of a policy, most consequential first."""
     if policy.mode == "observe":
         yield "mode is observe: nothing is changed, saved or stopped; the trace says what would be"
+    elif policy.holdout:
+        share = show_share(policy.holdout)
+        yield f"holdout: {share} of chains go raw, so budget and loop_guard do not hold there"
     yield from _guards(policy)
     yield from _reduction(policy)
     yield from _models(policy)
     if policy.trace.content and policy.trace.store:
         yield (
             "trace.content is on: prompts and answers, which may hold personal data, are written "
-            f"to {policy.trace.store}"
+            "to the trace"
         )
 
 

@@ -79,7 +79,7 @@ class _Node:
     """Still being read: an alias to it would contain itself."""
 
 
-class _Stop(Exception):
+class _ReadError(Exception):
     """One problem that makes the rest unreadable."""
 
     def __init__(self, message: str, line: int | None = None) -> None:
@@ -92,10 +92,8 @@ def read(raw: bytes | str) -> Document:
     document = Document()
     try:
         root = _Reader(_text(raw)).document()
-        if root.entries is None:
-            raise _Stop(f"a policy is a mapping (`key: value` lines), not {_kind(root)}", root.line)
         document.data = _Plain(document).value(root, ())
-    except _Stop as stop:
+    except _ReadError as stop:
         document.problems.append(stop.problem)
     return document
 
@@ -103,25 +101,25 @@ def read(raw: bytes | str) -> Document:
 def _text(raw: bytes | str) -> str:
     size = len(raw)
     if size > MAX_BYTES:
-        raise _Stop(f"the file is too large: {size:,} bytes, at most {MAX_BYTES:,} are read")
+        raise _ReadError(f"the file is too large: {size:,} bytes, at most {MAX_BYTES:,} are read")
     if isinstance(raw, bytes):
         raw = _decoded(raw)
     if odd := _UNPRINTABLE.search(raw):
         line = raw.count("\n", 0, odd.start()) + 1
-        raise _Stop("this is not a text file: it holds control characters", line)
+        raise _ReadError("this is not a text file: it holds control characters", line)
     if not raw.strip():
-        raise _Stop("the file is empty; the smallest policy is `version: 1`")
+        raise _ReadError("the file is empty; the smallest policy is `version: 1`")
     return raw
 
 
 def _decoded(raw: bytes) -> str:
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise _Stop("the file is UTF-16; save it as UTF-8")
+        raise _ReadError("the file is UTF-16; save it as UTF-8")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as e:
         line = raw.count(b"\n", 0, e.start) + 1
-        raise _Stop("this is not UTF-8 text; save the file as UTF-8", line) from None
+        raise _ReadError("this is not UTF-8 text; save the file as UTF-8", line) from None
 
 
 class _Reader:
@@ -142,20 +140,23 @@ class _Reader:
                 break
             if isinstance(event, yaml.DocumentStartEvent):
                 if root is not None:
-                    raise _Stop("a second document begins here; a policy is one", _line(event))
+                    raise _ReadError("a second document begins here; a policy is one", _line(event))
                 continue
             root = self._node(event, 0)
         if root is None:
-            raise _Stop("the file holds only comments; the smallest policy is `version: 1`")
+            raise _ReadError("the file holds only comments; the smallest policy is `version: 1`")
+        if root.entries is None:
+            kind = "a single value" if root.items is None else "a list"
+            raise _ReadError(f"a policy is a mapping (`key: value` lines), not {kind}", root.line)
         return root
 
     def _parse(self) -> Iterator[Any]:
         try:
             yield from yaml.parse(self._text, Loader=_LOADER)
         except yaml.MarkedYAMLError as e:
-            raise _Stop(*self._plainly(e)) from None
+            raise _ReadError(*self._plainly(e)) from None
         except yaml.YAMLError:
-            raise _Stop("this is not YAML") from None
+            raise _ReadError("this is not YAML") from None
 
     def _plainly(self, error: yaml.MarkedYAMLError) -> tuple[str, int | None]:
         said = f"{error.context or ''} {error.problem or ''}"
@@ -175,13 +176,13 @@ class _Reader:
         line = _line(event)
         self._nodes += 1
         if depth > MAX_DEPTH:
-            raise _Stop(f"nested deeper than {MAX_DEPTH} levels", line)
+            raise _ReadError(f"nested deeper than {MAX_DEPTH} levels", line)
         if self._nodes > MAX_NODES:
-            raise _Stop(f"more than {MAX_NODES:,} values", line)
+            raise _ReadError(f"more than {MAX_NODES:,} values", line)
         if isinstance(event, yaml.AliasEvent):
             return self._aliased(event.anchor, line)
         if event.tag is not None:
-            raise _Stop("YAML tags (`!...`) are not allowed in a policy", line)
+            raise _ReadError("YAML tags (`!...`) are not allowed in a policy", line)
         node = _Node(line, open=True)
         if event.anchor is not None:
             self._anchors[event.anchor] = node
@@ -203,9 +204,11 @@ class _Reader:
 
     def _key(self, event: Any) -> str:
         if not isinstance(event, yaml.ScalarEvent):
-            raise _Stop("a key must be a plain text, not a list, mapping or alias", _line(event))
+            raise _ReadError(
+                "a key must be a plain text, not a list, mapping or alias", _line(event)
+            )
         if event.tag is not None:
-            raise _Stop("YAML tags (`!...`) are not allowed in a policy", _line(event))
+            raise _ReadError("YAML tags (`!...`) are not allowed in a policy", _line(event))
         if event.anchor is not None:
             self._anchors[event.anchor] = _Node(_line(event), event.value)
         return str(event.value)
@@ -213,9 +216,9 @@ class _Reader:
     def _aliased(self, anchor: str | None, line: int) -> _Node:
         node = self._anchors.get(anchor or "")
         if node is None:
-            raise _Stop(f"`*{anchor}` refers to an anchor that does not exist", line)
+            raise _ReadError(f"`*{anchor}` refers to an anchor that does not exist", line)
         if node.open:
-            raise _Stop(f"`*{anchor}` contains itself", line)
+            raise _ReadError(f"`*{anchor}` contains itself", line)
         return node
 
 
@@ -229,7 +232,7 @@ class _Plain:
     def value(self, node: _Node, path: Path) -> Any:
         self._nodes += 1
         if self._nodes > MAX_NODES or len(path) > 4 * MAX_DEPTH:
-            raise _Stop(f"anchors expand to more than {MAX_NODES:,} values", node.line)
+            raise _ReadError(f"anchors expand to more than {MAX_NODES:,} values", node.line)
         if node.items is not None:
             for at, item in enumerate(node.items):
                 self._document.lines[(*path, at)] = item.line
@@ -259,7 +262,7 @@ class _Plain:
     def _merge(self, node: _Node, line: int, path: Path, found: dict[str, Any]) -> None:
         for source in node.items if node.items is not None else [node]:
             if source.entries is None:
-                raise _Stop("`<<` takes a mapping, or a list of mappings", line)
+                raise _ReadError("`<<` takes a mapping, or a list of mappings", line)
             for key, value in self.value(source, (*path, "<<")).items():
                 if key not in found:
                     found[key] = value
@@ -277,10 +280,6 @@ def _scalar(text: str) -> Any:
         plain = text.lower().replace("_", "")
         return float(plain.replace(".inf", "inf").replace(".nan", "nan"))
     return text
-
-
-def _kind(node: _Node) -> str:
-    return "a list" if node.items is not None else "a single value"
 
 
 def _line(event: Any) -> int:

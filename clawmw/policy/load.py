@@ -19,7 +19,7 @@ from clawmw.core.ordering import order
 from clawmw.errors import PolicyError
 from clawmw.policy.document import MAX_BYTES, Document, read
 from clawmw.policy.models import General, Policy, for_stages
-from clawmw.policy.problems import Path, PolicyProblems, Problem, dotted, suggestion
+from clawmw.policy.problems import InvalidPolicyError, Path, Problem, dotted, suggestion
 from clawmw.policy.secrets import secrets_in
 from clawmw.policy.translate import translate
 from clawmw.stages.base import Registration, StageConfig, registered
@@ -31,7 +31,7 @@ Stages = Mapping[str, Registration]
 
 _KEY_LINE = re.compile(r"\s*[\w-]+\s*:(\s|$)")
 _LAST_STEP = re.compile(r"(?:\.[^.\[]*|\[\d*\]?|[^.\[]+)$")
-_SECRET = (
+_EXPOSED = (
     "this looks like a secret; keep it in an environment variable and give its name "
     "(`api_key_env: NAME`)"
 )
@@ -44,7 +44,7 @@ def load_policy(
 
     A `str` with a line break, or one that begins like `key: value`, is text; any other is a
     path. `stages`: what sections there are; default: everything installed. Raises
-    `PolicyProblems` (a `PolicyError`) naming every problem, one a line.
+    `InvalidPolicyError` (a `PolicyError`) naming every problem, one a line.
     """
     if isinstance(source, Policy):
         return source
@@ -95,7 +95,7 @@ def _resolved(document: Document, name: str, stages: Stages | None) -> Policy:
     policy: Policy | None = None
     if isinstance(document.data, dict):
         secret = set(secrets_in(document.data))
-        problems += [_located(document, path, _SECRET) for path in secret]
+        problems += [_located(document, path, _EXPOSED) for path in secret]
         found = _Resolver(document.data, known)
         policy = found.policy()
         problems += [
@@ -106,7 +106,7 @@ def _resolved(document: Document, name: str, stages: Stages | None) -> Policy:
         if policy is not None and not problems:
             problems += _tried(document, policy, known)
     if problems or policy is None:
-        raise PolicyProblems(name, _sorted(problems))
+        raise InvalidPolicyError(name, _sorted(problems))
     return policy
 
 
@@ -143,9 +143,7 @@ class _Resolver:
         self._data = data
         self._known = known
         named = data.get("models")
-        self._context = References(
-            frozenset(named) if isinstance(named, dict) else frozenset()
-        )
+        self._context = References(frozenset(named) if isinstance(named, dict) else frozenset())
 
     def policy(self) -> Policy | None:
         """The policy, or None with `problems` filled."""

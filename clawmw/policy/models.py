@@ -157,8 +157,8 @@ class TraceConfig(_Model):
     """Whether prompts and answers go on the trace; they may hold personal data."""
     keep: Annotated[Duration, Field(gt=0)] = 30 * 86_400.0
     """How long traces are kept."""
-    store: Text | None = "~/.local/share/clawmw/traces.db"
-    """The SQLite file of the trace, or `off`."""
+    store: Text | None = "default"
+    """The SQLite file of traces; `default`: in the user's state folder; `off`: none."""
 
     @model_validator(mode="before")
     @classmethod
@@ -177,8 +177,8 @@ class TraceConfig(_Model):
     ) -> JsonSchemaValue:
         schema = handler(core)
         store = handler.resolve_ref_schema(schema)["properties"]["store"]
-        store["anyOf"] = [{"type": "string", "minLength": 1}, {"enum": [False]}, {"type": "null"}]
-        return _or(schema, {"enum": ["off", False, True]})
+        store["anyOf"] = [{"type": "string", "minLength": 1}, {"const": False}, {"type": "null"}]
+        return _or(schema, {"type": "boolean"})
 
 
 class StoreConfig(_Model):

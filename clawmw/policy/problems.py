@@ -10,11 +10,12 @@ from typing import TypeAlias
 
 from clawmw.errors import PolicyError
 
-__all__ = ["Path", "PolicyProblems", "Problem", "dotted", "suggestion"]
+__all__ = ["InvalidPolicyError", "Path", "Problem", "dotted", "suggestion"]
 
 Path: TypeAlias = tuple[str | int, ...]
 
 _SIMPLE = re.compile(r"[\w@/+-]{1,64}", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -35,7 +36,7 @@ class Problem:
         return f"{at}: {self.where}: {self.message}" if self.where else f"{at}: {self.message}"
 
 
-class PolicyProblems(PolicyError):
+class InvalidPolicyError(PolicyError):
     """A policy that cannot be used; the message has one line for each of `problems`."""
 
     def __init__(self, name: str, problems: Iterable[Problem]) -> None:
@@ -61,7 +62,7 @@ def dotted(path: Path) -> str:
 def suggestion(word: str, allowed: Iterable[str]) -> str:
     """` did you mean "level"?`, or what there is to choose from."""
     known = sorted(allowed)
-    close = get_close_matches(word.lower(), known, 1, 0.6)
+    close = get_close_matches(word.lower(), known, 1, 0.7)
     if close:
         return f'did you mean "{close[0]}"?'
     return f"allowed here: {', '.join(known)}" if known else "nothing is allowed here"

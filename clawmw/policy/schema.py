@@ -36,17 +36,27 @@ def policy_schema(stages: Mapping[str, Registration] | None = None) -> Schema:
     for name, prop in root["properties"].items():
         if name != "version":
             root["properties"][name] = _optional(prop)
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **root,
-        "$defs": {name: d for name, d in definitions.items() if d is not root},
-    }
+    root["$defs"] = {name: d for name, d in definitions.items() if d is not root}
+    whole: Schema = _switchable(root)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole}
+
+
+def _switchable(schema: Any) -> Any:
+    """Booleans may be written on and off, which editors (YAML 1.2) take for texts."""
+    if isinstance(schema, list):
+        return [_switchable(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("type") == "boolean":
+        rest = {key: value for key, value in schema.items() if key != "type"}
+        return {"enum": [True, False, "on", "off"], **rest}
+    return {key: _switchable(value) for key, value in schema.items()}
 
 
 def _section(config: type[StageConfig], full: Schema, definitions: Mapping[Any, Any]) -> Schema:
     """A stage's section: a mapping, on or off, or the bare value of its shorthand field."""
     described = _pointed(full, definitions)
-    choices: list[Schema] = [full, {"type": "boolean"}, {"const": "off"}]
+    choices: list[Schema] = [full, {"type": "boolean"}]
     if config.shorthand:
         field = dict(described["properties"][config.shorthand])
         field.pop("title", None)

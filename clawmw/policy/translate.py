@@ -180,7 +180,9 @@ def _advice(value: Any, errors: Sequence[Mapping[str, Any]]) -> str:
     kinds = {e["type"] for e in errors}
     if isinstance(value, str):
         choices = [c for e in errors if e["type"] in ("literal_error", "enum") for c in _choices(e)]
-        close = get_close_matches(value.lower(), choices, 1, 0.6)
+        if value in choices:
+            return "; take the quotes off"
+        close = get_close_matches(value.lower(), choices, 1, 0.7)
         return f'; did you mean "{close[0]}"?' if close else ""
     if "string_type" in kinds and isinstance(value, (bool, int, float)):
         return "; put it in quotes"

@@ -189,9 +189,8 @@ def _families() -> Mapping[str, _Family]:
     folder = files("clawmw.providers") / "facts"
     for file in sorted(folder.iterdir(), key=lambda f: f.name):
         if file.name.endswith(".yaml"):
-            raw = yaml.load(
-                file.read_text("utf-8"), Loader=loader
-            )  # the C one, or pure Python: both safe
+            text = file.read_text("utf-8")
+            raw = yaml.load(text, Loader=loader)  # noqa: S506 - in C or in Python, both safe
             for family in _read(raw):
                 found[family.name] = family
     return found

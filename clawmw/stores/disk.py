@@ -24,7 +24,7 @@ from clawmw.errors import StoreError
 from clawmw.stores.base import Stores
 from clawmw.stores.counters import Counter, amounts, decide
 from clawmw.stores.disk_blobs import DiskBlobs
-from clawmw.stores.disk_files import Database, private_file, private_folder
+from clawmw.stores.disk_files import Database, opening, private_folder
 
 __all__ = ["DiskEvidence", "DiskLedger", "DiskSlots", "disk_stores"]
 
@@ -32,7 +32,7 @@ REMEMBER = 86400.0
 """Seconds an id is remembered after its last use: a crashed run may be resumed the next day."""
 
 _TIDY_EVERY = 64
-"""Writes between two looks for ids to forget."""
+"""Writes between two looks for ids to forget; the first write of a process looks too."""
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -71,14 +71,13 @@ def disk_stores(
     cannot be used: not writable, damaged, or written by a newer clawmw.
     """
     folder = private_folder(folder)
-    path = folder / "state.sqlite"
-    private_file(path)
-    state = Database(path, _SCHEMA, _SCHEMA_VERSION)
-    try:
-        blobs = DiskBlobs(folder / "blobs", blob_bytes, blob_age)
-    except BaseException:
-        state.close()
-        raise
+    with opening(folder):
+        state = Database(folder / "state.sqlite", _SCHEMA, _SCHEMA_VERSION)
+        try:
+            blobs = DiskBlobs(folder / "blobs", blob_bytes, blob_age)
+        except BaseException:
+            state.close()
+            raise
 
     def close() -> None:
         state.close()
@@ -92,10 +91,6 @@ def disk_stores(
         blocking=True,
         close=close,
     )
-
-
-class _Lost(Exception):
-    """A compare-and-set lost; rolls the transaction back."""
 
 
 class DiskSlots:
@@ -131,24 +126,22 @@ class DiskSlots:
                 raise StoreError(f"slot {write.key!r} is not JSON: {error}") from None
         if len(staged) != len(writes):
             raise StoreError("a commit names one slot twice; merge the writes first")
-        try:
-            with self._database.write(durable=False) as connection:
-                for (scope, name), (text, version) in staged.items():
-                    if version == 0:
-                        done = connection.execute(
-                            "INSERT OR IGNORE INTO slots VALUES (?, ?, ?, 1, ?)",
-                            (scope, name, text, now),
-                        )
-                    else:
-                        done = connection.execute(
-                            "UPDATE slots SET value = ?, version = version + 1, at = ?"
-                            " WHERE scope = ? AND name = ? AND version = ?",
-                            (text, now, scope, name, version),
-                        )
-                    if done.rowcount != 1:
-                        raise _Lost
-        except _Lost:
-            return False
+        with self._database.write(durable=False) as connection:
+            for (scope, name), (text, version) in staged.items():
+                if version == 0:
+                    done = connection.execute(
+                        "INSERT OR IGNORE INTO slots VALUES (?, ?, ?, 1, ?)",
+                        (scope, name, text, now),
+                    )
+                else:
+                    done = connection.execute(
+                        "UPDATE slots SET value = ?, version = version + 1, at = ?"
+                        " WHERE scope = ? AND name = ? AND version = ?",
+                        (text, now, scope, name, version),
+                    )
+                if done.rowcount != 1:
+                    connection.execute("ROLLBACK")
+                    return False
         return True
 
     def purge(self, before: float) -> int:
@@ -162,7 +155,7 @@ class DiskLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._writes = 0
+        self._writes = _TIDY_EVERY - 1
 
     def reserve(self, id: str, charges: Sequence[Charge], expires: float, now: float) -> Reserved:
         """Draw all charges or none, in one atomic step; the same `id` answers as before.
@@ -257,7 +250,7 @@ class DiskEvidence:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._writes = 0
+        self._writes = _TIDY_EVERY - 1
 
     def append(
         self, id: str, scope: str, notes: Sequence[Note], window: int, now: float
@@ -302,7 +295,7 @@ class DiskEvidence:
 @cache
 def _select_slots(count: int) -> str:
     marks = ",".join(["(?,?)"] * count)
-    return f"SELECT scope, name, value, version FROM slots WHERE (scope, name) IN (VALUES {marks})"
+    return f"SELECT scope, name, value, version FROM slots WHERE (scope, name) IN (VALUES {marks})"  # noqa: S608  # question marks, no values
 
 
 def _slot(key: Key, row: tuple[str, int] | None) -> Slot:

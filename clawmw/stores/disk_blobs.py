@@ -9,13 +9,14 @@ forgotten is decided by age and size below, nothing else.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import RLock
+from threading import Lock
 from typing import Any
 
 from diskcache import Cache, Disk, Timeout  # type: ignore[import-untyped]
@@ -40,7 +41,7 @@ _PRUNE_EVERY = 32
 _PRUNE_BATCH = 64
 """Blobs forgotten in one transaction, so that others get their turn."""
 
-_PATIENCE = 10.0
+PATIENCE = 10.0
 
 _NAME = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
 
@@ -82,9 +83,9 @@ class SafeDisk(Disk):  # type: ignore[misc]  # diskcache has no type hints
         if mode == MODE_RAW and filename is None and isinstance(value, bytes | memoryview):
             return bytes(value)
         if mode == MODE_BINARY and isinstance(filename, str) and _NAME.fullmatch(filename):
-            path = os.path.join(self._directory, filename)
+            path = Path(self._directory, filename)
             handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            with open(handle, "rb") as file:
+            with os.fdopen(handle, "rb") as file:
                 return file.read()
         raise UnsafeStore(f"foreign blob (mode {mode!r}) in {self._directory}; move it away")
 
@@ -100,25 +101,22 @@ class SafeDisk(Disk):  # type: ignore[misc]  # diskcache has no type hints
 
     def _write(self, full_path: str, iterator: Any, mode: str, encoding: Any = None) -> int:
         """Write a new file at 0600 in folders at 0700, whatever the umask; none on failure."""
-        folder = os.path.dirname(full_path)
+        path = Path(full_path)
         for attempt in range(10):
-            for part in (os.path.dirname(folder), folder):
-                try:
-                    os.mkdir(part, 0o700)
-                except (FileExistsError, FileNotFoundError):
-                    continue
+            for folder in (path.parent.parent, path.parent):
+                with suppress(FileExistsError, FileNotFoundError):
+                    folder.mkdir(mode=0o700)
             try:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                handle = os.open(full_path, flags, 0o600)
+                handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 break
             except FileNotFoundError:  # another process removed the folder as empty
                 if attempt == 9:
                     raise
         try:
-            with open(handle, "wb") as file:
+            with os.fdopen(handle, "wb") as file:
                 return sum(file.write(chunk) for chunk in iterator)
         except BaseException:
-            os.unlink(full_path)
+            path.unlink()
             raise
 
 
@@ -139,7 +137,7 @@ class _OneConnection(Cache):  # type: ignore[misc]  # diskcache has no type hint
             self._one, self._owner = None, os.getpid()
         if self._one is None:
             self._one = sqlite3.connect(
-                os.path.join(self._directory, DBNAME),
+                Path(self._directory, DBNAME),
                 timeout=self._timeout,
                 isolation_level=None,
                 check_same_thread=False,
@@ -167,7 +165,7 @@ class DiskBlobs:
         private_file(self._folder / DBNAME)
         self._limit = limit
         self._age = age
-        self._lock, self._owner = RLock(), os.getpid()
+        self._lock, self._owner = Lock(), os.getpid()
         self._puts = _PRUNE_EVERY - 1  # look at the first put: a process may never come to 32
         self._bytes = 0
         self._cache: Any = None
@@ -203,7 +201,7 @@ class DiskBlobs:
 
     def close(self) -> None:
         """Close; whatever comes later is a `StoreError`."""
-        with self._lock:
+        with self._mine():
             cache, self._cache = self._cache, None
             if cache is not None:
                 cache.close()
@@ -211,7 +209,7 @@ class DiskBlobs:
     def _opened(self) -> _OneConnection:
         return _OneConnection(
             str(self._folder),
-            timeout=_PATIENCE,
+            timeout=PATIENCE,
             disk=SafeDisk,
             eviction_policy="none",
             cull_limit=0,
@@ -226,12 +224,16 @@ class DiskBlobs:
 
     @contextmanager
     def _using(self) -> Iterator[Any]:
-        if self._owner != os.getpid():  # forked: the parent's threads never release it here
-            self._lock, self._owner = RLock(), os.getpid()
-        with self._lock, self._mapped():
+        with self._mine(), self._mapped():
             if self._cache is None:
                 raise StoreError(f"store {self._folder} is closed; open it again")
             yield self._cache
+
+    def _mine(self) -> Lock:
+        """The lock; in a forked child a new one, which the parent's threads do not hold."""
+        if self._owner != os.getpid():
+            self._lock, self._owner = Lock(), os.getpid()
+        return self._lock
 
     @contextmanager
     def _mapped(self) -> Iterator[None]:
@@ -239,7 +241,8 @@ class DiskBlobs:
             yield
         except (Timeout, sqlite3.Error, OSError) as error:
             raise failure(self._folder / DBNAME, error) from None
-        except (TypeError, ValueError, OverflowError) as error:  # settings no diskcache wrote
+        except (TypeError, ValueError, OverflowError, AttributeError) as error:
+            # The Settings table holds names that diskcache never wrote.
             raise StoreError(f"store {self._folder / DBNAME}: {error}; move it away") from None
 
     def _refresh(self, key: str, now: float) -> bool:
@@ -254,30 +257,29 @@ class DiskBlobs:
         return bool(done.rowcount == 1)  # 0: another process forgot it meanwhile
 
     def _tidy(self, key: str, size: int, now: float) -> None:
-        """Every so often, forget what is too old, then the oldest until there is room."""
+        """Every so often, forget some of what is too old, then the oldest until there is room."""
         self._puts += 1
         self._bytes += size
         if self._puts < _PRUNE_EVERY and self._bytes < self._limit // 16:
             return
         self._puts = self._bytes = 0
-        while self._forget("tag < ?", now - self._age, key, None):
-            continue
+        self._forget(key, older_than=now - self._age)
         while (volume := self._cache.volume()) > self._limit:
             # A little more than needed, so that not every put from here on has to look.
-            if not self._forget("1 OR ?", 0, key, volume - self._limit + self._limit // 16):
+            if not self._forget(key, room=volume - self._limit + self._limit // 16):
                 return
 
-    def _forget(self, which: str, value: float, but: str, room: int | None) -> int:
+    def _forget(self, but: str, older_than: float = math.inf, room: float = math.inf) -> int:
         """Forget a batch, oldest first, stopping once `room` bytes are freed; returns how many."""
         with self._cache._transact() as (sql, cleanup):
             rows = sql(
                 "SELECT rowid, filename, coalesce(length(value), size) FROM Cache"
-                f" WHERE ({which}) AND key != ? ORDER BY tag LIMIT {_PRUNE_BATCH}",
-                (value, but),
+                " WHERE tag < ? AND key != ? ORDER BY tag LIMIT ?",
+                (older_than, but, _PRUNE_BATCH),
             ).fetchall()
             freed = count = 0
             for rowid, filename, size in rows:
-                if room is not None and freed >= room:
+                if freed >= room:
                     break
                 sql("DELETE FROM Cache WHERE rowid = ?", (rowid,))
                 cleanup(filename)

@@ -7,21 +7,24 @@ may write is not trusted, a symbolic link in its place neither. SQLite gives `-w
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 
 from clawmw.errors import StoreError, UnsafeStore
 
-__all__ = ["Database", "failure", "private_file", "private_folder"]
+__all__ = ["Database", "failure", "opening", "private_file", "private_folder"]
 
 PATIENCE = 10.0
 """Seconds to wait for another process's write."""
+
+_CREATING = Lock()
 
 _ADVICE = {
     sqlite3.SQLITE_BUSY: "is locked by another process; wait for it or stop it",
@@ -38,7 +41,8 @@ _ADVICE = {
 def failure(path: Path, error: BaseException) -> StoreError:
     """What went wrong at `path`, in one line: what, where, what to do."""
     cause: BaseException | None = error
-    while cause is not None:  # a failed ROLLBACK, or diskcache's Timeout, hides the reason
+    # A failed ROLLBACK, or diskcache's Timeout, hides the reason behind it.
+    while cause is not None and not isinstance(cause, OSError):
         code = getattr(cause, "sqlite_errorcode", None)
         if code is not None and (advice := _ADVICE.get(code & 0xFF)):
             return StoreError(f"store {path} {advice}")
@@ -56,10 +60,10 @@ def private_folder(folder: Path) -> Path:
 
     `UnsafeStore` for a symbolic link, another user's folder, or one others may write.
     """
-    folder = Path(os.path.abspath(folder))
+    folder = folder.absolute()
     try:
         _make(folder)
-        state = os.lstat(folder)
+        state = folder.lstat()
     except OSError as error:
         raise failure(folder, error) from None
     if stat.S_ISLNK(state.st_mode):
@@ -71,23 +75,56 @@ def private_folder(folder: Path) -> Path:
 
 
 def private_file(path: Path) -> None:
-    """Create `path` at 0600, or tighten it to that; `UnsafeStore` when not to be trusted."""
+    """Create `path` at 0600, or tighten it to that; `UnsafeStore` when not to be trusted.
+
+    A file that is there is not opened: closing it again would drop the locks that SQLite
+    holds on it elsewhere in this process (sqlite.org/howtocorrupt.html, 2.2).
+    """
     try:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        handle = os.open(path, flags, 0o600)
-    except OSError as error:
-        if path.is_symlink():
-            raise UnsafeStore(f"store {path} is a symbolic link; move it away") from None
-        raise failure(path, error) from None
-    try:
-        state = os.fstat(handle)
+        with _CREATING:
+            try:
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            except FileExistsError:
+                state = path.lstat()
+            else:
+                return
+        if stat.S_ISLNK(state.st_mode):
+            raise UnsafeStore(f"store {path} is a symbolic link; move it away")
         if not stat.S_ISREG(state.st_mode):
             raise UnsafeStore(f"store {path} is not a plain file; move it away")
         _trust(path, state)
         if stat.S_IMODE(state.st_mode) != 0o600:
-            os.fchmod(handle, 0o600)
+            path.chmod(0o600)
+    except OSError as error:
+        raise failure(path, error) from None
+
+
+@contextmanager
+def opening(folder: Path) -> Iterator[None]:
+    """One process at a time makes or opens the stores of `folder`."""
+    handle = -1
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        _lock(handle)
+        yield
+    except OSError as error:
+        raise failure(folder, error) from None
     finally:
-        os.close(handle)
+        if handle != -1:
+            os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+        else:
+            return
 
 
 def _make(folder: Path) -> None:
@@ -96,10 +133,8 @@ def _make(folder: Path) -> None:
         return
     if not folder.parent.exists():
         _make(folder.parent)
-    try:
-        os.mkdir(folder, 0o700)
-    except FileExistsError:  # another process was first
-        return
+    with suppress(FileExistsError):  # another process may be first
+        folder.mkdir(mode=0o700)
 
 
 def _trust(path: Path, state: os.stat_result) -> None:
@@ -113,7 +148,7 @@ class Database:
     """One SQLite file in WAL mode: a writer and a reader connection, each behind a lock.
 
     Threads queue at the lock, in which the busy handler's sleeps have no part; processes
-    queue at SQLite's. A `durable` transaction is on the platter when it returns
+    queue at SQLite's. A `durable` transaction is synced when it returns
     (synchronous=FULL); another survives the death of the process, not of the machine
     (NORMAL: the write-ahead log is synced at the next durable commit or checkpoint).
     """
@@ -125,6 +160,7 @@ class Database:
         self._closed = False
         self._orphans: list[object] = []
         self._open()
+        private_file(path)
         try:
             with self._mapped():
                 self._migrate()
@@ -133,7 +169,8 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Close both connections; whatever comes later is a `StoreError`."""
+        """Close the connections; whatever comes later is a `StoreError`."""
+        self._mine()
         with self._writing, self._reading:
             self._closed = True
             for connection in (*self._writers.values(), *self._readers):
@@ -145,13 +182,14 @@ class Database:
     def write(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
         """A transaction that holds the file's one write lock from its beginning."""
         self._mine()
-        with self._writing, self._mapped():
+        with self._queue(), self._mapped():
             self._check()
             connection = self._writers.get(durable) or self._connect_writer(durable)
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
-                connection.execute("COMMIT")
+                if connection.in_transaction:  # not rolled back by its user
+                    connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -166,6 +204,16 @@ class Database:
             if not self._readers:
                 self._readers.append(self._connect())
             yield self._readers[0]
+
+    @contextmanager
+    def _queue(self) -> Iterator[None]:
+        """Wait for the other threads, but no longer than each of them may wait for a process."""
+        if not self._writing.acquire(timeout=2 * PATIENCE):
+            raise StoreError(f"store {self.path} {_ADVICE[sqlite3.SQLITE_BUSY]}")
+        try:
+            yield
+        finally:
+            self._writing.release()
 
     def _open(self) -> None:
         self._pid = os.getpid()
@@ -213,7 +261,7 @@ class Database:
 
     def _migrate(self) -> None:
         connection = self._connect_writer(True)
-        _wal(connection)
+        connection.execute("PRAGMA journal_mode=WAL")
         with self.write(durable=True):
             tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema")}
             if "meta" in tables:
@@ -235,17 +283,3 @@ class Database:
                 f"store {self.path} was written by a newer clawmw (schema {row[0]}, this one "
                 f"knows {self._version}); upgrade clawmw or choose another folder"
             )
-
-
-def _wal(connection: sqlite3.Connection) -> None:
-    """Switch to the write-ahead log. SQLite does not wait for its lock here; we do."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            code = error.sqlite_errorcode & 0xFF
-            if code != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)

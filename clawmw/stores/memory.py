@@ -65,10 +65,7 @@ def _plain(value: Json) -> bool:
                 return False
         return True
     if kind is list:
-        for item in value:
-            if type(item) not in _ATOMS and not _plain(item):
-                return False
-        return True
+        return all(type(item) in _ATOMS or _plain(item) for item in value)
     return kind in _ATOMS or (kind is float and math.isfinite(value))
 
 
@@ -199,11 +196,11 @@ class MemoryLedger:
         """Drop old ids, two looks a call: as fast as they come, never a sweep."""
         leases = self._leases
         for _ in range(2):
-            id = next(iter(leases))
-            if leases[id].until > now:
-                leases.move_to_end(id)
+            first = next(iter(leases))
+            if leases[first].until > now:
+                leases.move_to_end(first)
             else:
-                del leases[id]
+                del leases[first]
                 if not leases:
                     return
 

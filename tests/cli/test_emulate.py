@@ -58,9 +58,7 @@ def test_a_script_from_a_file(tmp_path: Path) -> None:
     file.write_text("\n".join(lines))
     with running("--port", "0", "--brain", "script", "--script", str(file)) as (url, _):
         first, second = (
-            httpx.post(f"{url}/chat/completions", json=ASK).json()["choices"][0][
-                "message"
-            ]
+            httpx.post(f"{url}/chat/completions", json=ASK).json()["choices"][0]["message"]
             for _ in range(2)
         )
     assert first["content"] == "hello"
@@ -81,12 +79,22 @@ def test_a_script_from_a_file(tmp_path: Path) -> None:
         (["--log", "/nowhere/x.jsonl"], 1, "cannot write --log /nowhere/x.jsonl"),
     ],
 )
-def test_wrong_options_are_one_clear_line(
-    args: list[str], code: int, says: str
-) -> None:
-    done = subprocess.run(command("--port", "0", *args), capture_output=True, text=True, check=False)
+def test_wrong_options_are_one_clear_line(args: list[str], code: int, says: str) -> None:
+    done = subprocess.run(
+        command("--port", "0", *args), capture_output=True, text=True, check=False
+    )
     assert done.returncode == code
-    assert says in done.stderr and "Traceback" not in done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_broken_script_names_the_line(tmp_path: Path) -> None:
+    file = tmp_path / "script.jsonl"
+    file.write_text('"fine"\n{"txt": 1}\n')
+    args = command("--port", "0", "--brain", "script", "--script", str(file))
+    done = subprocess.run(args, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"{file}: line 2: a reply is a string or" in done.stderr
 
 
 def test_a_port_in_use_is_one_clear_line_and_exit_code_1() -> None:

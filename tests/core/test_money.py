@@ -65,8 +65,10 @@ def test_a_long_call_is_billed_at_the_long_price_throughout() -> None:
     profile = replace(PROFILE, price=replace(PRICE, long_from=200_000, long=long))
     below = cost(Usage(199_999, 1), profile)
     above = cost(Usage(200_000, 1), profile)
-    assert below is not None and below.total == 199_999 * 2000 + 10_000
-    assert above is not None and above.total == 200_000 * 4000 + 15_000
+    assert below is not None
+    assert below.total == 199_999 * 2000 + 10_000
+    assert above is not None
+    assert above.total == 200_000 * 4000 + 15_000
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,8 @@ def test_reads_and_writes_never_exceed_the_input(
     )
     read, written = usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
     assert 0 <= read <= min(prefix, total)
-    assert written >= 0 and read + written <= total
+    assert written >= 0
+    assert read + written <= total
 
 
 @given(rules=rules, short=tokens, more=tokens)

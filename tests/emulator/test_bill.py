@@ -38,13 +38,9 @@ class Provider:
         self.cache = PrefixCache()
         self.now = 0.0
 
-    def call(
-        self, *messages: Mapping[str, Any], tenant: str = "a", **fields: Any
-    ) -> Usage:
+    def call(self, *messages: Mapping[str, Any], tenant: str = "a", **fields: Any) -> Usage:
         body = {"model": "m", "messages": list(messages), **fields}
-        return self.cache.bill(
-            body, self.profile, tenant=tenant, now=self.now, output=1
-        )
+        return self.cache.bill(body, self.profile, tenant=tenant, now=self.now, output=1)
 
 
 def test_first_call_misses_and_the_next_reads_the_prefix_in_whole_steps() -> None:
@@ -70,7 +66,8 @@ def test_an_edit_in_the_middle_of_a_message_keeps_only_what_stands_before_it() -
     deepseek.call(say("system", text(4000)), say("user", "x"))
     edited = text(2000) + "EDIT" + text(4000)[len(text(2000)) :]
     read = deepseek.call(say("system", edited), say("user", "x")).cache_read_tokens
-    assert read is not None and 1800 <= read <= 2000
+    assert read is not None
+    assert 1800 <= read <= 2000
 
 
 def test_entries_expire_after_their_ttl_and_a_hit_renews_them() -> None:
@@ -104,9 +101,7 @@ def test_marks_cache_up_to_the_last_mark_only() -> None:
     assert second.cache_write_tokens == 0
 
 
-def test_a_mark_that_moves_forward_reads_the_old_one_and_writes_the_difference() -> (
-    None
-):
+def test_a_mark_that_moves_forward_reads_the_old_one_and_writes_the_difference() -> None:
     claude = Provider("claude-sonnet-5-5")
     first = claude.call(say("system", marked(5000)), say("user", marked(1000)))
     second = claude.call(
@@ -125,10 +120,7 @@ def test_a_mark_looks_back_twenty_blocks_and_no_further() -> None:
         head = [say("system", text(3000)), say("user", marked(1000))]
         claude.call(*head)
         plain = [head[0], say("user", text(1000))]
-        filler = [
-            say("assistant" if i % 2 == 0 else "user", f"turn {i}")
-            for i in range(turns)
-        ]
+        filler = [say("assistant" if i % 2 == 0 else "user", f"turn {i}") for i in range(turns)]
         read = claude.call(*plain, *filler, say("user", marked(100))).cache_read_tokens
         assert bool(read) is hit, turns
 
@@ -195,9 +187,7 @@ histories = st.lists(
 @given(
     history=histories,
     more=histories,
-    model=st.sampled_from(
-        ["gpt-5.4", "gpt-5.6", "claude-sonnet-5-5", "deepseek", "local"]
-    ),
+    model=st.sampled_from(["gpt-5.4", "gpt-5.6", "claude-sonnet-5-5", "deepseek", "local"]),
 )
 def test_usage_adds_up_under_every_provider(
     history: list[dict[str, Any]], more: list[dict[str, Any]], model: str
@@ -207,9 +197,9 @@ def test_usage_adds_up_under_every_provider(
         usage = provider.call(*messages)
         read, written = usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
         assert usage.input_tokens == input_tokens({"messages": messages})
-        assert 0 <= read and 0 <= written and read + written <= usage.input_tokens
+        assert read >= 0
+        assert written >= 0
+        assert read + written <= usage.input_tokens
     if model == "local":
         common = input_tokens({"messages": history})
-        assert (
-            provider.call(*history).cache_read_tokens or 0
-        ) >= common - 16 or common < 16
+        assert (provider.call(*history).cache_read_tokens or 0) >= common - 16 or common < 16

@@ -76,10 +76,7 @@ def test_the_sdk_gets_an_answer_with_usage(client: openai.OpenAI) -> None:
     assert answer.choices[0].message.content == "You said: hello"
     assert answer.choices[0].finish_reason == "stop"
     assert answer.usage is not None
-    assert (
-        answer.usage.total_tokens
-        == answer.usage.prompt_tokens + answer.usage.completion_tokens
-    )
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
     assert answer.usage.prompt_tokens_details is not None
     assert answer.usage.prompt_tokens_details.cached_tokens == 0
 
@@ -95,7 +92,8 @@ def test_the_second_call_reads_the_cache(client: openai.OpenAI) -> None:
         {"role": "user", "content": "b"},
     ]
     second = client.chat.completions.create(model="m", messages=messages)
-    assert first.usage is not None and second.usage is not None
+    assert first.usage is not None
+    assert second.usage is not None
     assert second.usage.prompt_tokens_details is not None
     assert second.usage.prompt_tokens_details.cached_tokens == first.usage.prompt_tokens
     written = second.usage.prompt_tokens_details.cache_write_tokens
@@ -104,9 +102,7 @@ def test_the_second_call_reads_the_cache(client: openai.OpenAI) -> None:
 
 def test_tool_calls_come_whole(client: openai.OpenAI) -> None:
     messages: list[Any] = [{"role": "user", "content": "use the tool"}]
-    choice = client.chat.completions.create(
-        model="m", messages=messages, tools=TOOLS
-    ).choices[0]
+    choice = client.chat.completions.create(model="m", messages=messages, tools=TOOLS).choices[0]
     assert choice.finish_reason == "tool_calls"
     calls: list[Any] = list(choice.message.tool_calls or ())
     assert [c.function.name for c in calls] == ["look_up", "look_up"]
@@ -134,25 +130,26 @@ def test_a_stream_folds_to_the_same_answer(client: openai.OpenAI) -> None:
                 assert call.function is not None
                 arguments[call.index] += call.function.arguments or ""
     assert (text, finish) == ("Looking.", "tool_calls")
-    assert (
-        json.loads(arguments[0])["what"].endswith("x")
-        and json.loads(arguments[1]) == {}
-    )
+    assert json.loads(arguments[0])["what"].endswith("x")
+    assert json.loads(arguments[1]) == {}
     assert deltas >= 6
-    assert usage is not None and usage.prompt_tokens > 0
+    assert usage is not None
+    assert usage.prompt_tokens > 0
 
 
 def test_a_stream_has_no_usage_unless_asked(http: httpx.Client) -> None:
     body = {"model": "m", "messages": ASK, "stream": True}
     text = http.post("/chat/completions", json=body).text
-    assert '"usage"' not in text and text.endswith("data: [DONE]\n\n")
+    assert '"usage"' not in text
+    assert text.endswith("data: [DONE]\n\n")
 
 
 def test_max_tokens_cuts_the_answer(client: openai.OpenAI) -> None:
     messages: list[Any] = [{"role": "user", "content": "word " * 200}]
     answer = client.chat.completions.create(model="m", messages=messages, max_tokens=10)
     assert answer.choices[0].finish_reason == "length"
-    assert answer.usage is not None and answer.usage.completion_tokens <= 10
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens <= 10
 
 
 def test_models_are_listed(client: openai.OpenAI) -> None:
@@ -203,7 +200,8 @@ def test_malformed_bodies_are_refused_in_openais_shape(
     answer = http.post("/chat/completions", content=raw)
     assert answer.status_code == 400
     error = answer.json()["error"]
-    assert error["type"] == "invalid_request_error" and says in error["message"]
+    assert error["type"] == "invalid_request_error"
+    assert says in error["message"]
 
 
 def test_other_paths_are_not_found(http: httpx.Client) -> None:
@@ -217,7 +215,8 @@ def test_a_status_on_request(http: httpx.Client, status: int) -> None:
     header = {"x-emulate": f"status={status}, retry-after=2"}
     answer = http.post("/chat/completions", json=ask, headers=header)
     assert answer.status_code == status
-    assert answer.headers["retry-after"] == "2" and answer.json()["error"]["message"]
+    assert answer.headers["retry-after"] == "2"
+    assert answer.json()["error"]["message"]
 
 
 def test_misbehaviour_by_model_name_a_number_of_times(http: httpx.Client) -> None:
@@ -246,16 +245,16 @@ def test_an_unknown_directive_is_refused_with_those_that_exist(
 def test_html_and_empty_answers(http: httpx.Client) -> None:
     ask = {"model": "m", "messages": ASK}
     html = http.post("/chat/completions", json=ask, headers={"x-emulate": "html"})
-    assert html.status_code == 200 and html.text.startswith("<!doctype html>")
+    assert html.status_code == 200
+    assert html.text.startswith("<!doctype html>")
     empty = http.post("/chat/completions", json=ask, headers={"x-emulate": "empty"})
-    assert empty.status_code == 200 and empty.content == b""
+    assert empty.status_code == 200
+    assert empty.content == b""
 
 
 def test_a_delay_comes_before_the_first_byte(http: httpx.Client) -> None:
     ask = {"model": "m", "messages": ASK}
-    answer = http.post(
-        "/chat/completions", json=ask, headers={"x-emulate": "delay=120ms"}
-    )
+    answer = http.post("/chat/completions", json=ask, headers={"x-emulate": "delay=120ms"})
     assert answer.elapsed.total_seconds() >= 0.12
 
 
@@ -271,10 +270,9 @@ def test_a_stream_cut_short_ends_cleanly_without_done(http: httpx.Client) -> Non
         "messages": [{"role": "user", "content": "x" * 300}],
         "stream": True,
     }
-    text = http.post(
-        "/chat/completions", json=ask, headers={"x-emulate": "truncate-after=3"}
-    ).text
-    assert text.count("data: ") == 3 and "[DONE]" not in text
+    text = http.post("/chat/completions", json=ask, headers={"x-emulate": "truncate-after=3"}).text
+    assert text.count("data: ") == 3
+    assert "[DONE]" not in text
 
 
 @pytest.mark.parametrize("after", [0, 3])
@@ -302,31 +300,28 @@ def test_a_reset_breaks_the_connection_after_that_many_chunks(
     assert not emu.requests[-1].finished
 
 
-def test_requests_are_kept_with_secrets_masked(
-    emu: Emulator, client: openai.OpenAI
-) -> None:
-    client.chat.completions.create(
-        model="m", messages=ASK, extra_headers={"api-key": "k123"}
-    )
+def test_requests_are_kept_with_secrets_masked(emu: Emulator, client: openai.OpenAI) -> None:
+    client.chat.completions.create(model="m", messages=ASK, extra_headers={"api-key": "k123"})
     received = emu.requests[-1]
     assert received.headers["authorization"] == "Bearer ***"
     assert received.headers["api-key"] == "***"
-    assert received.body["messages"] == ASK and received.finished
-    assert received.usage is not None and emu.usages[-1] == received.usage
+    assert received.body["messages"] == ASK
+    assert received.finished
+    assert received.usage is not None
+    assert emu.usages[-1] == received.usage
 
 
 def test_the_log_has_one_line_a_request_and_is_private(tmp_path: Path) -> None:
     log = tmp_path / "requests.jsonl"
     with Emulator(log=log) as emu, httpx.Client(base_url=emu.base_url) as http:
         headers = {"authorization": "Bearer sk-secret"}
-        http.post(
-            "/chat/completions", json={"model": "m", "messages": ASK}, headers=headers
-        )
+        http.post("/chat/completions", json={"model": "m", "messages": ASK}, headers=headers)
         http.post("/chat/completions", content=b"{broken")
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     assert [set(row) for row in rows] == [{"time", "path", "headers", "body"}] * 2
-    assert rows[0]["body"]["messages"] == ASK and rows[1]["body"] == "{broken"
+    assert rows[0]["body"]["messages"] == ASK
+    assert rows[1]["body"] == "{broken"
     assert "sk-secret" not in log.read_text()
 
 
@@ -335,10 +330,8 @@ def test_five_marks_are_refused_where_four_are_allowed() -> None:
     ask = {"model": "m", "messages": [{"role": "user", "content": [part] * 5}]}
     with Emulator(bill="anthropic") as emu, httpx.Client(base_url=emu.base_url) as http:
         answer = http.post("/chat/completions", json=ask)
-    assert (
-        answer.status_code == 400
-        and "maximum of 4" in answer.json()["error"]["message"]
-    )
+    assert answer.status_code == 400
+    assert "maximum of 4" in answer.json()["error"]["message"]
 
 
 def test_the_cache_ages_by_the_clock_it_was_given() -> None:
@@ -362,16 +355,10 @@ def test_scripts_turns_loops_and_brains_that_fail() -> None:
     answers = []
     for brain in brains:
         with Emulator(brain=brain) as emu, httpx.Client(base_url=emu.base_url) as http:
-            answers.append(
-                [http.post("/chat/completions", json=ask).json() for _ in range(3)]
-            )
-    texts = [
-        [a["choices"][0]["message"]["content"] for a in row] for row in answers[:2]
-    ]
+            answers.append([http.post("/chat/completions", json=ask).json() for _ in range(3)])
+    texts = [[a["choices"][0]["message"]["content"] for a in row] for row in answers[:2]]
     assert texts == [["one", "two", "(the script has ended)"], ["first"] * 3]
-    calls = [
-        a["choices"][0]["message"]["tool_calls"][0]["function"] for a in answers[2]
-    ]
+    calls = [a["choices"][0]["message"]["tool_calls"][0]["function"] for a in answers[2]]
     assert calls == [calls[0]] * 3
     assert "lost my mind" in answers[3][0]["error"]["message"]
 
@@ -381,7 +368,5 @@ def test_a_taken_port_is_one_clear_line() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(
-            PortInUse, match=f"cannot listen on 127.0.0.1:{port}: .*another port"
-        ):
+        with pytest.raises(PortInUse, match=f"cannot listen on 127.0.0.1:{port}: .*another port"):
             Emulator(port=port).start()

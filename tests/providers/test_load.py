@@ -118,7 +118,8 @@ def test_what_nobody_knows_has_no_price_and_says_its_rules_are_assumed() -> None
 
 def test_models_on_ones_own_machine_are_not_billed_per_token() -> None:
     price = profile_for("hosted_vllm/Qwen/Qwen3-32B").price
-    assert price is not None and price.input == price.output == 0
+    assert price is not None
+    assert price.input == price.output == 0
 
 
 @pytest.mark.skipif(litellm_table.version() == "?", reason="litellm is not installed")

@@ -41,7 +41,8 @@ def refused(action: Callable[[], object]) -> str:
         action()
     except StoreError as error:
         message = str(error)
-        assert message and "\n" not in message
+        assert message
+        assert "\n" not in message
         return message
     raise AssertionError("no StoreError")
 

@@ -18,7 +18,7 @@ from typing import Any
 from clawmw.emulator.brains import text_of
 from clawmw.emulator.reply import Reply, ToolUse
 from clawmw.emulator.trip import sight
-from clawmw.emulator.trip.plan import Facts, failed, gathered, outline, report, verdict
+from clawmw.emulator.trip.plan import DINNER, Facts, failed, gathered, outline, report, verdict
 from clawmw.emulator.trip.world import (
     BUDGET,
     FIRST_DAY,
@@ -33,9 +33,11 @@ __all__ = ["brain"]
 EXPAND = "clawmw_expand"
 MAX_ASKS = 4
 """Most references asked for in one reply."""
-ASKS_A_REF = 2
-"""Once with a query, once for the whole."""
-LUNCH, DINNER = "12:30", "17:00"
+HOME = {
+    "origin": "Disney Resort",
+    "destination": "People's Square",
+    "arrive_before": HOME_BY,
+}
 LEAVE_AFTER, MARGIN = "18:00", "19:45"
 """The train leaves after dinner and arrives a quarter of an hour before the family must be back."""
 
@@ -92,20 +94,21 @@ def brain(body: dict[str, Any]) -> Reply:
 def _gather(seen: _Seen) -> Reply:
     span = {"date_from": str(FIRST_DAY), "date_to": str(LAST_DAY), "product": "one_day"}
     steps = (
-        (ToolUse("park_queue_page", {"lang": "zh"}), ToolUse("weather_forecast", {"place": "川沙新镇", "days": 30})),
+        (
+            ToolUse("park_queue_page", {"lang": "zh"}),
+            ToolUse("weather_forecast", {"place": "川沙新镇", "days": 30}),
+        ),
         (ToolUse("ticket_search", span),),
         (
-            ToolUse("metro_routes", {"origin": "Disney Resort", "destination": "People's Square", "arrive_before": HOME_BY}),
+            ToolUse("metro_routes", HOME),
             ToolUse("restaurant_list", {"area": "any", "party": sum(PARTY.values())}),
         ),
-    )  # fmt: skip
+    )
     for step in steps:
         if not seen.called(step[0].name):
             return Reply(tools=step)
     facts = _facts(seen)
-    return (
-        Reply(text=gathered(facts)) if isinstance(facts, Facts) else _ask(seen, facts)
-    )
+    return Reply(text=gathered(facts)) if isinstance(facts, Facts) else _ask(seen, facts)
 
 
 def _check(seen: _Seen) -> Reply:
@@ -113,16 +116,11 @@ def _check(seen: _Seen) -> Reply:
     if not isinstance(facts, Facts):
         return _ask(seen, facts)
     if not seen.called("calculator"):
-        again = {
-            "origin": "Disney Resort",
-            "destination": "People's Square",
-            "arrive_before": HOME_BY,
-        }
         return Reply(
-            text="Adding up the money, and reading the timetable and the weather once more before anything is held.",
+            text="Adding up, and reading timetable and weather once more before holding anything.",
             tools=(
                 ToolUse("calculator", {"expression": facts.expression}),
-                ToolUse("metro_routes", again),
+                ToolUse("metro_routes", HOME),
                 ToolUse("weather_forecast", {"place": "川沙新镇", "days": 29}),
             ),
         )
@@ -143,9 +141,7 @@ def _check(seen: _Seen) -> Reply:
             "party": sum(PARTY.values()),
         }
         hold = {"date": facts.day, "items": items, "slot_id": facts.slot.id}
-        return Reply(
-            tools=(ToolUse("hold_tickets", hold), ToolUse("reserve_table", table))
-        )
+        return Reply(tools=(ToolUse("hold_tickets", hold), ToolUse("reserve_table", table)))
     held, table_id = _held(seen)
     if held is None or table_id is None:
         said = " ".join(seen.of("hold_tickets") + seen.of("reserve_table"))[:300]
@@ -161,9 +157,7 @@ def _report(seen: _Seen) -> Reply:
     held, table_id = _held(seen)
     if total is None or held is None or table_id is None:
         return Reply(
-            text=failed(
-                "the check's sum, hold id or table reservation is not in what I was given"
-            )
+            text=failed("the check's sum, hold id or table reservation is not in what I was given")
         )
     return Reply(text=report(facts, total, held, table_id))
 
@@ -179,81 +173,45 @@ def _facts(seen: _Seen) -> Facts | list[_Missing]:
     """Every fact of the plan, or those that cannot be seen."""
     text = seen.all_text()
     found = list(sight.tickets(text))
-    weekend = {str(d) for d in saturdays()}
-    off_peak = sorted(
-        {t.day for t in found if t.tier == "off_peak" and t.day in weekend}
-    )
-    hinted = [
-        d
-        for d in sorted(weekend)
-        if re.search(re.escape(d) + r"[^\n]{0,60}\boff_peak\b", text)
-    ]
-    day = (off_peak + hinted + [""])[0]
-    query = (
-        f"{day} off_peak one_day" if day else f"off_peak {' '.join(sorted(weekend))}"
-    )
-    missing = []
+    day = _off_peak_saturday(text, found)
     prices = {t.audience: t for t in found if t.day == day and t.tier == "off_peak"}
-    missing += [
-        _Missing(f"the {who} ticket of an off-peak Saturday", "ticket_search", query)
-        for who in PARTY
-        if who not in prices
-    ]
-    windows = sorted(sight.slots(text, day), key=lambda s: s.start) if day else []
-    opening = sight.hours(text, day) if day else None
-    if not windows or opening is None:
-        what = "a free window for the mine train" if opening else "the opening hours"
-        missing.append(
-            _Missing(what, "park_queue_page", f"data-slot-id SP-7DM {day} available")
-        )
-    wet = sight.rain(text, day) if day else None
-    if wet is None:
-        missing.append(
-            _Missing("the chance of rain", "weather_forecast", f"{day} rain")
-        )
-    trains = [
-        t
-        for t in sight.trains(text)
-        if t.departs >= LEAVE_AFTER and t.arrives <= MARGIN
-    ]
-    if not trains:
-        missing.append(
-            _Missing("a train home", "metro_routes", "L11W dep 18: arr 19: fare")
-        )
-    food = list(sight.meals(text))
-    inside = min((m for m in food if m.area == "in_park"), key=_price, default=None)
-    outside = min((m for m in food if m.area == "disneytown"), key=_price, default=None)
-    if inside is None or outside is None:
-        missing.append(
-            _Missing(
-                "lunch and dinner with a children's menu",
-                "restaurant_list",
-                "kids_menu in_park disneytown",
-            )
-        )
-    if missing or inside is None or outside is None or opening is None or wet is None:
+    windows = sorted(sight.slots(text, day), key=lambda s: s.start)
+    opening, wet = sight.hours(text, day), sight.rain(text, day)
+    trains = [t for t in sight.trains(text) if t.departs >= LEAVE_AFTER and t.arrives <= MARGIN]
+    food = sorted(sight.meals(text), key=_price)
+    inside = next((m for m in food if m.area == "in_park"), None)
+    outside = next((m for m in food if m.area == "disneytown"), None)
+    adult, child = prices.get("adult"), prices.get("child")
+    shop = "ticket_search", f"{day} off_peak one_day" if day else "off_peak one_day"
+    needs = (
+        (adult, _Missing("the adult ticket of an off-peak Saturday", *shop)),
+        (child, _Missing("the child ticket of an off-peak Saturday", *shop)),
+        (windows, _Missing("a free window's slot id", "park_queue_page", "SP-7DM available")),
+        (opening, _Missing("the opening hours", "park_queue_page", day or "off_peak")),
+        (wet, _Missing("the chance of rain", "weather_forecast", day)),
+        (trains, _Missing("a train home", "metro_routes", "L11W 18: 19: fare")),
+        (inside, _Missing("a place for lunch", "restaurant_list", "kids_menu in_park")),
+        (outside, _Missing("a place for dinner", "restaurant_list", "kids_menu disneytown")),
+    )
+    missing = [need for value, need in needs if not value]
+    if missing or not (adult and child and opening and wet and inside and outside):
         return missing
     train = max(trains, key=lambda t: t.departs)
-    facts = Facts(
-        day,
-        prices["adult"],
-        prices["child"],
-        windows[0],
-        opening,
-        wet,
-        train,
-        inside,
-        outside,
-    )
+    facts = Facts(day, adult, child, windows[0], opening, wet, train, inside, outside)
     if facts.cost > BUDGET:
-        return [
-            _Missing(
-                "places to eat within the budget",
-                "restaurant_list",
-                "kids_menu in_park disneytown",
-            )
-        ]
+        return [_Missing("cheaper places to eat", "restaurant_list", "kids_menu")]
     return facts
+
+
+def _off_peak_saturday(text: str, found: list[sight.TicketSeen]) -> str:
+    """The day by the tickets' tier, else by the page's calendar; "" when neither is seen."""
+    weekend = sorted(str(d) for d in saturdays())
+    sold = {t.day for t in found if t.tier == "off_peak"}
+    for day in weekend:
+        if day in sold:
+            return day
+    told = (d for d in weekend if re.search(re.escape(d) + r"[^\n]{0,60}\boff_peak\b", text))
+    return next(told, "")
 
 
 def _price(meal: sight.Meal) -> tuple[int, str]:
@@ -261,33 +219,30 @@ def _price(meal: sight.Meal) -> tuple[int, str]:
 
 
 def _ask(seen: _Seen, missing: list[_Missing]) -> Reply:
-    """Ask back what is missing, or fail: no tool, no reference, or asked often enough."""
+    """Ask back what is missing, or fail: no tool, no reference, or nothing left to ask.
+
+    Each reference is asked for twice at most: for the records that match, then for all of it.
+    """
     gone = "; ".join(m.what for m in missing)
     if not seen.can_expand:
         return Reply(
-            text=failed(
-                f"I cannot see {gone}, and there is no tool to ask for what was cut"
-            )
+            text=failed(f"I cannot see {gone}, and there is no tool to ask for what was cut")
         )
     asked = [dict(args) for name, args in seen.calls if name == EXPAND]
     uses: list[ToolUse] = []
     for need in missing:
-        for ref in _references(seen, need.source):
-            before = sum(1 for a in asked if a.get("ref") == ref)
-            if before >= ASKS_A_REF or any(u.arguments["ref"] == ref for u in uses):
-                continue
-            uses.append(
-                ToolUse(
-                    EXPAND,
-                    {"ref": ref} if before else {"ref": ref, "query": need.query},
-                )
-            )
-            break
+        ways = (
+            wish
+            for ref in _references(seen, need.source)
+            for wish in ({"ref": ref, "query": need.query}, {"ref": ref})
+            if wish not in asked
+        )
+        wish = next(ways, None)
+        if wish is not None and all(u.arguments != wish for u in uses):
+            uses.append(ToolUse(EXPAND, wish))
     if not uses:
         return Reply(
-            text=failed(
-                f"I cannot see {gone}, and asking for what was cut did not bring it back"
-            )
+            text=failed(f"I cannot see {gone}, and asking for what was cut did not bring it back")
         )
     return Reply(tools=tuple(uses[:MAX_ASKS]))
 
@@ -317,9 +272,7 @@ def _read(body: dict[str, Any]) -> _Seen:
             names[call["id"]] = name
             calls.append((name, _arguments(call["function"]["arguments"])))
         source = (
-            names.get(message.get("tool_call_id"), "tool")
-            if message.get("role") == "tool"
-            else ""
+            names.get(message.get("tool_call_id"), "tool") if message.get("role") == "tool" else ""
         )
         texts.append((source, text))
     offered = [t.get("function", {}).get("name") for t in body.get("tools") or ()]

@@ -103,7 +103,7 @@ def _meals(plan: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
         yuan = PARTY["adult"] * place.adult + PARTY["child"] * place.child
         problem = ""
         if not place.kids_menu or place.area != area:
-            problem = f"{place.rid} is no place for {meal}: {place.area}, children's menu {place.kids_menu}"
+            problem = f"{place.rid} is no place for {meal} with a child ({place.area})"
         elif plan[meal]["yuan"] != yuan:
             problem = f"{meal} costs {yuan} yuan, not {plan[meal]['yuan']}"
         yield problem, yuan
@@ -120,10 +120,8 @@ def _train(plan: Mapping[str, Any]) -> tuple[str, int]:
     ):
         return f"{train.trip} runs {train.departs} to {train.arrives}", fare
     if train.arrives >= HOME_BY or train.departs <= plan["dinner"]["time"]:
-        return (
-            f"{train.trip} ({train.departs} to {train.arrives}) is not after dinner and back before {HOME_BY}",
-            fare,
-        )
+        when = f"{train.departs} to {train.arrives}"
+        return f"{train.trip} ({when}) is not after dinner and back before {HOME_BY}", fare
     return "", fare
 
 
@@ -142,7 +140,5 @@ def _bookings(plan: Mapping[str, Any]) -> Iterator[str]:
     if plan["hold_id"] != hold_id(plan["date"], items, plan["slot"]["id"]):
         yield f"{plan['hold_id']} does not hold these tickets"
     dinner = plan["dinner"]
-    if plan["reservation_id"] != reservation_id(
-        dinner["rid"], plan["date"], dinner["time"]
-    ):
+    if plan["reservation_id"] != reservation_id(dinner["rid"], plan["date"], dinner["time"]):
         yield f"{plan['reservation_id']} is no table at {dinner['rid']}"

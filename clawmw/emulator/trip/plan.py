@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from clawmw.emulator.trip.sight import Meal, SlotSeen, TicketSeen, TrainSeen
 from clawmw.emulator.trip.world import BUDGET, HOME_BY, PARTY
 
-__all__ = ["FAILED", "Facts", "failed", "gathered", "outline", "report", "verdict"]
+__all__ = ["DINNER", "FAILED", "Facts", "failed", "gathered", "outline", "report", "verdict"]
 
 FAILED = "TASK FAILED:"
+DINNER = "17:00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +66,19 @@ def outline() -> str:
     """The planner's answer: what to find out, in which order."""
     return (
         "Outline\n"
-        "1. Find the Saturday between 28 November and 26 December that is sold at the off-peak price.\n"
+        "1. Find the Saturday from 28 November to 26 December that has the off-peak price.\n"
         "2. Read the park's page: opening hours, height limits, a free window for the mine train.\n"
         "3. Two adult and one child one-day tickets for that very day, with their SKUs.\n"
-        "4. Weather, lunch in the park and an early dinner in the town, both with a children's menu.\n"
+        "4. Weather; lunch in the park and early dinner in the town, with children's menus.\n"
         f"5. The last train that brings everyone to People's Square well before {HOME_BY}.\n"
-        f"6. Add up the money with the calculator ({BUDGET} yuan at most), then hold tickets and table.\n"
+        f"6. Add up the money ({BUDGET} yuan at most), then hold tickets and table.\n"
         "Next: gather."
     )
 
 
 def gathered(facts: Facts) -> str:
     """The researcher's findings, one record a line with its identifier."""
+    train = facts.train
     lines = [
         "Findings (each id as printed by its source)",
         f"- {facts.day} off_peak, park open {facts.hours[0]} to {facts.hours[1]}",
@@ -85,7 +88,7 @@ def gathered(facts: Facts) -> str:
             for t in (facts.adult, facts.child)
         ),
         f"- {facts.slot.id} mine train from {facts.slot.start}, available",
-        f"- {facts.train.trip} dep {facts.train.departs} arr {facts.train.arrives} fare ¥{facts.train.fare}.00",
+        f"- {train.trip} dep {train.departs} arr {train.arrives} fare ¥{train.fare}.00",
         *(
             f"- {m.rid} {m.area} kids_menu adult ¥{m.adult}.00, child ¥{m.child}.00"
             for m in (facts.lunch, facts.dinner)
@@ -98,57 +101,47 @@ def gathered(facts: Facts) -> str:
 def verdict(facts: Facts, total: int, held: str, table: str) -> str:
     """The checker's answer."""
     return (
-        f"Checked: {facts.expression} = {total}, within {BUDGET} yuan. {facts.day} is an off-peak Saturday, "
-        f"the child's ticket is {facts.child.sku}, the train is in at {facts.train.arrives}, before {HOME_BY}. "
-        f"Tickets held as {held}; table reserved as {table}. Next: report."
+        f"Checked: {facts.expression} = {total}, within {BUDGET} yuan. {facts.day} is an "
+        f"off-peak Saturday, the child's ticket is {facts.child.sku}, the train is in at "
+        f"{facts.train.arrives}, before {HOME_BY}. Tickets held as {held}; table reserved as "
+        f"{table}. Next: report."
     )
 
 
 def report(facts: Facts, total: int, held: str, table: str) -> str:
     """The final plan: for the family in words, for the check as JSON."""
-    plan = {
+    costs, train = facts.costs, facts.train
+    plan = _record(facts, total, held, table)
+    lines = (
+        f"Your Saturday at Shanghai Disneyland: {facts.day}\n",
+        f"- {facts.hours[0]}: in at the gates. Chance of rain {facts.rain}.",
+        f"- {facts.slot.start}: the mine train with your reservation, then Fantasyland.",
+        f"- 12:30: lunch in the park ({facts.lunch.rid}), {costs['lunch']} yuan.",
+        f"- {DINNER}: dinner in the town ({facts.dinner.rid}), {costs['dinner']} yuan.",
+        f"- {train.departs}: metro home, at People's Square at {train.arrives}.\n",
+        f"Tickets {costs['tickets']} yuan, metro {costs['metro']} yuan.",
+        f"In all {total} of {BUDGET} yuan. Your tickets are held for 24 hours: {held}.\n",
+        f"```json\n{json.dumps(plan, ensure_ascii=False, indent=1)}\n```",
+    )
+    return "\n".join(lines)
+
+
+def _record(facts: Facts, total: int, held: str, table: str) -> dict[str, Any]:
+    train = facts.train
+    return {
         "date": facts.day,
         "tier": facts.adult.tier,
         "hours": list(facts.hours),
         "rain": facts.rain,
         "tickets": [
-            {
-                "sku": facts.adult.sku,
-                "audience": "adult",
-                "quantity": PARTY["adult"],
-                "yuan": facts.adult.yuan,
-            },
-            {
-                "sku": facts.child.sku,
-                "audience": "child",
-                "quantity": PARTY["child"],
-                "yuan": facts.child.yuan,
-            },
+            {"sku": t.sku, "audience": t.audience, "quantity": PARTY[t.audience], "yuan": t.yuan}
+            for t in (facts.adult, facts.child)
         ],
         "slot": {"id": facts.slot.id, "start": facts.slot.start},
         "lunch": {"rid": facts.lunch.rid, "yuan": facts.costs["lunch"]},
-        "dinner": {
-            "rid": facts.dinner.rid,
-            "yuan": facts.costs["dinner"],
-            "time": "17:00",
-        },
-        "train": {
-            "trip": facts.train.trip,
-            "departs": facts.train.departs,
-            "arrives": facts.train.arrives,
-        },
+        "dinner": {"rid": facts.dinner.rid, "yuan": facts.costs["dinner"], "time": DINNER},
+        "train": {"trip": train.trip, "departs": train.departs, "arrives": train.arrives},
         "costs": {**facts.costs, "total": total},
         "hold_id": held,
         "reservation_id": table,
     }
-    return (
-        f"Your Saturday at Shanghai Disneyland: {facts.day}\n\n"
-        f"- {facts.hours[0]}: in at the gates. Chance of rain {facts.rain}.\n"
-        f"- {facts.slot.start}: the mine train with your reservation; before and after it the quiet rides of Fantasyland.\n"
-        f"- 12:30: lunch in the park ({facts.lunch.rid}), {facts.costs['lunch']} yuan.\n"
-        f"- 17:00: dinner in the town ({facts.dinner.rid}), {facts.costs['dinner']} yuan.\n"
-        f"- {facts.train.departs}: metro home, at People's Square at {facts.train.arrives}.\n\n"
-        f"Tickets {facts.costs['tickets']} yuan, metro {facts.costs['metro']} yuan; in all {total} of {BUDGET} yuan. "
-        f"Your tickets are held for 24 hours: {held}.\n\n"
-        f"```json\n{json.dumps(plan, ensure_ascii=False, indent=1)}\n```"
-    )

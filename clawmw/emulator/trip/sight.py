@@ -86,21 +86,17 @@ def tickets(text: str) -> Iterator[TicketSeen]:
         tier = set(re.findall(r"\b(off_peak|regular|peak|holiday)\b", record))
         one_day = re.search(r"\bone_day\b", record)
         if one_day and len(days) == len(prices) == len(audience) == len(tier) == 1:
-            yield TicketSeen(
-                sku, days.pop(), audience.pop(), tier.pop(), int(prices.pop())
-            )
+            yield TicketSeen(sku, days.pop(), audience.pop(), tier.pop(), int(prices.pop()))
 
 
 def slots(text: str, day: str) -> Iterator[SlotSeen]:
     """Free reservation windows of the ride the child asked for, on that day."""
+    if not day:
+        return
     wanted = f"SP-{WISH}-{day[5:].replace('-', '')}-"
     for found, record in _records(_SLOT, text):
         times = _times(record)
-        if (
-            found.startswith(wanted)
-            and times
-            and re.search(r"\bavailable\b|可预约", record)
-        ):
+        if found.startswith(wanted) and times and re.search(r"\bavailable\b|可预约", record):
             yield SlotSeen(found, times[0])
 
 
@@ -123,13 +119,13 @@ def meals(text: str) -> Iterator[Meal]:
 
 def hours(text: str, day: str) -> tuple[str, str] | None:
     """When the park opens and closes that day: the two times that follow it and its tier."""
+    if not day:
+        return None
     for match in re.finditer(re.escape(day), text):
         after = _TAG.sub(" ", text[match.end() : match.end() + _HOURS_CHARS])
         following = _DAY.split(after)[0]
         times = _times(following)
-        if len(times) >= 2 and re.search(
-            r"\b(off_peak|regular|peak|holiday)\b", following
-        ):
+        if len(times) >= 2 and re.search(r"\b(off_peak|regular|peak|holiday)\b", following):
             return times[0], times[1]
     return None
 
@@ -161,9 +157,7 @@ def _records(pattern: re.Pattern[str], text: str) -> Iterator[tuple[str, str]]:
 
 def _around(text: str, start: int, end: int) -> str:
     """The object in braces around a place, or its line where there is none of a record's size."""
-    opened = _unmatched(
-        text, range(start - 1, max(start - _RECORD_CHARS, -1), -1), "{", "}"
-    )
+    opened = _unmatched(text, range(start - 1, max(start - _RECORD_CHARS, -1), -1), "{", "}")
     closed = _unmatched(text, range(end, min(end + _RECORD_CHARS, len(text))), "}", "{")
     if opened is not None and closed is not None:
         return text[opened : closed + 1]

@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from clawmw.emulator.trip import pages
-from clawmw.emulator.trip.schemas import TOOLS
+from clawmw.emulator.trip.texts import text
 from clawmw.emulator.trip.world import (
     hold_id,
     reservation_id,
@@ -21,6 +21,9 @@ from clawmw.emulator.trip.world import (
 )
 
 __all__ = ["TOOLS", "call_tool"]
+
+TOOLS: list[dict[str, Any]] = json.loads(text("tools.json"))
+"""What the agents are offered, as OpenAI tool schemas."""
 
 Arguments = Mapping[str, Any]
 
@@ -91,9 +94,7 @@ def _hold(arguments: Arguments) -> str:
     if slot is None:
         raise _Wrong(f"no reservation window has the id {arguments.get('slot_id')!r}")
     if slot.day != day or not slot.free:
-        raise _Wrong(
-            f"{slot.id} is {'sold out' if slot.day == day else f'for {slot.day}'}"
-        )
+        raise _Wrong(f"{slot.id} is {'sold out' if slot.day == day else f'for {slot.day}'}")
     amount = sum(known[sku].yuan * quantity for sku, quantity in items.items())
     held = hold_id(str(day), items, slot.id)
     answer = {

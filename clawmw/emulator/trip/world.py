@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache
+
+from clawmw.emulator.trip.texts import text
 
 __all__ = [
     "ATTRACTIONS",
@@ -69,22 +72,7 @@ class Attraction:
     note: str
 
 
-ATTRACTIONS = (
-    Attraction("7DM", "Seven Dwarfs Mine Train", "七个小矮人矿山车", "Fantasyland", 97, 3, "gentle coaster, one dark stretch"),
-    Attraction("TRN", "TRON Lightcycle", "创极速光轮", "Tomorrowland", 122, 2, "fast launch, leaning seat"),
-    Attraction("SOR", "Soaring Over the Horizon", "飞越地平线", "Adventure Isle", 102, 5, "high up, some children close their eyes"),
-    Attraction("RPR", "Roaring Rapids", "雷鸣山漂流", "Adventure Isle", 107, 6, "everybody gets wet; closed below 10 degrees"),
-    Attraction("POC", "Battle for the Sunken Treasure", "沉落宝藏之战", "Treasure Cove", 0, 9, "dark, loud cannons, slow boat"),
-    Attraction("PPF", "Peter Pan's Flight", "小飞侠天空奇遇", "Fantasyland", 0, 3, "a favourite of six-year-olds"),
-    Attraction("WTP", "Hunny Pot Spin", "旋转疯蜜罐", "Fantasyland", 0, 2, "spinning, dizzy after lunch"),
-    Attraction("BLS", "Buzz Lightyear Planet Rescue", "巴斯光年星际营救", "Tomorrowland", 0, 5, "shooting game, both hands"),
-    Attraction("ZOO", "Zootopia: Hot Pursuit", "疯狂动物城：热力追踪", "Zootopia", 0, 5, "trackless, mild bumps"),
-    Attraction("CRY", "Voyage to the Crystal Grotto", "晶彩奇航", "Fantasyland", 0, 8, "open boat, cold in winter"),
-    Attraction("RCK", "Challenge Trails at Camp Discovery", "古迹探索营", "Adventure Isle", 107, 30, "rope course, gloves needed in winter"),
-    Attraction("DUM", "Dumbo the Flying Elephant", "小飞象", "Gardens of Imagination", 0, 2, "short, long line by eleven"),
-    Attraction("RXR", "Rex's Racer", "抱抱龙冲天赛车", "Toy Story Land", 120, 2, "back and forth at height"),
-    Attraction("SLK", "Slinky Dog Spin", "弹簧狗团团转", "Toy Story Land", 0, 2, "mild, good first ride"),
-)  # fmt: skip
+ATTRACTIONS = tuple(Attraction(*row) for row in json.loads(text("rides.json")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +161,7 @@ def tier(day: date) -> str:
 
 def hours(day: date) -> tuple[str, str]:
     """When the park opens and closes."""
-    return (
-        ("08:30", "20:30")
-        if tier(day) in ("off_peak", "regular")
-        else ("08:00", "21:30")
-    )
+    return ("08:30", "20:30") if tier(day) in ("off_peak", "regular") else ("08:00", "21:30")
 
 
 def weather(day: date) -> tuple[int, int, int]:
@@ -243,25 +227,11 @@ def trains() -> tuple[Train, ...]:
     return tuple(found)
 
 
-_NAMES = (
-    ("Remy's Patisserie", "米奇好伙伴美味集市"), ("Pinocchio Village Kitchen", "皮诺丘乡村厨房"),
-    ("Tangled Tree Tavern", "奇缘小酒馆"), ("Stargazer Grill", "星露台餐厅"),
-    ("Barbossa's Bounty", "巴波萨烧烤"), ("Wandering Moon Teahouse", "漫月轩"),
-    ("Royal Banquet Hall", "皇家宴会厅"), ("Toy Box Cafe", "玩具盒欢宴广场"),
-    ("Tribal Table", "部落丰盛堂"), ("Chip and Dale's Treehouse", "奇奇蒂蒂松果吧"),
-    ("Lake House Noodles", "湖畔面馆"), ("Blue Frog", "蓝蛙"),
-    ("Spicy Hall", "川味堂"), ("Dim Sum Corner", "点心角"),
-    ("Wolf and Bean", "狼与豆咖啡"), ("Hand Pulled", "手拉面"),
-    ("Crystal Jade Garden", "翡翠花园"), ("Boathouse Grill", "船屋烧烤"),
-    ("Little Bao", "小包子铺"), ("Sugar Rabbit", "糖兔甜品"),
-)  # fmt: skip
-
-
 @lru_cache(maxsize=1)
 def restaurants() -> tuple[Restaurant, ...]:
     """Places to eat in the park and in the town before its gates."""
     found = []
-    for index, (en, zh) in enumerate(_NAMES * 2):
+    for index, (en, zh) in enumerate(json.loads(text("restaurants.json")) * 2):
         area = "in_park" if index % 20 < 10 else "disneytown"
         branch = "" if index < 20 else " (second house)"
         adult = number(85, 190, "adult", index)

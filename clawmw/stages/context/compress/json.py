@@ -32,7 +32,7 @@ from clawmw.stages.context.compress.protocol import (
 )
 from clawmw.stages.context.compress.rows import Plan, flat, gaps, hidden, key_columns, notable
 
-__all__ = ["JsonReducer", "Limits", "Pruner", "LIMITS", "reduce_nodes"]
+__all__ = ["LIMITS", "JsonReducer", "Limits", "Pruner", "reduce_nodes"]
 
 INNER = 6
 """A long list inside a record of a long list keeps so many items."""
@@ -140,15 +140,11 @@ class Pruner:
         self.missing: dict[str, list[int]] = {}
 
     def said(self) -> list[str]:
-        """`412 of 500 rows not shown`, `3 long strings cut` and the like."""
-        words = []
-        for what, (hidden, total) in self.missing.items():
-            words.append(
-                f"{hidden:,} of {total:,} {what} not shown"
-                if total
-                else f"{count(hidden, what)} cut short"
-            )
-        return words
+        """`412 of 500 rows not shown`, `3 long strings cut short` and the like."""
+        return [
+            f"{gone:,} of {total:,} {what} not shown" if total else f"{count(gone, what)} cut short"
+            for what, (gone, total) in self.missing.items()
+        ]
 
     def prune(self, node: Node, depth: int) -> Node:
         """`node` or a smaller one in its place."""
@@ -206,7 +202,8 @@ class Pruner:
         entries: list[Node] = []
         for gap, index in gaps(kept, len(node)):
             if gap:
-                entries.append(Note(hidden([records[i] for i in gap], columns, self._share(gap, node))))
+                room = self._share(gap, node)
+                entries.append(Note(hidden([records[i] for i in gap], columns, room)))
             if index is not None:
                 entries.append(tight[index])
         self._miss("rows", len(node) - len(kept), len(node))

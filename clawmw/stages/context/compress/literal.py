@@ -63,11 +63,11 @@ def decode_python(text: str) -> Node:
 
 
 class _Parser:
-    """One token ahead: `_kind` and `_token` are the next one."""
+    """One token ahead: `_kind` and `_next` are the next one."""
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._kind = self._token = ""
+        self._kind = self._next = ""
         self._start = self._end = 0
         self._advance()
 
@@ -78,12 +78,12 @@ class _Parser:
         return node
 
     def _advance(self) -> str:
-        token = self._token
+        token = self._next
         found = _TOKEN.match(self._text, self._end)
         if found is None or found.lastgroup is None:
             raise ValueError("not a Python literal")
         self._kind = found.lastgroup
-        self._token = found.group(self._kind)
+        self._next = found.group(self._kind)
         self._start, self._end = found.span(self._kind)
         return token
 
@@ -91,26 +91,25 @@ class _Parser:
         if depth > MAX_DEPTH:
             raise ValueError("nested too deeply")
         kind, start = self._kind, self._start
-        token = self._advance()
+        mark = self._advance()
         if kind == "string":
-            return _string(token)
-        if kind == "word" and self._token == "(":
+            return _string(mark)
+        if kind == "word" and self._next == "(":
             self._advance()
             end = self._items(")", depth)[1]
             return self._text[start:end]
-        if kind == "word" and _PLAIN.fullmatch(token):
-            return Num(token)
-        if kind == "punct" and token in "[(":
-            items = self._items(_CLOSING[token], depth)[0]
-            return items
-        if kind == "punct" and token == "{":
+        if kind == "word" and _PLAIN.fullmatch(mark):
+            return Num(mark)
+        if kind == "punct" and mark in "[(":
+            return self._items(_CLOSING[mark], depth)[0]
+        if kind == "punct" and mark == "{":
             return self._pairs(depth)
         raise ValueError("not a Python literal")
 
     def _items(self, closing: str, depth: int) -> tuple[list[Node], int]:
         """The items before `closing`, and where it ends."""
         items: list[Node] = []
-        while self._token != closing or self._kind != "punct":
+        while self._next != closing or self._kind != "punct":
             items.append(self._value(depth + 1))
             self._comma(closing)
         end = self._end
@@ -119,28 +118,22 @@ class _Parser:
 
     def _pairs(self, depth: int) -> Obj:
         pairs = Obj()
-        while self._token != "}" or self._kind != "punct":
+        while self._next != "}" or self._kind != "punct":
             key = self._value(depth + 1)
-            if self._token != ":" or not isinstance(key, str):
-                raise ValueError("not a dict")
+            # A key that is a number would read as a string.
+            if self._next != ":" or not isinstance(key, str) or isinstance(key, Num):
+                raise ValueError("not a dict with names for keys")
             self._advance()
-            pairs.append((_key(key), self._value(depth + 1)))
+            pairs.append((key, self._value(depth + 1)))
             self._comma("}")
         self._advance()
         return pairs
 
     def _comma(self, closing: str) -> None:
-        if self._kind == "punct" and self._token == ",":
+        if self._kind == "punct" and self._next == ",":
             self._advance()
-        elif self._kind != "punct" or self._token != closing:
+        elif self._kind != "punct" or self._next != closing:
             raise ValueError("a comma is missing")
-
-
-def _key(key: str) -> str:
-    """Keys that are not strings would read as strings; such a dict is left alone."""
-    if isinstance(key, Num):
-        raise ValueError("a key that is not a string")
-    return key
 
 
 def _string(token: str) -> Node:

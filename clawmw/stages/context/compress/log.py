@@ -58,7 +58,8 @@ _FLOOR: dict[Level, int] = {
 """Half the usual floor: what is folded here is by construction like a line that stays."""
 
 _TIME = (
-    r"\d{4}[-/]\d\d[-/]\d\d(?:[T ,]\d\d:\d\d(?::\d\d)?(?:[.,]\d{1,9})?)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?"
+    r"\d{4}[-/]\d\d[-/]\d\d(?:[T ,]\d\d:\d\d(?::\d\d)?(?:[.,]\d{1,9})?)?"
+    r"(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?"
     r"|\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d(?: [+-]\d{4})?"
     r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
     r"|\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
@@ -67,7 +68,8 @@ _VARIABLE = re.compile(rf"({_TIME})|((?<![\w.+-])[\w.+-]*\d[\w.+-]*)")
 _STAMPED = re.compile(rf"^\W{{0,3}}(?:{_TIME}|\[ *\d+\.\d+\]|\d{{10}}(?:\.\d+|\d{{3}})?\b)")
 _LEVEL = re.compile(
     r"^.{0,60}?(?:\b(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL|SEVERE)\b"
-    r"|\[(?:trace|debug|info|notice|warn|warning|error|fatal|critical)\]|\blevel=\w+|\b(?:npm|pip) (?:WARN|ERR)!?)"
+    r"|\[(?:trace|debug|info|notice|warn|warning|error|fatal|critical)\]|\blevel=\w+"
+    r"|\b(?:npm|pip) (?:WARN|ERR)!?)"
 )
 _ACCESS = re.compile(r'"(?:GET|POST|PUT|DELETE|HEAD|PATCH|OPTIONS) [^"]*" \d{3}\b')
 _QUOTED = re.compile(r'"[^"\n]{1,200}"|\'[^\'\n]{1,200}\'|(?<![\w/])(?:/[\w.%#@+-]+)+')
@@ -92,9 +94,7 @@ class LogReducer:
         )
         if logged >= 0.3 * len(lines):
             return True
-        return (
-            len(lines) >= 20 and len(set(lines)) <= 0.5 * len(lines)
-        )
+        return len(lines) >= 20 and len(set(lines)) <= 0.5 * len(lines)
 
     def reduce(self, text: str, level: Level, ref: str) -> Reduced:
         whole = Reduced(text, "log", True)
@@ -105,7 +105,10 @@ class LogReducer:
         if len(kept) > 0.9 * len(lines) and len(max(lines, key=len)) <= LINE_CHARS:
             return whole
         hidden = len(lines) - len(kept)
-        said = f"log, {hidden:,} of {count(len(lines), 'line')} not shown, alike but for times, numbers and ids"
+        said = (
+            f"log, {hidden:,} of {count(len(lines), 'line')} not shown, "
+            "alike but for times, numbers and ids"
+        )
         return Reduced(f"{marker(ref, said)}\n{_render(lines, kept)}", "log", False)
 
 
@@ -129,7 +132,8 @@ def keep_lines(lines: Sequence[str], level: Level) -> list[int]:
         if level == "aggressive":
             form = _QUOTED.sub("'#'", form)
         forms.setdefault(form, index)
-        for before, word in zip(parts[: 3 * keep.fields : 3], parts[2 : 3 * keep.fields : 3], strict=False):
+        end = 3 * keep.fields
+        for before, word in zip(parts[:end:3], parts[2:end:3], strict=False):
             if word is not None:
                 fields.setdefault(before[-FIELD_CHARS:], {}).setdefault(word, []).append(index)
     failed = failures(lines)

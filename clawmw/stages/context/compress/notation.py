@@ -14,9 +14,9 @@
 
 Rules that make it unambiguous: a string that could be read as something else (a number, null,
 text with a delimiter in it) is a JSON string in quotes; a string of several lines may stand
-between triple double quotes, verbatim; an empty cell is an absent key; `name{a,b}` in a header means cells
-`{x,y}`, `name[]{a,b}` cells `[{x,y},{z,w}]`. Numbers keep their source text, objects their key
-order and their duplicate keys.
+between triple double quotes, verbatim; an empty cell is an absent key; `name{a,b}` in a header
+means cells `{x,y}`, `name[]{a,b}` cells `[{x,y},{z,w}]`. Numbers keep their source text, objects
+their key order and their duplicate keys.
 """
 
 from __future__ import annotations
@@ -96,15 +96,15 @@ def too_deep(node: Node, depth: int = MAX_DEPTH) -> bool:
 
 
 _NUMBER = r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?"
+_ODD = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff"
+_UNPRINTABLE = re.compile(f"[{_ODD}]")
 _BARE = re.compile(
-    rf"(?!(?:{_NUMBER}|true|false|null|NaN|-?Infinity|None|True|False)\Z)"
-    r"""[^\s,{}\[\]"\\:=…\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff][^,{}\[\]"\\…\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff]*(?<!\s)\Z""",
+    rf"(?!(?:{_NUMBER}|true|false|null|NaN|-?Infinity|None|True|False)\Z|\d+ (?:keyed )?rows\b)"
+    rf"""[^\s,{{}}\[\]"\\:=…{_ODD}][^,{{}}\[\]"\\…\t\n{_ODD}]*(?<!\s)\Z"""
 )
-_BARE_KEY = re.compile(
-    r"""[^\s,{}\[\]"\\:=…\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff()]+\Z"""
-)
+_BARE_KEY = re.compile(rf"""[^\s,{{}}\[\]"\\:=…{_ODD}()]+\Z""")
+_CONSTANTS = {None: "null", True: "true", False: "false"}
 _BLOCK_MIN = 80
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff]")
 _FILLED = 0.6
 """Share of cells that must be set for an array of objects to stand as a table."""
 
@@ -125,29 +125,26 @@ class Encoder:
 
     def _value(self, node: Node, lines: bool) -> str:
         if isinstance(node, str):
-            if isinstance(node, Num):
-                return str(node)
-            if isinstance(node, Note):
-                return f"… {node} …"
-            if lines and len(node) >= _BLOCK_MIN and _fits_block(node):
-                return f'"""{node}"""'
-            return self._word(node)
-        if node is None:
-            return "null"
-        if node is True:
-            return "true"
-        if node is False:
-            return "false"
+            return self._text(node, lines)
+        if not isinstance(node, list):
+            return self._rows(node) if isinstance(node, Rows) else _CONSTANTS[node]
         if isinstance(node, Obj):
             return self._object(node, lines)
-        if isinstance(node, Rows):
-            return self._rows(node)
         if lines and len(node) > 1:
             if (schema := _schema_of(node)) is not None:
                 return self._table(node, schema, len(node), False)
             if len(node) > 2 and (width := _width_of(node)):
                 return self._matrix(node, width, len(node))
         return "[" + ",".join([self._value(item, lines) for item in node]) + "]"
+
+    def _text(self, text: str, lines: bool) -> str:
+        if isinstance(text, Num):
+            return str(text)
+        if isinstance(text, Note):
+            return f"… {text} …"
+        if lines and len(text) >= _BLOCK_MIN and _fits_block(text):
+            return f'"""{text}"""'
+        return self._word(text)
 
     def _object(self, node: Obj, lines: bool) -> str:
         if lines and len(node) > 1 and all(type(v) is Obj for _, v in node):

@@ -35,6 +35,7 @@ _ABBREVIATION = re.compile(
     r"(?:\b(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|approx|No|Nos|Fig|Inc|Ltd|Co|Corp|Gen|Col|Sgt|Capt|Rev|Vol"
     r"|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec|ca|cf|e\.g|i\.e|U\.S|U\.K))\.$"
 )
+_STOP = re.compile(r"[。！？]")
 _DIGIT = re.compile(r"\d")
 _NAME = re.compile(r"(?<=[\w,;:’')\]] )(?!I\b)[\"'“(]?[A-ZÀ-ÖØ-ÞА-Я][\w’'.-]+")
 _TERM = re.compile(
@@ -106,7 +107,7 @@ def shorten(text: str, level: Level) -> tuple[str, int, int]:
 
 def _sentences(line: str) -> list[str]:
     """`line` in sentences, each with the space that follows it; structure stays in one piece."""
-    if len(line) < 160 and not re.search(r"[。！？]", line) or _STRUCTURE.match(line):
+    if _STRUCTURE.match(line) or (len(line) < 160 and not _STOP.search(line)):
         return [line]
     found: list[str] = []
     at = 0

@@ -1,4 +1,4 @@
-"""What every reducer shares: its shape, its result, and the words it leaves where something was cut.
+"""What every reducer shares: its shape, its result, and its words for what was cut.
 
 A reducer is a pure function of (text, level, ref). It never reads a clock, never raises on any
 text, and bounds its work by characters, lines and nodes, so the same call gives the same bytes
@@ -22,6 +22,7 @@ __all__ = [
     "failures",
     "is_reduced",
     "marker",
+    "words",
 ]
 
 Level = Literal["off", "lossless", "balanced", "aggressive"]
@@ -85,17 +86,18 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-_STEMS = tuple(
+def words(text: str) -> tuple[str, ...]:
+    """The words of `text`; an underscore in one stands for a space."""
+    return tuple([word.replace("_", " ") for word in text.split()])
+
+
+_STEMS = words(
     "error fatal critical emerg alert panic exception traceback warn fail denied refused rejected "
-    "forbidden unauthori timeout timed|out time|out time-out abort killed crash deadlock corrupt "
-    "unhandled unexpected unable cannot could|not not|found no|such caused|by segfault "
-    "segmentation|fault out|of|memory invalid undefined missing unreachable unavailable conflict "
+    "forbidden unauthori timeout timed_out time_out time-out abort killed crash deadlock corrupt "
+    "unhandled unexpected unable cannot could_not not_found no_such caused_by segfault "
+    "segmentation_fault out_of_memory invalid undefined missing unreachable unavailable conflict "
     "fehler fehlgeschlagen erreur échec errore falha erro fallo ошибк предупреждение "
-    "错误 錯誤 異常 异常 失败 失敗 警告 超时 逾時 拒绝 拒絕 崩溃 无法 エラー 例外 오류 실패 경고".replace(
-        " ", "\n"
-    )
-    .replace("|", " ")
-    .split("\n")
+    "错误 錯誤 異常 异常 失败 失敗 警告 超时 逾時 拒绝 拒絕 崩溃 无法 エラー 例外 오류 실패 경고"
 )
 _ASCII_STEMS = tuple(stem for stem in _STEMS if stem.isascii())
 _NOTHING_WRONG = re.compile(

@@ -131,9 +131,9 @@ def _column(records: Sequence[Cells], column: str) -> tuple[list[int], list[int]
 
 def _extremes(values: Sequence[Any], given: Sequence[int]) -> list[int]:
     """Where the smallest and the largest number stand, unless the column only counts up or down."""
-    if len(given) < 4 or not all([isinstance(values[i], str) for i in given]):
+    if len(given) < 4 or not all(isinstance(values[i], str) for i in given):
         return []
-    if not all([len(values[i]) < 40 and _NUMERIC.match(values[i]) for i in given]):
+    if not all(len(values[i]) < 40 and _NUMERIC.match(values[i]) for i in given):
         return []
     floats = [(float(values[i]), i) for i in given]
     plain = [number for number, _ in floats]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from clawmw.stages.context.compress.protocol import count
+from clawmw.stages.context.compress.protocol import count, words
 
 __all__ = ["fold_repeats", "looks_like_code", "squeeze"]
 
@@ -27,13 +27,13 @@ _ERASED = re.compile(r"[^\n\x08]\x08")
 _TRAILING = re.compile(r"(?<![ \t])[ \t]+$", re.MULTILINE)
 _PADDING = re.compile(r"(?<=[^\s])[ \t]{3,}")
 _BLANKS = re.compile(r"\n{3,}")
-_RUN = re.compile(r"([^\n…])\1{%d,}" % (RUN - 1))
+_RUN = re.compile(rf"([^\n…])\1{{{RUN - 1},}}")
 _CODE_END = (";", "{", "}", "(", ",", "\\", "):", "*/", "[", "],", ")")
-_CODE_START = (
-    "def ", "class ", "import ", "from ", "return ", "return;", "if ", "if(", "elif ", "else:", "for ", "for(",
-    "while ", "#include", "//", "/*", "* ", "public ", "private ", "const ", "let ", "var ", "func ", "fn ",
-    "package ", "@", "+++ ", "--- ", "@@ ", "diff --git", "export ", "async ", "try:", "except",
-)  # fmt: skip
+_CODE_START = words(
+    "def_ class_ import_ from_ return_ return; if_ if( elif_ else: for_ for( while_ #include // /* "
+    "*_ public_ private_ const_ let_ var_ func_ fn_ package_ @ +++_ ---_ @@_ diff_--git export_ "
+    "async_ try: except"
+)
 _NUMBERED = re.compile(r"\s*\d+\s*[:|\t→]\s?")
 
 
@@ -70,7 +70,7 @@ def _run(found: re.Match[str]) -> str:
 
 
 def fold_repeats(lines: Sequence[str]) -> list[str]:
-    """`lines` with each block of up to `PERIOD` lines that repeats at once written once and counted."""
+    """`lines` with each block of up to `PERIOD` lines that repeats at once counted instead."""
     out: list[str] = []
     at = 0
     total = len(lines)
@@ -100,7 +100,7 @@ def _repeat(lines: Sequence[str], at: int) -> tuple[int, int]:
 
 
 def looks_like_code(text: str) -> bool:
-    """Whether `text` is source, a diff or configuration: there every space may matter to an edit."""
+    """Whether `text` is source, a diff or configuration, where every space may matter."""
     lines = [line for line in text[:60_000].split("\n")[:400] if line and not line.isspace()]
     if not lines:
         return False

@@ -1,0 +1,48 @@
+# Needs Python 3.11 or newer, make and git; everything else is set up by `make setup`.
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: setup demo test nightly lint bench lock clean
+
+setup: $(READY)
+
+# The lock file says which versions; the project itself is installed in place.
+$(READY): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "clawmw needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/python -m clawmw.cli.main demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+# What takes longer, or needs more than the project: every Python at hand, the built wheel.
+nightly: $(READY)
+	$(BIN)/python -m pytest -m "slow or external or not slow"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.gateway
+
+# Only to move to newer versions: writes the lock file anew.
+lock:
+	$(BIN)/uv pip compile --quiet --universal --upgrade --no-emit-index-url --no-header --generate-hashes \
+		--python-version 3.11 pyproject.toml --group dev --all-extras --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

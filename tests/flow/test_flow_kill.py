@@ -1,0 +1,107 @@
+"""A run killed in the middle goes on where it was, in another process, with the same bytes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from conftest import Provider, asks
+
+from clawmw.cli.flow import flow
+
+CODE = "from clawmw.cli.flow import flow; flow(prog_name='clawmw flow')"
+TOOLS = '''
+from pathlib import Path
+def look(what: str) -> dict:
+    """Look something up."""
+    with Path(__file__).with_name("looked").open("a") as file:
+        file.write(what + "\\n")
+    return {"what": what, "sum": 0.1 + 0.2, "note": "caf\\u00e9 \\U0001f600"}
+'''
+POLICY = """
+version: 1
+models:
+  main: {{model: m-1, base_url: {url}}}
+flows:
+  trip:
+    input: {{city: null}}
+    tools: {{look: "{module}:look"}}
+    agents:
+      planner: {{system: You plan., model: main, tools: [look], params: {{temperature: 0.5}}}}
+      checker: {{system: You check., model: main, tools: [look]}}
+    steps:
+      - {{id: plan, agent: planner, prompt: "Plan {{{{ input.city }}}}.", conversation: c}}
+      - {{id: each, agent: checker, for_each: "['a', 'b']", prompt: "{{{{ item }}}}"}}
+      - {{id: check, agent: checker, prompt: "Check {{{{ steps.each.output }}}}.", conversation: c}}
+"""
+
+
+def brain(body: dict[str, Any]) -> Any:
+    """Looks twice in each turn, then answers."""
+    turn = []
+    for message in reversed(body["messages"]):
+        if message["role"] == "user":
+            break
+        turn.append(message)
+    looked = sum(1 for m in turn if m["role"] == "tool")
+    if looked < 2:
+        return asks("look", {"what": f"ü{looked}"}, call_id=f"c{len(body['messages'])}")
+    return f"answer {len(body['messages'])}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, provider: Provider) -> Path:
+    provider.brain = brain
+    module = f"flow_tools_{tmp_path.name}"  # of this test only: modules outlive it
+    (tmp_path / f"{module}.py").write_text(TOOLS)
+    (tmp_path / "policy.yaml").write_text(POLICY.format(url=provider.url, module=module))
+    return tmp_path
+
+
+def arguments(folder: Path, *args: str) -> list[str]:
+    paths = ["--policy", str(folder / "policy.yaml"), "--checkpoints", str(folder / "s" / "f.db")]
+    return [*args, *paths]
+
+
+def finish(folder: Path, *args: str) -> dict[str, Any]:
+    """Run a command to its end in this process."""
+    done = CliRunner().invoke(flow, arguments(folder, *args, "--json"))
+    assert done.exit_code == 0, done.output
+    return dict(json.loads(done.stdout))
+
+
+CALLS = 12
+
+
+@pytest.mark.parametrize("at", [1, 5, CALLS])
+def test_a_killed_run_resumes_with_the_same_bytes(
+    folder: Path, provider: Provider, at: int
+) -> None:
+    whole = finish(folder, "run", "trip", "--input", "city=Zürich", "--thread", "whole")
+    reference = list(provider.bodies)
+    assert len(reference) == CALLS == whole["calls"]
+
+    provider.bodies.clear()
+    provider.hang_at = at
+    args = ("run", "trip", "--input", "city=Zürich", "--thread", "killed")
+    with subprocess.Popen(
+        [sys.executable, "-c", CODE, *arguments(folder, *args)], stderr=subprocess.DEVNULL
+    ) as process:
+        provider.wait_for(at)
+        process.kill()
+    assert process.returncode == -9
+    provider.hang_at = None
+
+    resumed = finish(folder, "resume", "killed")
+    assert provider.bodies[:at] == reference[:at]
+    assert provider.bodies[at] == reference[at - 1], "the interrupted call, byte for byte"
+    assert provider.bodies[at:] == reference[at - 1 :], "and then the rest, nothing twice"
+    for part in ("output", "steps", "calls"):
+        assert resumed[part] == whole[part]
+    looked = (folder / "looked").read_text().splitlines()
+    assert looked == looked[:8] * 2, "no tool ran twice"

@@ -1,0 +1,158 @@
+"""What holds for every reducer, every level and any text."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from hashlib import sha256
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clawmw.core.tokens import estimate
+from clawmw.stages.context.compress.base import REDUCERS, Level, failures, reduce
+from clawmw.stages.context.compress.squeeze import squeeze
+
+LEVELS: tuple[Level, ...] = ("lossless", "balanced", "aggressive")
+REF = "r7k2m9q4xw"
+
+words = st.sampled_from(
+    "user order 7 12.50 2024-05-08 failed ERROR id=a91f https://x.example/p?q=1 Bob Ltd. 北京 。"
+    " <div> </div> <li> | , \t {} [ ] \" ' … == -- : level=info 10:22:07".split(" ")
+)
+lines = st.lists(words, max_size=9).map(" ".join)
+texts = st.one_of(
+    st.text(max_size=300),
+    st.lists(lines, max_size=60).map("\n".join),
+    st.tuples(lines, st.integers(1, 400), lines).map(
+        lambda part: "\n".join([part[0]] * part[1] + [part[2]])
+    ),
+    st.tuples(st.lists(lines, min_size=1, max_size=6), st.integers(1, 60)).map(
+        lambda part: "\n".join(f"{n} {line}" for n in range(part[1]) for line in part[0])
+    ),
+    st.tuples(st.lists(words, min_size=1, max_size=4), st.integers(1, 200)).map(
+        lambda part: json.dumps([{w: f"{w}{n}" for w in part[0]} for n in range(part[1])])
+    ),
+    st.lists(lines, min_size=1, max_size=40).map(
+        lambda part: "<html><body>" + "".join(f"<p>{line}</p>" for line in part)
+    ),
+)
+
+
+@settings(max_examples=150)
+@given(texts, st.sampled_from(LEVELS))
+def test_a_reduction_is_smaller_marked_and_final(text: str, level: Level) -> None:
+    reduced = reduce(text, level, REF)
+    if reduced is None:
+        return
+    assert estimate(reduced.text) < estimate(text)
+    assert (REF in reduced.text) == (not reduced.lossless) or REF in text
+    if not reduced.lossless:
+        assert reduced.text.startswith(f"[clawmw {REF}: ")
+    assert reduce(text, level, REF) == reduced
+    assert reduce(reduced.text, level, REF) is None
+
+
+@given(texts)
+def test_each_reducer_by_itself_never_raises(text: str) -> None:
+    for reducer in REDUCERS:
+        for level in LEVELS:
+            if reducer.matches(text):
+                reducer.reduce(text, level, REF)
+
+
+@given(texts)
+def test_lossless_leaves_no_reference_and_off_does_nothing(text: str) -> None:
+    reduced = reduce(text, "lossless", REF)
+    assert reduced is None or reduced.lossless
+    assert reduce(text, "off", REF) is None
+
+
+@given(texts)
+def test_squeezing_twice_is_squeezing_once(text: str) -> None:
+    assert squeeze(squeeze(text)) == squeeze(text)
+
+
+stamps = st.integers(0, 59).map(lambda second: f"2024-05-08T10:22:{second:02d}Z")
+log_lines = st.tuples(
+    stamps, st.sampled_from(["INFO", "DEBUG", "WARN", "ERROR"]), lines, st.integers(0, 10**9)
+).map(lambda part: f"{part[0]} {part[1]} {part[2]} took {part[3]} ms")
+
+
+@settings(max_examples=60)
+@given(st.lists(log_lines, min_size=3, max_size=10), st.integers(1, 60), st.sampled_from(LEVELS))
+def test_what_failed_survives_in_logs(block: list[str], times: int, level: Level) -> None:
+    logged = [line for n in range(times) for line in [*block, f"{n} INFO tick {n}"]]
+    reduced = reduce("\n".join(logged), level, REF)
+    if reduced is None:
+        return
+    shown = set(reduced.text.split("\n"))
+    for index in failures(logged):
+        assert squeeze(logged[index]) in shown
+
+
+def test_failures_are_recognised_and_their_absence_too() -> None:
+    found = ["x ERROR y", "java.lang.NullPointerException", "3 failed", "连接失败", "WARN disk 91%"]
+    clean = ["0 errors", "no warnings", 'error: null', "errors=0", '"error": false', "all fine"]
+    assert failures(found) == set(range(len(found)))
+    assert failures(clean) == set()
+
+
+def test_the_same_bytes_in_any_process() -> None:
+    code = (
+        "import json,hashlib\n"
+        "from clawmw.stages.context.compress.base import reduce\n"
+        "rows=[{'id':f'a{i*7}','v':i%13,'s':'abc'[i%3],'t':f'text {i} '*9} for i in range(300)]\n"
+        "log='\\n'.join(f'10:22:{i%60:02d} INFO w{i%7} did {i} st={200 if i%97 else 500}'"
+        " for i in range(900))\n"
+        "page='<html><body>'+''.join(f'<p><a href=/q/{i}>Item {i}</a></p>' for i in range(300))\n"
+        "for t in (json.dumps(rows),log,page):\n"
+        "  for l in ('lossless','balanced','aggressive'):\n"
+        "    r=reduce(t,l,'r1'); print(hashlib.sha256((r.text if r else '').encode()).hexdigest())\n"
+    )
+    outputs = {
+        sha256(
+            subprocess.run(
+                [sys.executable, "-c", code],
+                env={"PYTHONHASHSEED": seed, "PYTHONPATH": "."},
+                capture_output=True,
+                check=True,
+            ).stdout
+        ).hexdigest()
+        for seed in ("1", "2")
+    }
+    assert len(outputs) == 1
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        " " * 500_000 + "x",
+        "\n" + "\t " * 200_000 + "x",
+        "a" * 500_000,
+        "<a " * 100_000,
+        "<html>" + "<div>" * 50_000 + "x",
+        '<html><body><a "' * 20_000,
+        "a b. " * 100_000,
+        "2024-05-08 " * 50_000,
+        "\n" * 300_000,
+        '"' * 300_000,
+        "['" * 100_000 + "]",
+        "|" * 200_000,
+        ("x," * 50 + "\n") * 3_000,
+        "\x1b[31m" * 100_000,
+        "a\x08" * 100_000,
+        "[" + "[1]," * 60_000 + "[1]]",
+        "\ud800" * 2_000,
+        "http://" * 60_000,
+        "#" * 3 + "-" * 200_000,
+        "0:" * 100_000 + "\n" * 20,
+    ],
+    ids=lambda text: re.sub(r"[^\w<|\[{]+", "_", text[:12]) or "odd",
+)
+def test_hostile_texts_take_linear_time(text: str, level: Level) -> None:
+    reduce(text, level, REF)

@@ -1,0 +1,434 @@
+"""The disk store among hostile and broken things on disk."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sqlite3
+import stat
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from contract import refused
+from test_disk_processes import finish, start
+
+from clawmw.core.effects import Charge, Note, Write
+from clawmw.errors import StoreError, UnsafeStore
+from clawmw.stores import disk_blobs, disk_files
+from clawmw.stores.base import Stores
+from clawmw.stores.disk import disk_stores
+
+_CHARGE = [Charge("chain:a", "usd", 1, 10)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def stores(folder: Path) -> Iterator[Stores]:
+    stores = disk_stores(folder, blob_bytes=2 * 2**20, blob_age=100.0)
+    yield stores
+    stores.close()
+
+
+def use(stores: Stores) -> None:
+    """Touch all four, with blobs in a row and in a file."""
+    assert stores.slots.commit([Write(("s", "a"), {"n": 1}, 0)], 1.0)
+    assert stores.ledger.reserve("1", _CHARGE, 60.0, 0.0).granted
+    stores.evidence.append("1", "c", [Note("call", "x")], 5, 0.0)
+    stores.blobs.put("s", "small", b"small", 1.0)
+    stores.blobs.put("s", "large", b"large" * 20_000, 1.0)
+
+
+def edit(path: Path, statement: str, *values: object) -> None:
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute(statement, values)
+    connection.close()
+
+
+# -- kept ----------------------------------------------------------------------------------
+
+
+def test_everything_outlives_the_process(folder: Path) -> None:
+    stores = disk_stores(folder)
+    use(stores)
+    stores.close()
+    stores = disk_stores(folder)
+    assert stores.slots.load([("s", "a")])[0].value == {"n": 1}
+    assert stores.ledger.used("chain:a") == {"usd": 1}
+    assert stores.ledger.reserve("1", _CHARGE, 60.0, 0.0).usage == {("chain:a", "usd"): 1}
+    assert stores.evidence.append("1", "c", [Note("call", "x")], 5, 0.0) == (Note("call", "x"),)
+    assert stores.blobs.get("s", "small", 1.0) == b"small"
+    assert stores.blobs.get("s", "large", 1.0) == b"large" * 20_000
+    stores.close()
+
+
+def test_a_closed_store_says_so(folder: Path) -> None:
+    stores = disk_stores(folder)
+    stores.close()
+    assert "closed" in refused(lambda: stores.ledger.used("chain:a"))
+    assert "closed" in refused(lambda: stores.slots.commit([], 1.0))
+    assert "closed" in refused(lambda: stores.blobs.get("s", "r", 1.0))
+
+
+def test_old_ids_are_forgotten_and_counters_are_not(folder: Path, stores: Stores) -> None:
+    day = 86400.0
+    for number in range(200):
+        stores.ledger.reserve(f"old{number}", [Charge("chain:a", "usd", 1)], 60.0, 0.0)
+        stores.evidence.append(f"old{number}", "c", [], 1, 0.0)
+    for number in range(200):
+        stores.ledger.reserve(f"new{number}", [Charge("chain:a", "usd", 1)], 3 * day, 2 * day)
+        stores.evidence.append(f"new{number}", "c", [], 1, 2 * day)
+    connection = sqlite3.connect(folder / "state.sqlite")
+    for table in ("leases", "appended"):
+        assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (200,)
+    connection.close()
+    assert stores.ledger.used("chain:a") == {"usd": 400}
+
+
+# -- private -------------------------------------------------------------------------------
+
+
+def test_all_is_private_under_any_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        stores = disk_stores(tmp_path / "a" / "b" / "store")
+        use(stores)
+        modes = {
+            path.relative_to(tmp_path): stat.S_IMODE(path.lstat().st_mode)
+            for path in tmp_path.rglob("*")
+        }
+        stores.close()
+    finally:
+        os.umask(before)
+    names = {path.name for path in modes}
+    assert {"state.sqlite-wal", "state.sqlite-shm", "cache.db-wal", "cache.db-shm"} <= names
+    assert any(name.endswith(".val") for name in names)
+    for path, mode in modes.items():
+        assert mode == (0o700 if (tmp_path / path).is_dir() or "." not in path.name else 0o600)
+
+
+def test_readable_files_are_tightened(folder: Path) -> None:
+    disk_stores(folder).close()
+    for name in ("state.sqlite", "blobs/cache.db"):
+        (folder / name).chmod(0o644)
+    disk_stores(folder).close()
+    for name in ("state.sqlite", "blobs/cache.db"):
+        assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("inside", ["", "blobs", "state.sqlite", "blobs/cache.db"])
+@pytest.mark.parametrize("how", ["link", "group", "world", "owner"])
+def test_what_others_may_change_is_refused(folder: Path, inside: str, how: str) -> None:
+    disk_stores(folder).close()
+    path = folder / inside
+    if how == "link":
+        moved = path.rename(folder.parent / "elsewhere")
+        path.symlink_to(moved)
+    elif how == "owner":
+        if os.geteuid() != 0:
+            pytest.skip("only root gives files away")
+        os.chown(path, 65534, 65534)
+    else:
+        path.chmod(0o770 if how == "group" else 0o707)
+    with pytest.raises(UnsafeStore) as caught:
+        disk_stores(folder)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+
+
+def test_a_folder_diskcache_would_rename_is_refused(tmp_path: Path) -> None:
+    assert "variable" in refused(lambda: disk_stores(tmp_path / "$HOME"))
+
+
+# -- pickle --------------------------------------------------------------------------------
+
+
+class _Bomb:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.fixture
+def bomb(tmp_path: Path) -> Iterator[bytes]:
+    """A pickle that makes a folder when read; it must not have."""
+    path = tmp_path / "boom"
+    data = pickle.dumps(_Bomb(path))
+    pickle.loads(data)
+    path.rmdir()
+    yield data
+    assert not path.exists()
+
+
+def plant(folder: Path, **columns: object) -> None:
+    row = {"key": '["s", "r"]', "raw": 1, "store_time": 1.0, "tag": 1.0, "mode": 1} | columns
+    names, marks = ", ".join(row), ", ".join("?" * len(row))
+    edit(
+        folder / "blobs" / "cache.db",
+        f"INSERT OR REPLACE INTO Cache ({names}) VALUES ({marks})",
+        *row.values(),
+    )
+
+
+def test_a_pickled_value_is_refused(folder: Path, stores: Stores, bomb: bytes) -> None:
+    plant(folder, mode=4, value=bomb)
+    with pytest.raises(UnsafeStore, match="foreign blob"):
+        stores.blobs.get("s", "r", 1.0)
+    stores.blobs.put("s", "r", b"ours", 1.0)
+    assert stores.blobs.get("s", "r", 1.0) == b"ours", "written over, never read"
+
+
+def test_a_pickled_value_in_a_file_is_refused(folder: Path, stores: Stores, bomb: bytes) -> None:
+    name = "aa/bb/" + "c" * 28 + ".val"
+    (folder / "blobs/aa/bb").mkdir(parents=True)
+    (folder / "blobs" / name).write_bytes(bomb)
+    plant(folder, mode=4, filename=name)
+    with pytest.raises(UnsafeStore):
+        stores.blobs.get("s", "r", 1.0)
+
+
+def test_a_pickled_key_is_refused(folder: Path, stores: Stores, bomb: bytes) -> None:
+    plant(folder, key=bomb, raw=0, value=b"data")
+    cache = stores.blobs._cache  # type: ignore[attr-defined]
+    for walk in (iter, reversed, cache.__class__.iterkeys):
+        with pytest.raises(UnsafeStore, match="pickled key"):
+            list(walk(cache))
+    with pytest.raises(UnsafeStore, match="pickled key"):
+        cache.peekitem()
+    stores.blobs.put("s", "r", b"ours", 1.0)
+    assert stores.blobs.get("s", "r", 1.0) == b"ours"
+
+
+def test_nothing_is_ever_pickled(stores: Stores) -> None:
+    cache = stores.blobs._cache  # type: ignore[attr-defined]
+    for key, value in (((1, 2), b"x"), ("k", {"a": 1}), ("k", "text"), ("k", 1.5), (1, b"x")):
+        with pytest.raises(UnsafeStore):
+            cache.set(key, value)
+
+
+@pytest.mark.parametrize("name", ["../state.sqlite", "/etc/passwd", "cache.db", "aa/../x.val"])
+def test_a_row_cannot_name_files_of_others(folder: Path, stores: Stores, name: str) -> None:
+    plant(folder, mode=2, filename=name)
+    with pytest.raises(UnsafeStore):
+        stores.blobs.get("s", "r", 1.0)
+    plant(folder, mode=3, filename=name)
+    with pytest.raises(UnsafeStore):
+        stores.blobs.get("s", "r", 1.0)
+    stores.blobs.put("s", "r", b"ours", 1.0)
+    assert (folder / "state.sqlite").exists(), "replacing the row deleted nothing of others"
+    assert (folder / "blobs/cache.db").exists()
+
+
+def test_a_link_in_place_of_a_blob_is_not_followed(folder: Path, stores: Stores) -> None:
+    stores.blobs.put("s", "r", b"x" * 50_000, 1.0)
+    [file] = folder.rglob("*.val")
+    file.unlink()
+    file.symlink_to("/etc/passwd")
+    assert stores.blobs.get("s", "r", 1.0) is None
+
+
+def test_a_lost_file_is_put_again(folder: Path, stores: Stores) -> None:
+    stores.blobs.put("s", "r", b"x" * 50_000, 1.0)
+    [file] = folder.rglob("*.val")
+    file.unlink()
+    assert stores.blobs.get("s", "r", 1.0) is None
+    stores.blobs.put("s", "r", b"x" * 50_000, 1.0)
+    assert stores.blobs.get("s", "r", 1.0) == b"x" * 50_000
+
+
+# -- bounds --------------------------------------------------------------------------------
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.suffix in {".val", ".db"})
+
+
+@pytest.mark.parametrize("length", [3_000, 100_000])
+def test_blobs_stay_within_their_size(folder: Path, stores: Stores, length: int) -> None:
+    count = 6_000_000 // length
+    for number in range(count):
+        stores.blobs.put("s", str(number), os.urandom(length), float(number) / count)
+    assert size(folder / "blobs") < 2.3 * 2**20
+    kept = [stores.blobs.get("s", str(number), 1.0) is not None for number in range(count)]
+    assert kept == sorted(kept), "the oldest went first"
+    assert sum(kept) * length > 1.2 * 2**20, "and not more than needed"
+    assert "exceeds" in refused(lambda: stores.blobs.put("s", "huge", bytes(3 * 2**20), 1.0))
+
+
+def test_old_blobs_make_room(folder: Path, stores: Stores) -> None:
+    for number in range(40):
+        stores.blobs.put("s", str(number), bytes(40_000), 0.0)
+    stores.blobs.put("s", "0", bytes(40_000), 100.0)
+    for number in range(40, 80):
+        stores.blobs.put("s", str(number), b"new", 150.0)
+    assert len(list(folder.rglob("*.val"))) == 1
+    assert stores.blobs.get("s", "0", 150.0) == bytes(40_000)
+
+
+# -- broken --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["state.sqlite", "blobs/cache.db"])
+def test_a_file_that_is_no_database(folder: Path, name: str) -> None:
+    disk_stores(folder).close()
+    (folder / name).write_bytes(b"hello, I am not a database\n" * 400)
+    message = refused(lambda: disk_stores(folder))
+    assert name in message
+    assert "move it away" in message
+
+
+def test_a_damaged_page_is_one_clear_line(folder: Path) -> None:
+    stores = disk_stores(folder)
+    for number in range(200):
+        assert stores.slots.commit([Write(("s", str(number)), "x" * 500, 0)], 1.0)
+    stores.close()
+    path = folder / "state.sqlite"
+    with path.open("r+b") as file:
+        for page in range(10, 40):
+            file.seek(page * 4096)
+            file.write(b"\xff" * 4096)
+    stores = disk_stores(folder)
+    message = refused(lambda: stores.slots.load([("s", str(n)) for n in range(200)]))
+    assert "damaged" in message
+    stores.close()
+
+
+def test_a_newer_schema_is_refused(folder: Path) -> None:
+    disk_stores(folder).close()
+    edit(folder / "state.sqlite", "UPDATE meta SET value = 2")
+    assert "newer clawmw" in refused(lambda: disk_stores(folder))
+
+
+def test_someone_elses_database_is_refused(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    edit(folder / "state.sqlite", "CREATE TABLE theirs (x)")
+    assert "not a store" in refused(lambda: disk_stores(folder))
+
+
+def test_a_file_in_place_of_the_folder(folder: Path) -> None:
+    folder.write_text("not a folder")
+    refused(lambda: disk_stores(folder))
+    refused(lambda: disk_stores(folder / "below"))
+
+
+def test_a_locked_file_is_waited_for_then_reported(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_files, "PATIENCE", 0.05)
+    monkeypatch.setattr(disk_blobs, "PATIENCE", 0.05)
+    stores = disk_stores(folder)
+    other = sqlite3.connect(folder / "state.sqlite", isolation_level=None)
+    blobs = sqlite3.connect(folder / "blobs" / "cache.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    blobs.execute("BEGIN IMMEDIATE")
+    assert "locked" in refused(lambda: stores.ledger.reserve("1", _CHARGE, 60.0, 0.0))
+    assert "locked" in refused(lambda: stores.blobs.put("s", "r", b"x" * 50_000, 1.0))
+    assert not list(folder.rglob("*.val")), "no file without its row"
+    assert stores.ledger.used("chain:a") == {}, "readers do not wait"
+    other.close()
+    blobs.close()
+    use(stores)
+    stores.close()
+
+
+@pytest.fixture
+def open_to_nobody() -> Iterator[Path]:
+    """A store whose user root can become, for whom modes mean nothing; ours, for others."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "store"
+        disk_stores(folder).close()
+        folder.parent.chmod(0o711)
+        if os.geteuid() == 0:
+            for path in (folder, *folder.rglob("*")):
+                os.chown(path, 65534, 65534)
+        yield folder
+        for path in (folder, folder / "blobs"):
+            path.chmod(0o700)
+
+
+def test_a_folder_that_may_only_be_read(open_to_nobody: Path) -> None:
+    folder = open_to_nobody
+    for path in (folder, folder / "blobs"):
+        path.chmod(0o500)
+    lines = finish(start("as_nobody", folder))
+    for name in ("state.sqlite", "blobs/cache.db"):
+        (folder / name).chmod(0o400)
+    lines += finish(start("as_nobody", folder), start("as_nobody", folder / "below"))
+    for line in lines:
+        assert line.startswith("open: StoreError: ")
+        assert "\n" not in line
+        assert str(folder) in line
+        assert "writable" in line or "permission" in line
+
+
+def test_files_that_may_not_grow(folder: Path) -> None:
+    disk_stores(folder).close()
+    [text] = finish(start("limited", folder, 150_000))
+    lines = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    for what in ("slots", "blob row", "blob file"):
+        assert lines[what].startswith("StoreError: store "), what
+    assert lines["slots again"] == "done"
+    assert lines["blob again"] == "done"
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    mount = tmp_path / "tiny"
+    mount.mkdir(mode=0o700)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", str(mount)],
+        capture_output=True,
+        check=False,
+    )
+    if made.returncode:
+        pytest.skip("only root may mount a small file system")
+    yield mount
+    subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_a_full_disk(tiny: Path) -> None:
+    stores = disk_stores(tiny)
+    assert stores.ledger.reserve("1", _CHARGE, 60.0, 0.0).granted
+    filler = tiny / "filler"
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    big = "x" * 100_000
+    for action in (
+        lambda: stores.slots.commit([Write(("s", "a"), big, 0)], 1.0),
+        lambda: stores.ledger.reserve("2", [Charge(big, "usd", 1)], 60.0, 0.0),
+        lambda: stores.evidence.append("1", "c", [Note("call", big)], 5, 0.0),
+        lambda: stores.blobs.put("s", "r", big.encode(), 1.0),
+        lambda: stores.blobs.put("s", "r", big[:30_000].encode(), 1.0),
+    ):
+        refused(action)
+    assert stores.ledger.used("chain:a") == {"usd": 1}
+    assert not list(tiny.rglob("*.val"))
+    filler.unlink()
+    assert stores.ledger.reserve("2", _CHARGE, 60.0, 0.0).granted
+    assert stores.slots.commit([Write(("s", "a"), big, 0)], 1.0)
+    stores.blobs.put("s", "r", big.encode(), 1.0)
+    assert stores.blobs.get("s", "r", 1.0) == big.encode()
+    stores.close()
+
+
+def test_values_sqlite_cannot_hold(stores: Stores) -> None:
+    refused(lambda: stores.ledger.reserve("1", [Charge("c", "usd", 2**63)], 60.0, 0.0))
+    refused(lambda: stores.slots.commit([Write(("\ud800", "a"), 1, 0)], 1.0))
+    assert stores.ledger.used("c") == {}
+
+
+def test_errors_are_store_errors() -> None:
+    assert issubclass(UnsafeStore, StoreError)
