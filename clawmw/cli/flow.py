@@ -9,7 +9,8 @@ import secrets
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,27 +19,57 @@ import click
 if TYPE_CHECKING:
     from clawmw.flow.langgraph import FlowRunner, Outcome, StepDone
     from clawmw.flow.plan import Plan
-    from clawmw.flow.turns import Caller
     from clawmw.policy.models import Policy
+    from clawmw.stages.base import ModelRef
 
 __all__ = ["flow"]
 
-TIMEOUT_S = 600.0
-"""How long one model call may take; providers keep long generations open for minutes."""
 _THREAD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@+-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """What a run is given besides its flow."""
+
+    policy: Path
+    checkpoints: Path
+    upstream: str | None
+    as_json: bool
+    options: tuple[str, ...]
+    """The options as they were given, to be given again."""
+
 
 _policy = click.option(
     "--policy", "path", type=click.Path(path_type=Path), required=True, help="The policy file."
 )
-_json = click.option("--json", "as_json", is_flag=True, help="The whole result as JSON.")
-_checkpoints = click.option(
-    "--checkpoints",
-    type=click.Path(path_type=Path),
-    help="The checkpoint file. Default: clawmw/flows.sqlite in $XDG_STATE_HOME.",
-)
-_upstream = click.option(
-    "--upstream", metavar="URL", help="Base URL for models that name none, such as a gateway's."
-)
+
+
+def _running(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that `run` and `resume` share, as one `_Where`."""
+
+    @_policy
+    @click.option(
+        "--checkpoints",
+        type=click.Path(path_type=Path),
+        help="The checkpoint file. Default: clawmw/flows.sqlite in $XDG_STATE_HOME.",
+    )
+    @click.option("--upstream", metavar="URL", help="Base URL of models that name none.")
+    @click.option("--json", "as_json", is_flag=True, help="The whole result as JSON.")
+    @wraps(command)
+    def with_options(
+        path: Path, checkpoints: Path | None, upstream: str | None, as_json: bool, **own: Any
+    ) -> None:
+        from clawmw.flow.storage import default_path
+
+        options = ["--policy", str(path)]
+        if checkpoints is not None:
+            options += ["--checkpoints", str(checkpoints)]
+        if upstream is not None:
+            options += ["--upstream", upstream]
+        where = checkpoints or default_path()
+        command(_Where(path, where, upstream, as_json, tuple(options)), **own)
+
+    return with_options
 
 
 @click.group()
@@ -66,84 +97,71 @@ def validate(name: str | None, path: Path) -> None:
 
 @flow.command()
 @click.argument("name")
-@_policy
 @click.option("--input", "inputs", multiple=True, metavar="K=V", help="An input; JSON or text.")
 @click.option("--thread", help="A name for this run. Default: a new one.")
-@_checkpoints
-@_upstream
-@_json
-def run(
-    name: str,
-    path: Path,
-    inputs: tuple[str, ...],
-    thread: str | None,
-    checkpoints: Path | None,
-    upstream: str | None,
-    as_json: bool,
-) -> None:
+@_running
+def run(where: _Where, name: str, inputs: tuple[str, ...], thread: str | None) -> None:
     """Run flow NAME from its beginning."""
     with _errors():
-        policy = _load(path)
+        policy = _load(where.policy)
         plan = _plan(policy, name)
         given = _inputs(inputs, plan)
         thread = _thread(thread or f"{name[:48]}-{secrets.token_hex(4)}")
-        again = _again(thread, path, checkpoints, upstream)
-        with _interruptible(again), _runner(policy, plan, checkpoints, upstream) as runner:
-            click.echo(f"flow {name}, thread {thread}", err=True)
-            _end(runner.run(given, thread), again, as_json)
+        with _runner(where, policy, plan, thread) as runner:
+            _end(runner.run(given, thread), where)
 
 
 @flow.command()
 @click.argument("thread")
-@_policy
-@_checkpoints
-@_upstream
-@_json
-def resume(
-    thread: str,
-    path: Path,
-    checkpoints: Path | None,
-    upstream: str | None,
-    as_json: bool,
-) -> None:
+@_running
+def resume(where: _Where, thread: str) -> None:
     """Go on with a run that was interrupted, stopped by a limit, or failed."""
     with _errors():
         from clawmw.flow.langgraph import flow_of
-        from clawmw.flow.storage import default_path
 
-        policy = _load(path)
-        name = flow_of(checkpoints or default_path(), _thread(thread))
-        plan = _plan(policy, name)
-        again = _again(thread, path, checkpoints, upstream)
-        with _interruptible(again), _runner(policy, plan, checkpoints, upstream) as runner:
-            click.echo(f"flow {name}, thread {thread}", err=True)
-            _end(runner.resume(thread), again, as_json)
+        policy = _load(where.policy)
+        plan = _plan(policy, flow_of(where.checkpoints, _thread(thread)))
+        with _runner(where, policy, plan, thread) as runner:
+            _end(runner.resume(thread), where)
 
 
 @contextmanager
-def _runner(
-    policy: Policy, plan: Plan, checkpoints: Path | None, upstream: str | None
-) -> Iterator[FlowRunner]:
-    """The runner with everything it needs from outside."""
-    from clawmw.flow.langgraph import FlowRunner
-    from clawmw.flow.storage import default_path
-
-    with _caller(policy, plan, upstream) as call:
-        yield FlowRunner(
-            plan, call=call, checkpoints=checkpoints or default_path(), progress=_progress(plan)
-        )
-
-
-@contextmanager
-def _caller(policy: Policy, plan: Plan, upstream: str | None) -> Iterator[Caller]:
-    """Model calls over HTTP, through the policy."""
-    import httpx
-
-    from clawmw.errors import PolicyError
+def _runner(where: _Where, policy: Policy, plan: Plan, thread: str) -> Iterator[FlowRunner]:
+    """The runner with all it needs from outside: model calls go through the policy."""
+    from clawmw.adapters.http import http_client
     from clawmw.flow.call import http_caller
+    from clawmw.flow.langgraph import FlowRunner
+    from clawmw.observe.otel import OtelObserver
+    from clawmw.runtime import Runtime
+
+    models, keys = _models(policy, plan, where.upstream)
+    runtime = Runtime.of(policy)
+    observer = next((o for o in runtime.observers if isinstance(o, OtelObserver)), None)
+    click.echo(f"flow {plan.name}, thread {thread}", err=True)
+    try:
+        with _interruptible(where, thread), http_client(runtime) as client:
+            yield FlowRunner(
+                plan,
+                call=http_caller(client, models, keys),
+                checkpoints=where.checkpoints,
+                observer=observer,
+                progress=_progress(plan),
+            )
+    finally:
+        if observer is not None:
+            observer.close()
+        runtime.close()
+
+
+def _models(
+    policy: Policy, plan: Plan, upstream: str | None
+) -> tuple[dict[str, ModelRef], dict[str, str]]:
+    """The models of the flow, and the keys of those that have one, by name."""
+    from clawmw.errors import PolicyError
     from clawmw.stages.base import ModelRef
 
-    models, keys = {}, {}
+    models: dict[str, ModelRef] = {}
+    keys: dict[str, str] = {}
     for name in dict.fromkeys(step.model for step in plan.steps if step.agent):
         entry = policy.models[name]
         base_url = entry.base_url or upstream
@@ -156,8 +174,7 @@ def _caller(policy: Policy, plan: Plan, upstream: str | None) -> Iterator[Caller
                 where = f"models.{name}.api_key_env"
                 raise PolicyError(f"{where}: the environment has no {entry.api_key_env}; set it")
             keys[name] = os.environ[entry.api_key_env]
-    with httpx.Client(timeout=TIMEOUT_S) as client:
-        yield http_caller(client, models, keys)
+    return models, keys
 
 
 def _load(path: Path) -> Policy:
@@ -231,16 +248,16 @@ def _progress(plan: Plan) -> Callable[[StepDone], None]:
     return show
 
 
-def _end(outcome: Outcome, again: str, as_json: bool) -> None:
+def _end(outcome: Outcome, where: _Where) -> None:
     """Print how it went; exit code 3 where a limit stopped it."""
-    if as_json:
+    if where.as_json:
         click.echo(json.dumps(_whole(outcome), ensure_ascii=False, indent=2))
     elif outcome.status == "done":
         text = outcome.output
         click.echo(text if isinstance(text, str) else json.dumps(text, ensure_ascii=False))
     if outcome.status == "stopped":
         click.echo(f"clawmw flow: stopped by {outcome.rule}: {outcome.reason}", err=True)
-        click.echo(f"resume with: {again}", err=True)
+        click.echo(_how_to_go_on(where, outcome.thread), err=True)
         raise SystemExit(3)
 
 
@@ -264,26 +281,23 @@ def _errors() -> Iterator[None]:
 
 
 @contextmanager
-def _interruptible(again: str) -> Iterator[None]:
+def _interruptible(where: _Where, thread: str) -> Iterator[None]:
     """Say how to go on, whatever ends the run early."""
     from clawmw.errors import FlowError
 
+    again = _how_to_go_on(where, thread)
     try:
         yield
     except KeyboardInterrupt:
-        click.echo(f"\nclawmw flow: interrupted; resume with: {again}", err=True)
+        click.echo(f"\nclawmw flow: interrupted\n{again}", err=True)
         raise SystemExit(130) from None
     except FlowError as e:
-        raise FlowError(f"{e}\nresume with: {again}") from None
+        raise FlowError(f"{e}\n{again}") from None
 
 
-def _again(thread: str, path: Path, checkpoints: Path | None, upstream: str | None) -> str:
-    words = ["clawmw", "flow", "resume", thread, "--policy", str(path)]
-    if checkpoints is not None:
-        words += ["--checkpoints", str(checkpoints)]
-    if upstream is not None:
-        words += ["--upstream", upstream]
-    return shlex.join(words)
+def _how_to_go_on(where: _Where, thread: str) -> str:
+    words = ("clawmw", "flow", "resume", thread, *where.options)
+    return f"resume with: {shlex.join(words)}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -150,7 +150,8 @@ def _wanted(store: SpanStore | None, wanted: str | None) -> Chain | None:
 
     if wanted is None:
         return next(iter(chains(store, limit=1)), None) if store is not None else None
-    found = find(store, _CUT.sub("", wanted)) if store is not None else []
+    beginning = _CUT.sub("", wanted)
+    found = find(store, beginning) if store is not None and beginning else []
     if not found:
         raise _stop(f"no chain or trace begins with {wanted!r}; `clawmw traces` lists them")
     if len(found) > 1:

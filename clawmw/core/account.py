@@ -86,11 +86,11 @@ def totals(
     known = warm(history, last, rules.ttl_s, now)
     raw_cached = sent_cached = 0
     if last is not None and known:
-        steps = history.steps[:known]
+        upto = history.steps[known - 1].upto
         if last.raw_tools == tools_digest(raw.tools) and _cacheable(raw, rules):
-            raw_cached = raw_tools + sum(s.raw_tokens for s in steps)
+            raw_cached = raw_tools + upto.raw
         if last.tools == tools_digest(request.tools) and _cacheable(request, rules):
-            sent_cached = sent_tools + sum(s.sent_tokens for s in steps) + added
+            sent_cached = sent_tools + upto.sent + added
     return Totals(
         raw=raw_tools + sums.raw,
         sent=sent_tools + sums.sent + added,

@@ -13,7 +13,7 @@ from clawmw.core.events import Degraded, ToolReturned
 from clawmw.core.exchange import Exchange, State
 from clawmw.core.fold import FoldContext, Folding, History, Step, chain, extend
 from clawmw.core.journal import Journal, woven
-from clawmw.core.stage import Folder, Offer, Stage
+from clawmw.core.stage import Stage
 from clawmw.core.types import Request, Text, ToolResult
 from clawmw.errors import StoreError
 
@@ -50,6 +50,7 @@ def descend(ex: Exchange) -> Generator[Effect, Any, Request]:
 def again(ex: Exchange) -> Generator[Effect, Any, Request]:
     """The next attempt: the journal as it is now, and the stages of every attempt."""
     ex.ran = [s for s in ex.ran if s.traits.runs == "call"]
+    ex.forget_contexts()
     scope = ex.setup.identity.scope("session")
     slot: list[Slot] = yield Load(((scope, "journal"),))
     stored = Journal.from_json(slot[0].value)
@@ -92,16 +93,11 @@ def _load(ex: Exchange) -> Generator[Effect, Any, None]:
 
 def _offered(ex: Exchange) -> bool:
     """Whether a stage gives the model the means to ask for what is cut."""
-    return any(
-        isinstance(stage, Offer) and ex.acts(stage) and stage.offered(ex.raw)
-        for stage in ex.pipeline.stages
-    )
+    return any(ex.acts(stage) and offer.offered(ex.raw) for stage, offer in ex.pipeline.offers)
 
 
 def _folding(ex: Exchange, scope: str, account: Account) -> Folding:
-    folders: list[tuple[Stage, Folder]] = [
-        (s, s) for s in ex.pipeline.stages if isinstance(s, Folder)
-    ]
+    folders = ex.pipeline.folders
     acting = tuple(folder for stage, folder in folders if ex.acts(stage))
     observing = tuple(folder for stage, folder in folders if not ex.acts(stage))
     # What only observes may say what it would do with all its means.
@@ -200,11 +196,10 @@ def _commit(ex: Exchange, request: Request) -> Generator[Effect, Any, bool]:
         return True
     state, scope = ex.state, ex.setup.identity.scope("session")
     writes = []
-    for step in state.history.steps:
-        if not step.recorded:
-            for ref, data in _originals(step):
-                yield PutBlob(scope, ref, data)
-            writes.append(Write((scope, f"sent/{step.digest}"), step.record(), 0))
+    for step in state.history.fresh():
+        for ref, data in _originals(step):
+            yield PutBlob(scope, ref, data)
+        writes.append(Write((scope, f"sent/{step.digest}"), step.record(), 0))
     ex.totals = ex.total(request)
     account = state.account.sent(ex.raw, request, state.history, len(state.journal.entries), ex.now)
     writes.append(Write(Account.key(scope), account.to_json(), state.account_version))

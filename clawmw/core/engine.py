@@ -18,7 +18,6 @@ from clawmw.core.effects import Call, Called, Effect, Emit, Sleep
 from clawmw.core.events import Attempted, CallFinished, CallStarted
 from clawmw.core.exchange import Exchange, Pipeline, Result, Run, Setup
 from clawmw.core.money import cost
-from clawmw.core.stage import Streamer
 from clawmw.core.tap import Tap, add_usage
 from clawmw.core.types import Failure, Outcome, Request, Response, Usage
 
@@ -90,6 +89,7 @@ def _call(ex: Exchange, request: Request) -> Generator[Effect, Any, Called]:
     tap = _tap(ex) if request.stream else None
     called: Called = yield Call(request, ex.attempt, tap)
     ex.now = called.ended
+    ex.forget_contexts()
     failed = called.outcome if isinstance(called.outcome, Failure) else None
     ex.events.append(
         Attempted(
@@ -108,9 +108,9 @@ def _call(ex: Exchange, request: Request) -> Generator[Effect, Any, Called]:
 def _tap(ex: Exchange) -> Tap:
     """The stages that want to see this stream, innermost first."""
     watchers = [
-        (stage.traits.name, stage)
-        for stage in reversed(ex.ran)
-        if isinstance(stage, Streamer) and ex.acts(stage) and stage.watches(ex.raw)
+        (stage.traits.name, streamer)
+        for stage, streamer in reversed(ex.pipeline.streamers)
+        if stage in ex.ran and ex.acts(stage) and streamer.watches(ex.raw)
     ]
     return Tap(
         ex.setup.codec,

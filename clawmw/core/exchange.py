@@ -18,8 +18,8 @@ from clawmw.core.fold import History
 from clawmw.core.identity import Identity
 from clawmw.core.journal import Entry, Journal
 from clawmw.core.money import Profile
-from clawmw.core.prefix import warm
-from clawmw.core.stage import Context, Effects, Mode, Stage
+from clawmw.core.prefix import tools_tokens, warm
+from clawmw.core.stage import Context, Effects, Folder, Mode, Offer, Stage, Streamer
 from clawmw.core.types import Message, Outcome, Request, Response, Usage
 from clawmw.errors import StoreError
 
@@ -41,6 +41,16 @@ class Pipeline:
     """Share of chains that go raw, 0 to 1."""
     digest: str = ""
     """Digest of the policy."""
+    folders: tuple[tuple[Stage, Folder], ...] = field(init=False)
+    streamers: tuple[tuple[Stage, Streamer], ...] = field(init=False)
+    offers: tuple[tuple[Stage, Offer], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Sort the stages by what else they do, once: asking each call is slow."""
+        kinds: Mapping[str, Any] = {"folders": Folder, "streamers": Streamer, "offers": Offer}
+        for name, kind in kinds.items():
+            found = tuple((s, s) for s in self.stages if isinstance(s, kind))
+            object.__setattr__(self, name, found)
 
     def held_out(self, identity: Identity) -> bool:
         """Whether this chain goes raw; the same for all its calls, in any process."""
@@ -122,7 +132,7 @@ class Exchange:
         self.kept = request
         """The request as the stages that run once a call left it."""
         self.totals = Totals(0, 0, 0, 0, 0)
-        self._weighed: tuple[object, object, str, int, int] | None = None
+        self._contexts: dict[Mode, tuple[Request, State, Context]] = {}
 
     def acts(self, stage: Stage) -> bool:
         """Whether a stage does what it decides, or only says it."""
@@ -198,37 +208,43 @@ class Exchange:
         state.journal_changed = True
         return replace(request, messages=(*request.messages, *sealed))
 
-    def weigh(self, request: Request) -> tuple[int, int]:
-        """How many messages and tokens of the history the request's provider holds."""
-        history, account = self.state.history, self.state.account
-        seen = self._weighed
-        if seen and seen[0] is history and seen[1] is account and seen[2] == request.model:
-            return seen[3], seen[4]
+    def weigh(self, request: Request) -> int:
+        """How many messages of the history the request's provider holds."""
         rules = self.setup.profile(request.model).cache
-        count = warm(history, account.for_model(request.model), rules.ttl_s, self.now)
-        tokens = sum([step.sent_tokens for step in history.steps[:count]])
-        self._weighed = (history, account, request.model, count, tokens)
-        return count, tokens
+        last = self.state.account.for_model(request.model)
+        return warm(self.state.history, last, rules.ttl_s, self.now)
 
     def context(self, stage: Stage, request: Request) -> Context:
-        """What a stage may know."""
+        """What a stage may know; the same for all that see the same request."""
+        mode: Mode = "enforce" if self.acts(stage) else "observe"
+        known = self._contexts.get(mode)
+        if known is not None and known[0] is request and known[1] is self.state:
+            return known[2]
+        context = self._context(request, mode)
+        self._contexts[mode] = (request, self.state, context)
+        return context
+
+    def forget_contexts(self) -> None:
+        """Time has passed, or the attempt is another."""
+        self._contexts.clear()
+
+    def _context(self, request: Request, mode: Mode) -> Context:
         state, setup = self.state, self.setup
-        count, tokens = self.weigh(request)
-        previous = state.account.warm[0].model if state.account.warm else None
-        tools = sum([tool.tokens for tool in request.tools])
+        count = self.weigh(request)
+        steps = state.history.steps
         return Context(
             self.now,
             setup.identity,
             setup.exchange,
             self.attempt,
             setup.seed,
-            "enforce" if self.acts(stage) else "observe",
+            mode,
             state.history,
             setup.profile,
-            sent_tokens=tools + state.history.sums.sent + state.added,
-            warm_tokens=tokens,
+            sent_tokens=tools_tokens(request.tools) + state.history.sums.sent + state.added,
+            warm_tokens=steps[count - 1].upto.sent if count else 0,
             warm_messages=count,
-            last_model=previous,
+            last_model=state.account.warm[0].model if state.account.warm else None,
             can_expand=bool(state.account.can_expand),
         )
 

@@ -74,6 +74,8 @@ class Step:
     """Tokens if observing stages were enforced."""
     recorded: bool
     """False until the record of it was written."""
+    upto: Sums
+    """The sums of the history up to and with it."""
 
     def record(self) -> Json:
         """The step as JSON, to be kept as long as the session."""
@@ -100,22 +102,19 @@ class Sums:
     would: int = 0
     saved: Mapping[str, int] = field(default_factory=dict)
 
-    def plus(self, step: Step) -> Sums:
-        """The sums with one step more."""
+    def plus(
+        self, raw: Message, parts: Mapping[int, Replacement], tokens: tuple[int, int, int]
+    ) -> Sums:
+        """The sums with one message more; `tokens` are its raw, sent and would-be ones."""
         saved = self.saved
-        if step.parts:
+        if parts:
             gains = dict(saved)
-            for index, part in step.parts.items():
-                before = estimate(step.raw.parts[index].text)  # type: ignore[union-attr]
+            for index, part in parts.items():
+                before = estimate(raw.parts[index].text)  # type: ignore[union-attr]
                 name = part.by.partition("@")[0]
                 gains[name] = gains.get(name, 0) + before - estimate(part.text)
             saved = gains
-        return Sums(
-            self.raw + step.raw_tokens,
-            self.sent + step.sent_tokens,
-            self.would + step.would_tokens,
-            saved,
-        )
+        return Sums(self.raw + tokens[0], self.sent + tokens[1], self.would + tokens[2], saved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +158,16 @@ class History:
         )
         return replace(self, steps=steps, messages=messages[:count])
 
-    def as_recorded(self) -> History:
-        """The same, once the record of every step was written."""
+    def fresh(self) -> tuple[Step, ...]:
+        """The newest steps, those that were never sent before."""
         first = len(self.steps)
         while first and not self.steps[first - 1].recorded:
             first -= 1
+        return self.steps[first:]
+
+    def as_recorded(self) -> History:
+        """The same, once the record of every step was written."""
+        first = len(self.steps) - len(self.fresh())
         if first == len(self.steps):
             return self
         steps = tuple(replace(step, recorded=True) for step in self.steps[first:])
@@ -256,9 +260,9 @@ def extend(
                 tuple(copy.copy(s) for s in states),
                 sums,
             )
-        step = _step(message, digests[position], recorded[position], folding, states)
+        step = _step(message, digests[position], recorded[position], folding, states, sums)
         steps.append(step)
-        sums = sums.plus(step)
+        sums = step.upto
     shorter = replace(shorter, shorter=None)
     return History(
         tuple(steps), history.messages + tuple(messages), tips[-1], states, sums, shorter
@@ -266,7 +270,12 @@ def extend(
 
 
 def _step(
-    message: Message, digest: str, row: Json | None, folding: Folding, states: Sequence[Any]
+    message: Message,
+    digest: str,
+    row: Json | None,
+    folding: Folding,
+    states: Sequence[Any],
+    sums: Sums,
 ) -> Step:
     known = row is not None
     row = row or {}
@@ -283,7 +292,8 @@ def _step(
         would_tokens = min(int(row["w"]), sent_tokens)
     elif would:
         would_tokens = message_tokens(_apply(sent, would))
-    return Step(digest, message, sent, parts, raw_tokens, sent_tokens, would_tokens, known)
+    tokens = (raw_tokens, sent_tokens, would_tokens)
+    return Step(digest, message, sent, parts, *tokens, known, sums.plus(message, parts, tokens))
 
 
 def _parts(row: Json, message: Message) -> dict[int, Replacement]:

@@ -82,7 +82,7 @@ def woven(
     tokens of the entries among them.
     """
     if not journal.entries:
-        return tuple(step.sent for step in history.steps), 0
+        return tuple([step.sent for step in history.steps]), 0
     places: dict[str, list[Message]] = {}
     for entry in journal.entries:
         places.setdefault(entry.anchor, []).extend(decoded[wire] for wire in entry.wire)

@@ -103,12 +103,15 @@ class Tap:
             given = self._shown(event)
             changed = changed or len(given) != 1 or given[0] is not event
             kept.extend(given)
-            if self.cut is not None:
+            if self._was_cut():
                 break
         self.finished = self.finished or any(isinstance(e, Finish | Done) for e in kept)
         if not changed:
             return frame.wire
         return self.codec.reframe(frame, kept)
+
+    def _was_cut(self) -> bool:
+        return self.cut is not None
 
     def _shown(self, event: StreamEvent) -> Sequence[StreamEvent]:
         """What becomes of one event, stage by stage."""

@@ -144,6 +144,10 @@ async def _chat(world: World, request: Request) -> Response:
         fault = world.faults.take(request.headers.get("x-emulate") or wish or None)
         profile = world.profile(model)
         _check_marks(body, profile)
+    except RecursionError:
+        received.status = 400
+        message = "The body of the request is nested too deeply."
+        return JSONResponse(error_body(message, "invalid_request_error"), 400)
     except BadRequest as e:
         received.status = 400
         return JSONResponse(error_body(str(e), "invalid_request_error", param=e.param), 400)
@@ -158,7 +162,7 @@ async def _chat(world: World, request: Request) -> Response:
     if broken is not None:
         received.status, received.finished = broken.status_code, True
         return broken
-    return await _answer(world, request, received, _Call(number, body, profile, fault))
+    return await _answer(world, request, received, _Call(number, raw, body, profile, fault))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +170,7 @@ class _Call:
     """A request that will be answered."""
 
     number: int
+    raw: bytes
     body: dict[str, Any]
     profile: Profile
     fault: Fault
@@ -174,7 +179,9 @@ class _Call:
 async def _answer(world: World, request: Request, received: Received, call: _Call) -> Response:
     body, fault = call.body, call.fault
     try:
-        reply = await run_in_threadpool(world.brain, body)
+        # A copy: a brain that edits what it was given must not change what is billed.
+        seen = {**json.loads(call.raw), "model": body["model"]}
+        reply = await run_in_threadpool(world.brain, seen)
     except Exception as e:  # noqa: BLE001 - a brain is the user's code; the server goes on
         received.status = 500
         message = f"the emulator's brain failed: {type(e).__name__}: {e}"
@@ -265,11 +272,8 @@ def _masked(value: str) -> str:
 
 
 def _check_marks(body: Mapping[str, Any], profile: Profile) -> None:
-    allowed = profile.cache.max_marks
-    if profile.cache.style != "marks" or not allowed:
-        return
-    found = marks(body)
-    if found > allowed:
+    found, allowed = marks(body), profile.cache.max_marks
+    if profile.cache.style == "marks" and found > allowed > 0:
         raise BadRequest(
             f"A maximum of {allowed} blocks with cache_control may be provided. Found {found}.",
             "messages",

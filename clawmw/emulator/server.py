@@ -165,7 +165,8 @@ def _tracked(connections: dict[tuple[str, int], Any]) -> type[H11Protocol]:
 
 
 def _listen(port: int) -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # With proto given, asyncio sets TCP_NODELAY on what is accepted; without, 40 ms stalls.
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((HOST, port))
@@ -183,5 +184,9 @@ def _private(log: str | Path | None) -> Path | None:
     if log is None:
         return None
     path = Path(log)
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.fchmod(file, 0o600)
+    finally:
+        os.close(file)
     return path

@@ -27,6 +27,15 @@ __all__ = [
 ]
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+TYPES = {
+    "stream": bool,
+    "stream_options": dict,
+    "tools": list,
+    "n": int,
+    "max_tokens": int,
+    "max_completion_tokens": int,
+}
+MAX_CHOICES = 128
 PIECES = 24
 """A text is streamed in at most about this many chunks."""
 PIECE = 24
@@ -61,14 +70,11 @@ def validate(raw: bytes) -> dict[str, Any]:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise BadRequest("'messages' must be an array with at least one message.", "messages")
-    for name, kind in (
-        ("stream", bool),
-        ("n", int),
-        ("tools", list),
-        ("stream_options", dict),
-    ):
+    for name, kind in TYPES.items():
         if body.get(name) is not None and not isinstance(body[name], kind):
             raise BadRequest(f"Invalid type for '{name}'.", name)
+    if not 1 <= (1 if body.get("n") is None else body["n"]) <= MAX_CHOICES:
+        raise BadRequest(f"'n' must be from 1 to {MAX_CHOICES}.", "n")
     _check_messages(messages)
     _check_tools(body.get("tools") or [])
     return body
@@ -203,9 +209,11 @@ def chunks(
 ) -> Iterator[dict[str, Any]]:
     """The answer as stream chunks: role, text in pieces, calls in pieces, finish, usage.
 
-    `usage` None: not asked for, no usage chunk.
+    `usage` None: not asked for, no usage chunk. Where it is, the other chunks carry a null.
     """
     base = {**head, "object": "chat.completion.chunk"}
+    if usage is not None:
+        base["usage"] = None
     for index in range(n):
         for delta, finish in _deltas(reply, head):
             yield {

@@ -21,7 +21,8 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from types import TracebackType
+from typing import Any, Literal, Self, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.sqlite import SqliteSaver
@@ -138,8 +139,9 @@ class FlowRunner:
     def _drive(self, graph: Graph, state: State, start: State | None) -> Outcome:
         thread, began = state["thread"], time.monotonic()
         stop: Stop | None = None
-        identity = Identity(agent=self._plan.name, session=thread, chain=thread, kind="flow")
-        span = self._observer and self._observer.chain(identity, thread, flow=self._plan.name)
+        name = self._plan.name
+        identity = Identity(agent=name, session=thread, chain=thread, kind="flow")
+        span = self._observer and self._observer.chain(identity, name, flow=name)
         with span or nullcontext(), _Watch(self._turns, self._plan, self._observer) as watch:
             watch.follow(state)
             try:
@@ -240,11 +242,16 @@ class _Watch:
         self._seen: set[str] | None = None
         self._since = time.monotonic()
 
-    def __enter__(self) -> _Watch:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *problem: Any) -> None:
-        self._span.__exit__(*problem)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._span.__exit__(kind, error, trace)
 
     def follow(self, state: State) -> list[StepDone]:
         """Take note of a new state; the steps that it ends."""
@@ -259,7 +266,9 @@ class _Watch:
                     identity = self._turns.identity(step, state)
                     self._span.enter_context(self._observer.agent(identity, step.agent.name))
         before, self._seen = self._seen, set(state["steps"])
-        return [] if before is None else [self._done(id, state) for id in self._seen - before]
+        if before is None:
+            return []
+        return [self._done(step_id, state) for step_id in self._seen - before]
 
     def _done(self, step_id: str, state: State) -> StepDone:
         now = time.monotonic()

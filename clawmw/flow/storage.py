@@ -24,8 +24,8 @@ __all__ = ["JsonSerializer", "default_path", "forget_steps", "hold", "open_file"
 
 def default_path() -> Path:
     """`$XDG_STATE_HOME/clawmw/flows.sqlite`, below `~/.local/state` where that is not set."""
-    state = os.environ.get("XDG_STATE_HOME", "")
-    home = Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state"
+    state = Path(os.environ.get("XDG_STATE_HOME", ""))
+    home = state if state.is_absolute() else Path.home() / ".local" / "state"
     return home / "clawmw" / "flows.sqlite"
 
 
@@ -94,12 +94,14 @@ def threads(connection: sqlite3.Connection) -> list[str]:
 def forget_steps(connection: sqlite3.Connection, thread: str) -> None:
     """Keep only the last checkpoint of a thread: each one holds the whole state."""
     with connection:
-        for table in ("writes", "checkpoints"):
-            connection.execute(
-                f"DELETE FROM {table} WHERE thread_id = ? AND checkpoint_id <"
-                " (SELECT max(checkpoint_id) FROM checkpoints WHERE thread_id = ?)",
-                (thread, thread),
-            )
+        newest = connection.execute(
+            "SELECT max(checkpoint_id) FROM checkpoints WHERE thread_id = ?", (thread,)
+        ).fetchone()
+        known = (thread, *newest)
+        connection.execute("DELETE FROM writes WHERE thread_id = ? AND checkpoint_id < ?", known)
+        connection.execute(
+            "DELETE FROM checkpoints WHERE thread_id = ? AND checkpoint_id < ?", known
+        )
 
 
 def _prepare(path: Path) -> None:

@@ -75,13 +75,13 @@ class Observer(Protocol):
     """Who wants to see the run: spans for the chain, an agent's turn, a tool."""
 
     def chain(
-        self, identity: Identity, name: str, flow: str | None = None
+        self, identity: Identity, name: str, *, flow: str | None = None
     ) -> AbstractContextManager[Any]: ...
     def agent(self, identity: Identity, name: str) -> AbstractContextManager[Any]: ...
     def tool(self, identity: Identity, name: str, call_id: str) -> AbstractContextManager[Any]: ...
 
 
-class Stop(Exception):
+class Stop(Exception):  # noqa: N818 - reaching a limit is no error
     """A limit was reached. Never leaves a runner: it becomes the outcome of the run."""
 
     def __init__(self, rule: str, message: str) -> None:
@@ -178,7 +178,8 @@ class Turns:
 
     def run_tool_step(self, step: StepPlan, state: State) -> State:
         """A step without an agent: one call of its tool. Raises FlowError if it fails."""
-        assert step.tool is not None and step.args is not None
+        assert step.tool is not None
+        assert step.args is not None
         arguments = step.args.value(_scope(state, state["work"]))
         try:
             with self._tool_span(step, state, step.tool, step.id):

@@ -115,7 +115,7 @@ SELECT trace_id,
   sum(overhead_us) AS overhead_us,
   coalesce(group_concat(DISTINCT mode), '') AS modes
 FROM spans
-"""
+"""  # noqa: S608 made of constants, as all SQL here; what a user gave is bound
 _STATUS = """
   CASE WHEN root_status = 'failed' AND last_status = 'halted' THEN 'halted'
        WHEN root_status IS NOT NULL THEN root_status
@@ -151,7 +151,7 @@ def find(store: SpanStore, wanted: str) -> list[Chain]:
     for match in ("{0} = ?", "substr({0}, 1, length(?)) = ?"):
         values = [wanted] * match.count("?") * 2
         either = " OR ".join(match.format(column) for column in ("trace_id", "chain_id"))
-        traces = f"SELECT DISTINCT trace_id FROM spans WHERE {either} LIMIT 5"
+        traces = f"SELECT DISTINCT trace_id FROM spans WHERE {either} LIMIT 5"  # noqa: S608
         found = _summed(store, traces, values, "ORDER BY end_ns DESC")
         if found:
             return found
@@ -162,7 +162,7 @@ def spans(store: SpanStore, trace_id: str) -> list[SpanRow]:
     """All spans of a trace, by start, with those nobody wrote inferred (`synthetic`)."""
     columns = ", ".join(f"spans.{c}" for c in COLUMNS)
     rows = store.query(
-        f"SELECT {columns}, attributes, events FROM spans "
+        f"SELECT {columns}, attributes, events FROM spans "  # noqa: S608
         "LEFT JOIN details USING (trace_id, span_id) WHERE trace_id = ?",
         (trace_id,),
     )
@@ -186,13 +186,16 @@ class Node:
 
 
 def tree(rows: Sequence[SpanRow]) -> Node | None:
-    """The spans as a tree; None when there are none."""
+    """The spans as a tree; None when there are none. No span is left out."""
     children: dict[str | None, list[SpanRow]] = {}
     ids = {row.span_id for row in rows}
     for row in rows:
         children.setdefault(row.parent_id if row.parent_id in ids else None, []).append(row)
-    roots = [_node(row, children) for row in children.get(None, [])]
-    return roots[0] if roots else None
+    roots = [_node(row, children) for row in children.pop(None, [])]
+    if not roots:
+        return None
+    circular = [Node(row, ()) for below in children.values() for row in below]
+    return Node(roots[0].span, (*roots[0].children, *roots[1:], *circular))
 
 
 def _node(row: SpanRow, children: dict[str | None, list[SpanRow]]) -> Node:
@@ -200,15 +203,20 @@ def _node(row: SpanRow, children: dict[str | None, list[SpanRow]]) -> Node:
     return Node(row, tuple(_node(child, children) for child in below))
 
 
-def _start(row: SpanRow) -> tuple[int, int, str]:
-    return row.start_ns, row.seq or 0, row.name
+_RANK = ("invoke_workflow", "invoke_agent", "execute_tool", "chat")
+
+
+def _start(row: SpanRow) -> tuple[int, int, int, str]:
+    rank = _RANK.index(row.op) if row.op in _RANK else len(_RANK)
+    return row.start_ns, rank, row.seq or 0, row.name
 
 
 def _summed(store: SpanStore, traces: str, values: Sequence[object], tail: str) -> list[Chain]:
     """The chains whose trace id the SELECT `traces` gives; all of them where it is empty."""
     where = f"WHERE trace_id IN ({traces})" if traces else ""
     totals = f"{_TOTALS} {where} GROUP BY trace_id"
-    rows = store.query(f"SELECT * FROM (SELECT *, {_STATUS} FROM ({totals})) {tail}", values)
+    sql = f"SELECT * FROM (SELECT *, {_STATUS} FROM ({totals})) {tail}"  # noqa: S608
+    rows = store.query(sql, values)
     return [Chain(**{name: row[name] for name in _FIELDS}) for row in rows]
 
 

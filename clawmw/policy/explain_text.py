@@ -36,15 +36,15 @@ def _lines(e: Explanation, name: str) -> Iterator[str]:
         yield "Off:"
         for stage in off:
             yield from _wrapped(f"  {stage.section:<{width}}  ", stage.does)
-    yield from _section("Models:", (_model(m) for m in e.models))
+    yield from _section("Models:", _each(map(_model, e.models)))
     who = f"Rules for agent {e.agent}" if e.agent else "Agents"
-    yield from _section(f"{who} (the first that matches is used):", map(_agent, e.agents))
+    yield from _section(f"{who} (the first that matches is used):", _each(map(_agent, e.agents)))
     if e.agent and not e.agents:
         yield ""
         yield f"No rule is about agent {e.agent}: it gets the model it asks for, and the above."
     yield from _section("Otherwise:", _wrapped("  ", _settings(e.general)))
-    yield from _section("Flows:", (f"  {flow}" for flow in e.flows))
-    yield from _section("Warnings:", (line for w in e.warnings for line in _wrapped("  ! ", w)))
+    yield from _section("Flows:", _each(e.flows))
+    yield from _section("Warnings:", _each(e.warnings, "  ! "))
 
 
 def _stage(number: str, stage: StageView, width: int) -> Iterator[str]:
@@ -81,10 +81,10 @@ def _value(value: Any) -> str:
 def _model(model: ModelView) -> str:
     where = f" at {model.base_url}" if model.base_url else ""
     if model.input_usd is None:
-        return f"  {model.name}: {model.model}{where}; price unknown"
+        return f"{model.name}: {model.model}{where}; price unknown"
     usd = " / ".join(map(_usd, (model.input_usd, model.cached_usd, model.output_usd)))
     per = f"USD {usd} per million tokens in / cached / out ({model.as_of})"
-    return f"  {model.name}: {model.model}{where}; {per}"
+    return f"{model.name}: {model.model}{where}; {per}"
 
 
 def _usd(amount: float | None) -> str:
@@ -95,7 +95,7 @@ def _agent(rule: AgentView) -> str:
     who = f"agent {' or '.join(rule.agents)}" if rule.agents else "any agent"
     kind = f", calls of kind {' or '.join(rule.kinds)}" if rule.kinds else ""
     gets = f"model {rule.model}" if rule.model else "the model it asks for"
-    return f"  {rule.rule}: {who}{kind}: {gets}"
+    return f"{rule.rule}: {who}{kind}: {gets}"
 
 
 def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
@@ -104,6 +104,11 @@ def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
         yield ""
         yield title
         yield from listed
+
+
+def _each(texts: Iterable[str], head: str = "  ") -> Iterator[str]:
+    for text in texts:
+        yield from _wrapped(head, text)
 
 
 def _wrapped(head: str, text: str) -> list[str]:

@@ -16,16 +16,17 @@ __all__ = ["looks_secret", "secrets_in"]
 
 _SHAPES = re.compile(
     r"""
-      \b(?:sk|pk|rk)-[A-Za-z0-9_-]{12,}             # OpenAI, Anthropic, DeepSeek, OpenRouter ...
-    | \b(?:sk|rk)_live_[A-Za-z0-9]{12,}             # Stripe
-    | \b(?:gsk|hf|xai|nvapi|tvly|pplx|fw)[_-][A-Za-z0-9_-]{20,}
+      \bsk-(?=\S*\d)[A-Za-z0-9_-]{12,}              # OpenAI, Anthropic, DeepSeek, OpenRouter ...
+    | \b[sr]k_live_[A-Za-z0-9]{12,}                 # Stripe
+    | \b(?:gsk|hf|fw)_[A-Za-z0-9]{20,}              # Groq, Hugging Face, Fireworks
+    | \b(?:xai|nvapi|tvly|pplx)-(?=\S*\d)[\w-]{20,}
     | \bAIza[A-Za-z0-9_-]{30,}                      # Google
     | \b(?:AKIA|ASIA)[A-Z0-9]{16}\b                 # AWS
     | \bgh[pousr]_[A-Za-z0-9]{20,} | \bgithub_pat_\w{20,} | \bglpat-[\w-]{16,}
     | \bxox[abeoprs]-[A-Za-z0-9-]{10,}              # Slack
     | \beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.              # JSON Web Token
     | -----BEGIN[A-Z ]*PRIVATE\ KEY
-    | \b[Bb]earer\s+[\w.~+/-]{16,}
+    | \b[Bb]earer\s+(?=\S*\d)[\w.~+/-]{16,}
     | ://[^\s/:@]*:[^\s/@]+@                        # a password in a URL
     """,
     re.VERBOSE | re.ASCII,

@@ -178,12 +178,16 @@ def _plain(error: Mapping[str, Any], value: Any) -> str:
 def _advice(value: Any, errors: Sequence[Mapping[str, Any]]) -> str:
     """What to do, where the slip is a common one."""
     kinds = {e["type"] for e in errors}
+    choices = [c for e in errors if e["type"] in ("literal_error", "enum") for c in _choices(e)]
     if isinstance(value, str):
-        choices = [c for e in errors if e["type"] in ("literal_error", "enum") for c in _choices(e)]
         if value in choices:
             return "; take the quotes off"
         close = get_close_matches(value.lower(), choices, 1, 0.7)
         return f'; did you mean "{close[0]}"?' if close else ""
+    # YAML reads a bare `off` as false.
+    spelled = {True: {"on", "yes"}, False: {"off", "no"}}
+    if isinstance(value, bool) and (word := spelled[value] & set(choices)):
+        return f'; write "{min(word)}" with its quotes'
     if "string_type" in kinds and isinstance(value, (bool, int, float)):
         return "; put it in quotes"
     return ""

@@ -39,6 +39,8 @@ _LONGEST = 36_500 * 86_400
 """A hundred years: longer is a mistake, and would overflow dates."""
 _MOST = 2**53
 """Beyond it a count is no longer exact in JSON."""
+_LONGEST_NUMBER = 40
+"""Digits, and the size of an exponent: what is longer is no number anyone meant."""
 _RICHEST = 10**9
 """USD; above it nano-USD would leave 64 bits."""
 
@@ -74,7 +76,7 @@ def parse_duration(value: Any) -> float:
     """Seconds of `30m`, `7d`, `250ms`, `1h30m`, or of a bare number of seconds."""
     wanted = "expected a duration such as 30m, 7d or 250ms (units: ms, s, m, h, d, w)"
     number = _number(value)
-    if number is None and isinstance(value, str) and len(value) <= 40:
+    if number is None and isinstance(value, str) and len(value) <= _LONGEST_NUMBER:
         text = value.strip()
         if _DURATION.fullmatch(text):
             number = sum(
@@ -182,15 +184,18 @@ def _number(value: Any) -> Decimal | None:
     if isinstance(value, int):
         return Decimal(value)
     try:
-        number = Decimal(str(value).strip()) if len(str(value)) <= 40 else None
+        text = str(value).strip()
+        number = Decimal(text) if len(text) <= _LONGEST_NUMBER else None
     except InvalidOperation:
         return None
-    return number if number is not None and number.is_finite() else None
+    if number is None or not number.is_finite() or abs(number.adjusted()) > _LONGEST_NUMBER:
+        return None
+    return number
 
 
 def _scaled(value: Any, factors: Mapping[str, int]) -> Decimal | None:
     match = _SCALED.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None or match[2] not in factors or len(match[1]) > 30:
+    if match is None or match[2] not in factors or len(match[1]) > _LONGEST_NUMBER:
         return None
     return Decimal(match[1].replace("_", "")) * factors[match[2]]
 
@@ -205,7 +210,12 @@ def _between(number: Decimal, most: int, wanted: str, value: Any) -> Decimal:
 
 def _refuse(wanted: str, value: Any) -> PydanticCustomError:
     # Braces would be read as placeholders, so the value goes in as one.
-    shown = f'"{value}"' if isinstance(value, str) else str(value)
+    if value is None:
+        shown = "nothing"
+    elif isinstance(value, str):
+        shown = f'"{value}"'
+    else:
+        shown = str(value).lower() if isinstance(value, bool) else str(value)
     return PydanticCustomError(
         "unit", "{wanted}, not {shown}", {"wanted": wanted, "shown": shown[:60]}
     )

@@ -34,6 +34,7 @@ REMEMBER = 3600.0
 METERS = ("calls", "input_tokens", "output_tokens", "usd")
 
 _ATOMS = frozenset({str, int, bool, type(None)})
+_TEXT = frozenset({str})
 
 
 def memory_stores(*, blob_bytes: int = 256 * 2**20, blob_age: float = 7 * 86400) -> Stores:
@@ -56,17 +57,29 @@ def _copied(value: Json) -> Json:
     return value
 
 
-def _plain(value: Json) -> bool:
-    """Whether JSON gives `value` back as it is, types and keys included."""
+class _NotPlainError(ValueError):
+    """JSON would change this value, or cannot hold it."""
+
+
+def _taken(value: Json) -> Json:
+    """A deep copy of what JSON gives back as it is, types and keys included."""
     kind = type(value)
     if kind is dict:
-        for key, item in value.items():
-            if type(key) is not str or (type(item) not in _ATOMS and not _plain(item)):
-                return False
-        return True
+        if not _TEXT.issuperset(map(type, value)):
+            raise _NotPlainError
+        return {k: v if type(v) in _ATOMS else _taken(v) for k, v in value.items()}
     if kind is list:
-        return all(type(item) in _ATOMS or _plain(item) for item in value)
-    return kind in _ATOMS or (kind is float and math.isfinite(value))
+        return [v if type(v) in _ATOMS else _taken(v) for v in value]
+    if kind in _ATOMS or (kind is float and math.isfinite(value)):
+        return value
+    raise _NotPlainError
+
+
+def _stored(value: Json) -> Json:
+    try:
+        return _taken(value)
+    except _NotPlainError:
+        return json.loads(json.dumps(value, allow_nan=False))
 
 
 class MemorySlots:
@@ -91,10 +104,7 @@ class MemorySlots:
         staged: dict[Key, tuple[Json, int, float]] = {}
         for write in writes:
             try:
-                if _plain(write.value):
-                    value = _copied(write.value)
-                else:
-                    value = json.loads(json.dumps(write.value, allow_nan=False))
+                value = _stored(write.value)
             except (TypeError, ValueError, RecursionError) as error:
                 raise StoreError(f"slot {write.key!r} is not JSON: {error}") from None
             staged[write.key] = (value, write.version + 1, now)

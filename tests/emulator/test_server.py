@@ -13,6 +13,7 @@ import httpx
 import openai
 import pytest
 
+from clawmw import emulator
 from clawmw.emulator import (
     Emulator,
     Fault,
@@ -177,6 +178,9 @@ CALL = {
         ({"model": "m", "messages": [{"role": "user", "content": 5}]}, "content"),
         ({"model": "m", "messages": ASK, "stream": "yes"}, "stream"),
         ({"model": "m", "messages": ASK, "tools": [{}]}, "tools[0]"),
+        ({"model": "m", "messages": ASK, "n": 10_000}, "'n'"),
+        ({"model": "m", "messages": ASK, "max_tokens": "9"}, "max_tokens"),
+        (b'{"model":"m","messages":' + b"[" * 100_000, "could not parse"),
         (
             {
                 "model": "m",
@@ -284,19 +288,16 @@ def test_a_reset_breaks_the_connection_after_that_many_chunks(
         "messages": [{"role": "user", "content": "x" * 300}],
         "stream": True,
     }
-    seen = b""
-    with (
-        pytest.raises(httpx.TransportError),
-        http.stream(
-            "POST",
-            "/chat/completions",
-            json=ask,
-            headers={"x-emulate": f"reset-after={after}"},
-        ) as answer,
-    ):
-        for part in answer.iter_raw():
-            seen += part
-    assert seen.count(b"data: ") == after
+    seen: list[bytes] = []
+
+    def read() -> None:
+        header = {"x-emulate": f"reset-after={after}"}
+        with http.stream("POST", "/chat/completions", json=ask, headers=header) as answer:
+            seen.extend(answer.iter_raw())
+
+    with pytest.raises(httpx.TransportError):
+        read()
+    assert b"".join(seen).count(b"data: ") == after
     assert not emu.requests[-1].finished
 
 
@@ -361,6 +362,24 @@ def test_scripts_turns_loops_and_brains_that_fail() -> None:
     calls = [a["choices"][0]["message"]["tool_calls"][0]["function"] for a in answers[2]]
     assert calls == [calls[0]] * 3
     assert "lost my mind" in answers[3][0]["error"]["message"]
+
+
+def test_every_public_name_is_there() -> None:
+    assert emulator.__all__ == sorted(emulator.__all__)
+    for name in emulator.__all__:
+        assert getattr(emulator, name) is not None
+    with pytest.raises(AttributeError):
+        _ = emulator.nothing
+
+
+def test_a_brain_that_edits_its_request_does_not_change_the_bill() -> None:
+    def messy(body: dict[str, Any]) -> Reply:
+        body["messages"].clear()
+        return Reply(text="done")
+
+    with Emulator(brain=messy) as emu, httpx.Client(base_url=emu.base_url) as http:
+        http.post("/chat/completions", json={"model": "m", "messages": ASK})
+    assert emu.usages[0].input_tokens
 
 
 def test_a_taken_port_is_one_clear_line() -> None:

@@ -107,10 +107,10 @@ class Provider:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
 
-    def wait_for(self, count: int) -> None:
-        """Until that many requests have arrived."""
+    def wait_for(self, count: int, seconds: float) -> bool:
+        """Whether that many requests have arrived, waiting for a while."""
         with self.arrived:
-            assert self.arrived.wait_for(lambda: len(self.bodies) >= count, timeout=30)
+            return self.arrived.wait_for(lambda: len(self.bodies) >= count, seconds)
 
     def close(self) -> None:
         self.release.set()

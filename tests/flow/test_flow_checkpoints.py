@@ -156,7 +156,7 @@ def test_lone_surrogates_survive_the_checkpoint(bench: Bench) -> None:
 def test_the_flow_of_a_thread_is_found(bench: Bench, tmp_path: Path) -> None:
     bench.run(FLOW, thread="trip-1")
     assert flow_of(bench.checkpoints, "trip-1") == "f"
-    with pytest.raises(Exception, match="no run 'trip-2' .*; did you mean 'trip-1'"):
+    with pytest.raises(Exception, match=r"no run 'trip-2' .*; did you mean 'trip-1'"):
         flow_of(bench.checkpoints, "trip-2")
     with pytest.raises(Exception, match="there is no checkpoint file"):
         flow_of(tmp_path / "none.sqlite", "trip-1")

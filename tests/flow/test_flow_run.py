@@ -348,7 +348,7 @@ class Spans:
         yield
         self.lines.append(f"/{line.split()[0]}")
 
-    def chain(self, identity: Identity, name: str, flow: str | None = None) -> Any:
+    def chain(self, identity: Identity, name: str, *, flow: str | None = None) -> Any:
         return self._span(f"chain {identity.chain} {flow}")
 
     def agent(self, identity: Identity, name: str) -> Any:

@@ -59,7 +59,9 @@ def test_version_alone_is_a_policy_with_every_default() -> None:
     }
 
 
-@pytest.mark.parametrize(("written", "on"), [("on", True), ("", True), ("off", False), ("{}", True)])
+@pytest.mark.parametrize(
+    ("written", "on"), [("on", True), ("", True), ("off", False), ("{}", True)]
+)
 def test_a_bare_word_switches_a_stage(written: str, on: bool) -> None:
     policy = load(f"version: 1\nrare: {written}\nsqueeze: {written}\n")
     assert policy.stages["rare"].enabled is on
@@ -67,7 +69,9 @@ def test_a_bare_word_switches_a_stage(written: str, on: bool) -> None:
 
 
 def test_nothing_below_a_key_is_as_if_it_were_not_there() -> None:
-    assert digest(load("version: 1\nmodels:\nagents:\ntrace:\nstore:\n")) == digest(load("version: 1"))
+    assert digest(load("version: 1\nmodels:\nagents:\ntrace:\nstore:\n")) == digest(
+        load("version: 1")
+    )
 
 
 def test_file_text_mapping_and_policy_are_the_same(tmp_path: Path) -> None:
@@ -108,7 +112,10 @@ def test_the_digest_is_of_what_it_means(same: str) -> None:
 
 def test_the_digest_tells_policies_apart() -> None:
     rules = ["a: {model: light}", "b: {model: light}"]
-    texts = [f"version: 1\nmodels: {{light: x}}\nagents: {{{', '.join(r)}}}" for r in (rules, rules[::-1])]
+    texts = [
+        f"version: 1\nmodels: {{light: x}}\nagents: {{{', '.join(r)}}}"
+        for r in (rules, rules[::-1])
+    ]
     texts += ["version: 1\nsqueeze: off", "version: 1\nmode: observe", "version: 1\nholdout: 1%"]
     assert len({digest(load(text)) for text in texts}) == len(texts)
 

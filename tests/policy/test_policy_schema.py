@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,18 @@ from tests.policy.sections import STAGES
 jsonschema = pytest.importorskip("jsonschema")
 
 
+BOOL = "tag:yaml.org,2002:bool"
+
+
 class Modern(yaml.SafeLoader):
     """Reads `on` and `off` as texts, as editors do (YAML 1.2)."""
 
-    yaml_implicit_resolvers = {
-        first: [(tag, r) for tag, r in found if tag != "tag:yaml.org,2002:bool"]
-        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
 
-
-Modern.add_implicit_resolver("tag:yaml.org,2002:bool", __import__("re").compile("^(true|false)$"), "tf")
+Modern.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag != BOOL]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Modern.add_implicit_resolver(BOOL, re.compile("^(true|false)$"), list("tf"))
 
 
 @pytest.fixture(scope="module")

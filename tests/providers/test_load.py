@@ -37,7 +37,8 @@ def test_prices_are_sane() -> None:
         assert 0 < price.cache_read <= price.input <= price.cache_write <= 2 * price.input, name
         assert price.input <= price.output, name
         if price.long is not None:
-            assert price.long_from and price.long.input > price.input, name
+            assert price.long_from, name
+            assert price.long.input > price.input, name
 
 
 @pytest.mark.skipif(litellm_table.version() == "?", reason="litellm is not installed")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contract import LAWS, evidence_machine, ledger_machine, slots_machine
+from contract import LAWS
+from contract_models import evidence_machine, ledger_machine, slots_machine
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 

@@ -64,7 +64,7 @@ def _restaurants(_arguments: Arguments) -> str:
 
 
 def _calculate(arguments: Arguments) -> str:
-    expression = str(arguments.get("expression", ""))
+    expression = str(arguments.get("expression", ""))[:500]
     try:
         value = _value(ast.parse(expression, mode="eval").body, 0)
     except (SyntaxError, ValueError, ZeroDivisionError, RecursionError):
@@ -79,7 +79,10 @@ def _hold(arguments: Arguments) -> str:
     day = _day(arguments, "date")
     known = {t.sku: t for t in tickets()}
     items: dict[str, int] = {}
-    for item in arguments.get("items") or ():
+    wanted = arguments.get("items")
+    if not isinstance(wanted, list) or not all(isinstance(item, dict) for item in wanted):
+        raise _Wrong("items must be a list of {sku, quantity}")
+    for item in wanted:
         sku, quantity = str(item.get("sku")), item.get("quantity")
         if sku not in known:
             raise _Wrong(f"no ticket has the SKU {sku!r}; use it exactly as printed")

@@ -24,6 +24,8 @@ __all__ = ["REGISTRATION", "LoopGuard", "LoopGuardConfig", "repeats", "signature
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _STOP = Note("stop", "")
+_LOOK_BACK = 64
+"""Calls looked at to find the one that a result answers."""
 
 
 class LoopGuardConfig(StageConfig):
@@ -88,7 +90,7 @@ class LoopGuard:
         scope = ctx.identity.scope("chain")
         notes = tuple(Note(mine, pair) for pair in _new_pairs(ctx))
         window: tuple[Note, ...] = yield Append(scope, notes, self.config.window)
-        if _STOP in window:
+        if any(note.kind == _STOP.kind for note in window):
             return self._halt("stop", self.config.stop, "the chain was stopped as a loop before")
         values = [note.value for note in window if note.kind == mine]
         count = repeats(values)
@@ -136,15 +138,18 @@ _NUDGE = (
 
 def _new_pairs(ctx: Context) -> list[str]:
     """`call/result` for each tool result this call shows for the first time."""
-    steps = ctx.history.steps
-    new = next((i for i, step in enumerate(steps) if not step.recorded), len(steps))
-    if all(not step.raw.tool_results for step in steps[new:]):
+    fresh = ctx.history.fresh()
+    if not any(step.raw.tool_results for step in fresh):
         return []
+    wanted = {r.call_id for step in fresh for r in step.raw.tool_results}
+    wanted -= {c.id for step in fresh for c in step.raw.tool_calls}
     calls: dict[str, ToolCall] = {}
-    for step in steps[max(new - 64, 0) : new]:
-        calls.update({c.id: c for c in step.raw.tool_calls})
+    for step in reversed(ctx.history.steps[: -len(fresh)]):
+        if wanted <= calls.keys() or len(calls) > _LOOK_BACK:
+            break
+        calls = {c.id: c for c in step.raw.tool_calls} | calls
     pairs = []
-    for step in steps[new:]:
+    for step in fresh:
         calls.update({c.id: c for c in step.raw.tool_calls})
         for result in step.raw.tool_results:
             call = calls.get(result.call_id) or ToolCall("", result.name or "", "{}")

@@ -53,7 +53,7 @@ def reduce(
     if level == "off" or is_reduced(text):
         return None
     before = estimate(text)
-    if before < floor:
+    if before < max(floor, 1):
         return None
     reduced = None
     for reducer in _VALUES:

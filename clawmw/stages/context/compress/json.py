@@ -9,7 +9,7 @@ as what they hold (a page, a log); deep branches keep their key names.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clawmw.core.tokens import estimate
 from clawmw.stages.context.compress.notation import (
@@ -20,6 +20,7 @@ from clawmw.stages.context.compress.notation import (
     Obj,
     Rows,
     decode_json,
+    find_json,
     too_deep,
 )
 from clawmw.stages.context.compress.protocol import (
@@ -33,6 +34,9 @@ from clawmw.stages.context.compress.protocol import (
 from clawmw.stages.context.compress.rows import Plan, flat, gaps, hidden, key_columns, notable
 
 __all__ = ["LIMITS", "JsonReducer", "Limits", "Pruner", "reduce_nodes"]
+
+AROUND = 400
+"""Words before and after a JSON value, such as a status line, may be so many characters each."""
 
 INNER = 6
 """A long list inside a record of a long list keeps so many items."""
@@ -74,7 +78,7 @@ LIMITS: dict[Level, Limits] = {
 
 
 class JsonReducer:
-    """One JSON value, or one JSON object a line."""
+    """One JSON value, with a few words around it or not, or one JSON value a line."""
 
     name = "json"
     version = 1
@@ -86,30 +90,44 @@ class JsonReducer:
         stripped = text.strip()
         if len(text) > MAX_CHARS or len(stripped) < 2:
             return False
-        return stripped[0] + stripped[-1] in ("{}", "[]")
+        if stripped[0] + stripped[-1] in ("{}", "[]"):
+            return True
+        return "{" in stripped[:AROUND] or "[" in stripped[:AROUND]
 
     def reduce(self, text: str, level: Level, ref: str) -> Reduced | None:
+        before = after = ""
         head = HEADS["json"]
         try:
             node = decode_json(text)
         except ValueError:
-            lines = [line for line in text.split("\n") if line and not line.isspace()]
-            if len(lines) < 2:
+            if (node := _json_lines(text)) is not None:
+                head = HEADS["jsonl"]
+            elif (found := find_json(text, AROUND)) is not None:
+                start, end, node = found
+                before, after = text[:start], text[end:]
+            else:
                 return None
-            try:
-                node = decode_json("[" + ",".join(lines) + "]")
-            except ValueError:
-                return None
-            if len(node) != len(lines):
-                return None
-            head = HEADS["jsonl"]
         if too_deep(node):
             return None
-        return reduce_nodes(node, head, level, ref, self._within)
+        head = f"{before}{head}" if not before or before.endswith("\n") else f"{before}\n{head}"
+        reduced = reduce_nodes(node, head, level, ref, self._within)
+        return replace(reduced, text=reduced.text + after) if after else reduced
+
+
+def _json_lines(text: str) -> Node | None:
+    """The values of a text that is one JSON value a line."""
+    lines = [line for line in text.split("\n") if line and not line.isspace()]
+    if len(lines) < 2 or lines[0].lstrip()[:1] not in ("{", "["):
+        return None
+    try:
+        nodes = decode_json("[" + ",".join(lines) + "]")
+    except ValueError:
+        return None
+    return nodes if len(nodes) == len(lines) else None
 
 
 def reduce_nodes(node: Node, head: str, level: Level, ref: str, within: Within) -> Reduced:
-    """`node` rendered, and pruned where the level allows and its size asks for it."""
+    """`node` rendered after `head`, and pruned where the level allows and its size asks for it."""
     kind = "table" if isinstance(node, list) and not isinstance(node, Obj) else "json"
     encoder = Encoder()
     limits = LIMITS.get(level)

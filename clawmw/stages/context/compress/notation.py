@@ -27,7 +27,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-__all__ = ["MAX_DEPTH", "Encoder", "Note", "Num", "Obj", "Rows", "decode_json", "too_deep"]
+__all__ = [
+    "MAX_DEPTH",
+    "Encoder",
+    "Note",
+    "Num",
+    "Obj",
+    "Rows",
+    "decode_json",
+    "find_json",
+    "too_deep",
+]
 
 Node: TypeAlias = Any
 """str | Num | bool | None | list[Node] | Obj | Rows | Note. Recursive unions of subclasses of
@@ -66,6 +76,20 @@ class Rows:
     keyed: bool = False
 
 
+def find_json(text: str, within: int) -> tuple[int, int, Node] | None:
+    """(start, end, value) of a JSON object or array that makes up `text` but for lines of words
+    before it and after it, of at most `within` characters each; None where there is none."""
+    found = _OPENING.search(text, 0, within)
+    if found is None:
+        return None
+    start = found.end() - 1
+    try:
+        node, end = _DECODER.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return None
+    return (start, end, node) if len(text) - end <= within else None
+
+
 def decode_json(text: str) -> Node:
     """`text` as a node. ValueError when it is not one JSON value or nests too deeply."""
     try:
@@ -74,6 +98,7 @@ def decode_json(text: str) -> Node:
         raise ValueError("nested too deeply") from None
 
 
+_OPENING = re.compile(r"(?:^|\n|[:=] ?)[{\[]")
 _DECODER = json.JSONDecoder(
     object_pairs_hook=Obj, parse_float=Num, parse_int=Num, parse_constant=Num
 )
@@ -95,7 +120,9 @@ def too_deep(node: Node, depth: int = MAX_DEPTH) -> bool:
     return True
 
 
-_NUMBER = r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?"
+_NUMBER = r"[-+]?\.?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
+"""What a reader may take for a number, which is more than what JSON calls one."""
+
 _ODD = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff"
 _UNPRINTABLE = re.compile(f"[{_ODD}]")
 _BARE = re.compile(

@@ -86,12 +86,14 @@ def shorten(text: str, level: Level) -> tuple[str, int, int]:
             scores.extend(
                 (100 if s in failed else weights[s], p, s) for s in range(len(sentences)) if s
             )
+    # How a text ends is what most are read for.
+    closing = max((found[1:] for found in scores), default=None)
     room = int(len(text) * (1 - SHARE[level]))
     dropped: set[tuple[int, int]] = set()
     limit = 1 if level == "balanced" else 99
     for score, p, s in sorted(scores, key=lambda found: (found[0], -found[1], -found[2])):
         size = len(paragraphs[p][s])
-        if score > limit or size > room:
+        if score > limit or size > room or (p, s) == closing:
             continue
         room -= size
         dropped.add((p, s))
@@ -112,7 +114,7 @@ def _sentences(line: str) -> list[str]:
     found: list[str] = []
     at = 0
     for end in _END.finditer(line):
-        if end.end() - at < 15 or _ABBREVIATION.search(
+        if end.end() - at < (15 if line.isascii() else 6) or _ABBREVIATION.search(
             line[max(at, end.start() - 12) : end.start()]
         ):
             continue
@@ -140,4 +142,4 @@ def _joined(sentences: Sequence[str | None]) -> str:
             out.append(sentence)
         elif not out or out[-1] != "… ":
             out.append("… ")
-    return "".join(out)
+    return "".join(out).rstrip(" ")

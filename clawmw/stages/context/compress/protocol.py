@@ -36,7 +36,7 @@ HEADS = {"json": "json:", "jsonl": "jsonl:", "python": "python:"}
 """How a re-encoded result opens; says what it is in one or two tokens."""
 
 _MARK = "[clawmw "
-_REDUCED = (_MARK, *HEADS.values())
+_HEADED = re.compile(rf"^(?:{'|'.join(HEADS.values())})[\[{{]", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def marker(ref: str, missing: str) -> str:
 
 def is_reduced(text: str) -> bool:
     """Whether `text` is itself the work of a reducer, which must not be reduced again."""
-    return text.startswith(_REDUCED)
+    return text.startswith(_MARK) or _HEADED.search(text, 0, 500) is not None
 
 
 def count(number: int, noun: str) -> str:

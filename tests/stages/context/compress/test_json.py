@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clawmw.core.tokens import estimate
@@ -22,7 +22,22 @@ scalars = (
     | st.floats(allow_nan=False)
     | st.text(max_size=20)
     | st.sampled_from(
-        ["7", "true", "", " a", "a:b", "x,y", "2 rows: a", "北京", "a\nb", '"q"', "…", "[", "-", "01"]
+        [
+            "7",
+            "true",
+            "",
+            " a",
+            "a:b",
+            "x,y",
+            "2 rows: a",
+            "北京",
+            "a\nb",
+            '"q"',
+            "…",
+            "[",
+            "-",
+            "01",
+        ]
     )
 )
 keys = st.text(max_size=6) | st.sampled_from(["id", "name", "a b", "x{", "price", "日期", ""])
@@ -32,9 +47,7 @@ def records(values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
     """Lists of objects that mostly share their keys, as tools return them."""
     return st.lists(keys, min_size=1, max_size=4, unique=True).flatmap(
         lambda names: st.lists(
-            st.fixed_dictionaries(
-                {names[0]: values}, optional={name: values for name in names[1:]}
-            ),
+            st.fixed_dictionaries({names[0]: values}, optional=dict.fromkeys(names[1:], values)),
             min_size=2,
             max_size=5,
         )
@@ -50,6 +63,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(values, st.sampled_from([None, 2]), st.booleans())
 def test_reencoding_keeps_every_value(value: Any, indent: int | None, ascii_only: bool) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
@@ -159,21 +173,32 @@ def test_a_page_inside_a_value_is_reduced_as_a_page() -> None:
 
 
 @pytest.mark.parametrize("depth", [70, 1000, 100_000])
-def test_deep_nesting_is_left_alone(depth: int) -> None:
-    for text in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth):
-        assert reduce(text, "balanced", "r1") is None
+def test_deep_nesting_is_not_taken_apart(depth: int) -> None:
+    for text in ("[1," * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth):
+        reduced = reduce(text, "balanced", "r1")
+        assert reduced is None or reduced.kind not in ("json", "table")
 
 
 def test_rows_of_a_database_driver() -> None:
-    text = str([(f"C{i}", "Name, with comma", i * 1.5, None) for i in range(4)])
+    text = str([(f"C{i}", "Name, with comma", i * 1.5, None) for i in range(9)])
     reduced = reduce(text, "lossless", "r1")
     assert reduced is not None
-    assert reduced.text.startswith('python:[4 rows of 4:\nC0,"Name, with comma",0.0,None\n')
+    assert reduced.text.startswith('python:[9 rows of 4:\nC0,"Name, with comma",0.0,None\n')
 
 
 @pytest.mark.parametrize(
     "text",
-    ["{1, 2}", "{1: 2}", "[__import__('os')", "['a' 'b']", "[lambda: 1]", "[x]", "['a'", "(", "[f'{1}']"],
+    [
+        "{1, 2}",
+        "{1: 2}",
+        "[__import__('os')",
+        "['a' 'b']",
+        "[lambda: 1]",
+        "[x]",
+        "['a'",
+        "(",
+        "[f'{1}']",
+    ],
 )
 def test_other_python_is_not_read(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):

@@ -19,10 +19,11 @@ from clawmw.stages.context.compress.squeeze import squeeze
 LEVELS: tuple[Level, ...] = ("lossless", "balanced", "aggressive")
 REF = "r7k2m9q4xw"
 
-words = st.sampled_from(
+WORDS = (
     "user order 7 12.50 2024-05-08 failed ERROR id=a91f https://x.example/p?q=1 Bob Ltd. 北京 。"
-    " <div> </div> <li> | , \t {} [ ] \" ' … == -- : level=info 10:22:07".split(" ")
+    " <div> </div> <li> | , \t {} [ ] \" ' … == -- : level=info 10:22:07"
 )
+words = st.sampled_from(WORDS.split(" "))
 lines = st.lists(words, max_size=9).map(" ".join)
 texts = st.one_of(
     st.text(max_size=300),
@@ -42,7 +43,7 @@ texts = st.one_of(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(texts, st.sampled_from(LEVELS))
 def test_a_reduction_is_smaller_marked_and_final(text: str, level: Level) -> None:
     reduced = reduce(text, level, REF)
@@ -56,6 +57,7 @@ def test_a_reduction_is_smaller_marked_and_final(text: str, level: Level) -> Non
     assert reduce(reduced.text, level, REF) is None
 
 
+@settings(deadline=None)
 @given(texts)
 def test_each_reducer_by_itself_never_raises(text: str) -> None:
     for reducer in REDUCERS:
@@ -64,6 +66,7 @@ def test_each_reducer_by_itself_never_raises(text: str) -> None:
                 reducer.reduce(text, level, REF)
 
 
+@settings(deadline=None)
 @given(texts)
 def test_lossless_leaves_no_reference_and_off_does_nothing(text: str) -> None:
     reduced = reduce(text, "lossless", REF)
@@ -71,6 +74,7 @@ def test_lossless_leaves_no_reference_and_off_does_nothing(text: str) -> None:
     assert reduce(text, "off", REF) is None
 
 
+@settings(deadline=None)
 @given(texts)
 def test_squeezing_twice_is_squeezing_once(text: str) -> None:
     assert squeeze(squeeze(text)) == squeeze(text)
@@ -82,7 +86,7 @@ log_lines = st.tuples(
 ).map(lambda part: f"{part[0]} {part[1]} {part[2]} took {part[3]} ms")
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(log_lines, min_size=3, max_size=10), st.integers(1, 60), st.sampled_from(LEVELS))
 def test_what_failed_survives_in_logs(block: list[str], times: int, level: Level) -> None:
     logged = [line for n in range(times) for line in [*block, f"{n} INFO tick {n}"]]
@@ -96,22 +100,22 @@ def test_what_failed_survives_in_logs(block: list[str], times: int, level: Level
 
 def test_failures_are_recognised_and_their_absence_too() -> None:
     found = ["x ERROR y", "java.lang.NullPointerException", "3 failed", "连接失败", "WARN disk 91%"]
-    clean = ["0 errors", "no warnings", 'error: null', "errors=0", '"error": false', "all fine"]
+    clean = ["0 errors", "no warnings", "error: null", "errors=0", '"error": false', "all fine"]
     assert failures(found) == set(range(len(found)))
     assert failures(clean) == set()
 
 
 def test_the_same_bytes_in_any_process() -> None:
     code = (
-        "import json,hashlib\n"
+        "import json\n"
         "from clawmw.stages.context.compress.base import reduce\n"
         "rows=[{'id':f'a{i*7}','v':i%13,'s':'abc'[i%3],'t':f'text {i} '*9} for i in range(300)]\n"
         "log='\\n'.join(f'10:22:{i%60:02d} INFO w{i%7} did {i} st={200 if i%97 else 500}'"
         " for i in range(900))\n"
         "page='<html><body>'+''.join(f'<p><a href=/q/{i}>Item {i}</a></p>' for i in range(300))\n"
-        "for t in (json.dumps(rows),log,page):\n"
-        "  for l in ('lossless','balanced','aggressive'):\n"
-        "    r=reduce(t,l,'r1'); print(hashlib.sha256((r.text if r else '').encode()).hexdigest())\n"
+        "for text in (json.dumps(rows),log,page):\n"
+        "  for level in ('lossless','balanced','aggressive'):\n"
+        "    print(reduce(text,level,'r1'))\n"
     )
     outputs = {
         sha256(

@@ -59,12 +59,16 @@ def test_written_and_held(unit: str, written: Any, held: float) -> None:
 @pytest.mark.parametrize(
     ("unit", "written", "said"),
     [
-        ("duration", "30 minutes", 'such as 30m, 7d or 250ms (units: ms, s, m, h, d, w), not "30 min'),
+        (
+            "duration",
+            "30 minutes",
+            'such as 30m, 7d or 250ms (units: ms, s, m, h, d, w), not "30 min',
+        ),
         ("duration", "-5m", 'not "-5m"'),
         ("duration", -5, "not negative, not -5"),
         ("duration", "1e9d", "not"),
         ("duration", 1e12, "this is too large"),
-        ("duration", True, "not True"),
+        ("duration", True, "not true"),
         ("count", "2m", "such as 500, 35k or 2M"),
         ("count", 1.5, "a whole number, not 1.5"),
         ("count", float("nan"), "such as 500"),
@@ -75,6 +79,9 @@ def test_written_and_held(unit: str, written: Any, held: float) -> None:
         ("usd", float("inf"), "a plain number"),
         ("usd", [1], "a plain number"),
         ("share", 5, "did you mean 5%?"),
+        ("share", "1e9999999%", "such as 5%"),
+        ("usd", "1e-9999999", "a plain number"),
+        ("count", None, "not nothing"),
         ("share", "150%", "between 0% and 100%"),
         ("share", "{x}", 'not "{x}"'),
     ],
@@ -101,7 +108,12 @@ def test_a_dump_validates_to_the_same_values(**written: Any) -> None:
 
 
 def test_shown_as_people_write_them() -> None:
-    assert [show_count(n) for n in (7, 35_000, 1_500_000, 1_234_567)] == ["7", "35k", "1.5M", "1234567"]
+    assert [show_count(n) for n in (7, 35_000, 1_500_000, 1_234_567)] == [
+        "7",
+        "35k",
+        "1.5M",
+        "1234567",
+    ]
     assert [show_usd(n) for n in (10**9, 500_000, 0, 12_340_000_000)] == [
         "$1.00",
         "$0.0005",

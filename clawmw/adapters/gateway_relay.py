@@ -1,0 +1,107 @@
+"""Answers back to whoever called the gateway: whole, as a stream, or as an error."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from contextlib import aclosing
+from typing import Any, cast
+
+import httpx
+
+from clawmw.adapters import wire
+from clawmw.adapters.gateway_guard import GatewayError, Send, answer
+from clawmw.adapters.gateway_upstream import Caller, RedirectError
+from clawmw.errors import ClawmwError
+
+__all__ = ["refused", "relay"]
+
+_log = logging.getLogger("clawmw.gateway")
+
+
+async def relay(response: httpx.Response, send: Send) -> None:
+    """The answer, each chunk as it arrives; its stream is closed whatever happens."""
+    headers = response.headers.raw
+    stream = response.stream
+    if isinstance(stream, httpx.ByteStream):
+        await answer(send, response.status_code, headers, response.content)
+        return
+    assert isinstance(stream, httpx.AsyncByteStream)
+    tail = b"\n\n"
+    try:
+        await send(
+            {"type": "http.response.start", "status": response.status_code, "headers": headers}
+        )
+        chunks = aiter(stream)
+        async with aclosing(cast("Any", chunks)):
+            async for chunk in chunks:
+                if chunk:
+                    tail = (tail + chunk)[-4:]
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    except Exception as error:  # noqa: BLE001 - the answer has begun; its reader must be told
+        await _broken_off(response, tail, error, send)
+    else:
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        await stream.aclose()
+
+
+async def _broken_off(response: httpx.Response, tail: bytes, error: Exception, send: Send) -> None:
+    """Say that a stream broke, in the stream; the connection then ends as the upstream's did.
+
+    Between two events only: in the middle of one, the reader would take it for its rest.
+    """
+    if not isinstance(error, httpx.HTTPError):
+        _report(error)
+    stream = response.headers.get("content-type", "").startswith("text/event-stream")
+    if not stream or not tail.endswith((b"\n\n", b"\r\n\r\n", b"\r\r")):
+        return
+    message = "the upstream's answer broke off before its end; what came so far is not complete"
+    body = wire.error_body(message, "upstream_error", "stream_broken")
+    event = b"data: " + body + b"\n\n"
+    await send({"type": "http.response.body", "body": event, "more_body": True})
+
+
+def refused(error: Exception, caller: Caller) -> GatewayError:
+    """What the caller is told of a call that failed without an answer."""
+    who = f"the upstream at {caller.upstream}"
+    match error:
+        case GatewayError():
+            return error
+        case RedirectError():
+            return GatewayError(
+                502,
+                f"{who} answered with a redirect, which is not followed; put the address it "
+                "redirects to into the configuration",
+                "upstream_redirected",
+                x_should_retry="false",
+            )
+        case httpx.ConnectError() | httpx.ConnectTimeout():
+            return GatewayError(
+                502,
+                f"{who} cannot be reached; is it running, and is the address right?",
+                "upstream_unreachable",
+                x_should_retry="true",
+            )
+        case httpx.TimeoutException():
+            return GatewayError(504, f"{who} did not answer in time", "upstream_timeout")
+        case httpx.HTTPError():
+            return GatewayError(
+                502, f"{who} closed the connection before it answered", "upstream_broke"
+            )
+        case ClawmwError():
+            return GatewayError(500, str(error), "clawmw_error", x_should_retry="false")
+    _report(error)
+    return GatewayError(
+        500,
+        f"an error inside the gateway ({type(error).__name__}); its log says where",
+        "internal_error",
+        x_should_retry="false",
+    )
+
+
+def _report(error: Exception) -> None:
+    """One line for a bug to be found by; never the text, which could hold content."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    _log.error("clawmw: internal error: %s%s", type(error).__name__, where)

@@ -1,0 +1,101 @@
+"""Calls as the engine tells of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Any
+
+from clawmw.core.events import (
+    Acted,
+    Attempted,
+    CallFinished,
+    CallStarted,
+    Degraded,
+    Event,
+    StageFailed,
+    ToolReturned,
+    Totals,
+)
+from clawmw.core.identity import Identity
+from clawmw.core.money import Cost
+from clawmw.core.types import Usage
+
+EPOCH = 1_790_000_000.0
+PLANNER = Identity(agent="planner", session="s1", chain="trip-7")
+_numbers = count()
+
+
+@dataclass
+class Says:
+    """One call's story; `events()` tells it."""
+
+    identity: Identity = PLANNER
+    at: float = EPOCH
+    seconds: float = 2.0
+    model: str = "anthropic/claude-x"
+    asked: str | None = None
+    status: Any = "ok"
+    usage: Usage | None = field(default_factory=lambda: Usage(12_000, 300, 9_000, 0, None))
+    cost: Cost | None = field(default_factory=lambda: Cost(9_000_000, 4_500_000, 2_700_000, 0))
+    baseline: Cost | None = field(default_factory=lambda: Cost(20_000_000, 4_500_000, 0, 0))
+    totals: Totals = field(
+        default_factory=lambda: Totals(
+            20_000, 12_000, 12_000, 15_000, 9_000, {"compress.json": 7_000, "dedupe": 1_000}
+        )
+    )
+    tools: Sequence[tuple[str, str, float | None]] = ()
+    """(name, call id, since) of tool results first seen."""
+    acted: Sequence[tuple[str, Any, str, bool, dict[str, Any]]] = ()
+    attempts: Sequence[tuple[float, int | None, str | None]] = ((2.0, 200, None),)
+    trouble: Sequence[Event] = ()
+    mode: Any = "enforce"
+    stream: bool = False
+    error: str | None = None
+    finish: str | None = "stop"
+
+    def events(self) -> list[Event]:
+        """The events of one exchange of its own, in the engine's order."""
+        x, t = f"x{next(_numbers)}", self.at
+        end = t + self.seconds
+        return [
+            CallStarted(
+                x, t, self.identity, self.asked or self.model, "openai-chat", self.stream, 12,
+                self.mode, "p0l1cy",
+            ),
+            *(ToolReturned(x, t, name, id, 1_200, since) for name, id, since in self.tools),
+            *(Acted(x, t, s, a, r, would, d) for s, a, r, would, d in self.acted),
+            *(replace(event, exchange=x) for event in self.trouble),
+            *(
+                Attempted(x, t + took, i, self.model, took, status, failure)
+                for i, (took, status, failure) in enumerate(self.attempts, 1)
+            ),
+            CallFinished(
+                x, end, self.identity, self.status, self.model,
+                "claude-x-1" if self.status == "ok" else None,
+                self.finish if self.status == "ok" else None,
+                self.usage, self.totals, self.cost, self.baseline, max(len(self.attempts), 1),
+                0.003, (("call_9", "search"),) if self.status == "ok" else (), self.error,
+            ),
+        ]
+
+
+def halted(**more: Any) -> Says:
+    """A call the loop guard stopped before it was made."""
+    detail = {"count": 16, "limit": 16, "kind": "same_result"}
+    return Says(
+        status="halted", usage=None, cost=None, baseline=None, attempts=(), seconds=0.01,
+        acted=[("loop_guard", "halt", "loop_guard.stop", False, detail)],
+        error="loop_guard.stop", **more,
+    )
+
+
+def stage_failed(stage: str, error: str) -> StageFailed:
+    """A stage that raised on the way down and was skipped."""
+    return StageFailed("", EPOCH, stage, "before", error, closed=False)
+
+
+def degraded(store: str, error: str) -> Degraded:
+    """A store that could not be used."""
+    return Degraded("", EPOCH, store, error)
