@@ -33,7 +33,7 @@ from clawmw.core.effects import (
     Sleep,
 )
 from clawmw.core.engine import Pipeline, Result, Run, Setup, exchange
-from clawmw.core.events import CallFinished, Degraded, Event
+from clawmw.core.events import CallFinished, Degraded, Event, StageFailed
 from clawmw.core.fold import History
 from clawmw.core.identity import Identity, identify
 from clawmw.core.money import Profile
@@ -261,6 +261,11 @@ class Runtime:
                 observer(event)
             except Exception:  # noqa: BLE001, S112 - telemetry must never stop a call
                 continue
+
+    def broke(self, live: Live, error: Exception) -> None:
+        """Note a bug of ours: the call goes on as if clawmw were not there."""
+        name = type(error).__name__
+        self.emit(StageFailed(live.exchange, self.clock(), "engine", "before", name, False))
 
     def close(self) -> None:
         """Let go of the stores."""

@@ -12,6 +12,7 @@ import asyncio
 import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from clawmw.adapters import wire
@@ -42,6 +43,8 @@ MAX_BODY = 64 * 2**20
 """The largest request body, bytes."""
 BODY_SECONDS = 60.0
 """How long a body may take to arrive; the caller is on this machine."""
+DISCARD_SECONDS = 5.0
+"""How long the rest of a body that is too large is read, to be thrown away."""
 TOKEN_HEADER = b"x-clawmw-token"
 """Takes the gateway's token where `Authorization` must carry the provider's key."""
 
@@ -206,11 +209,11 @@ async def read_body(scope: Scope, receive: Receive, limit: int = MAX_BODY) -> by
             415, "send the body as it is, without a content-encoding", "unsupported_encoding"
         )
     told = header(scope, b"content-length") or b"0"
+    if told.isdigit() and int(told) > limit:
+        await _discard(receive, limit)
+        raise _too_large(limit)
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            if told.isdigit() and int(told) > limit:
-                await _discard(receive, limit)
-                raise _too_large(limit)
             return await _gather(receive, limit)
     except TimeoutError:
         raise GatewayError(
@@ -229,7 +232,8 @@ async def _gather(receive: Receive, limit: int) -> bytes | None:
         size += len(piece)
         if size > limit:
             pieces.clear()
-            await _discard(receive, limit)
+            if message.get("more_body"):
+                await _discard(receive, limit)
             raise _too_large(limit)
         pieces.append(piece)
         if not message.get("more_body"):
@@ -239,11 +243,13 @@ async def _gather(receive: Receive, limit: int) -> bytes | None:
 async def _discard(receive: Receive, most: int) -> None:
     """Read on for a while, keeping nothing: a sender that is cut off reads no answer."""
     size = 0
-    while size <= most:
-        message = await receive()
-        size += len(message.get("body", b""))
-        if message["type"] == "http.disconnect" or not message.get("more_body"):
-            return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            while size <= most:
+                message = await receive()
+                size += len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body"):
+                    return
 
 
 def _too_large(limit: int) -> GatewayError:

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
@@ -159,31 +158,3 @@ def ending(live: Live, tap: Tap, result: Result) -> bytes:
     if outcome is None:
         return b""
     return tap.close(outcome)
-
-
-def timed(live: Live, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """`chunks`, with the time spent waiting for them counted as the model's."""
-    iterator = iter(chunks)
-    while True:
-        began = time.perf_counter()
-        try:
-            chunk = next(iterator)
-        except StopIteration:
-            return
-        finally:
-            live.called += time.perf_counter() - began
-        yield chunk
-
-
-async def atimed(live: Live, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """`timed`, awaiting."""
-    iterator = aiter(chunks)
-    while True:
-        began = time.perf_counter()
-        try:
-            chunk = await anext(iterator)
-        except StopAsyncIteration:
-            return
-        finally:
-            live.called += time.perf_counter() - began
-        yield chunk

@@ -26,6 +26,7 @@ _SORTS = ("newest", "wall", "calls", "tokens", "cost", "saved", "stops")
 _AGO = re.compile(r"(\d+)\s*([smhdw])")
 _CUT = re.compile(r"(…|\.\.\.)$")  # an id copied from a table that was too narrow for it
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_NEVER = 2**63 - 1
 _PIPED_WIDTH = 160
 _HOW = (
     "no traces yet: run an agent through clawmw (`clawmw serve --policy P`, a flow, or the "
@@ -50,18 +51,20 @@ class _Ago(click.ParamType[int]):
             return value
         ago = _AGO.fullmatch(str(value).strip())
         if ago:
-            return time.time_ns() - int(ago[1]) * _UNITS[ago[2]] * 10**9
-        try:
-            moment = datetime.fromisoformat(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is neither like 30m, 2h, 7d nor an ISO date", param, ctx)
-        return int(moment.astimezone(UTC).timestamp() * 10**9)
+            moment = time.time_ns() - int(ago[1]) * _UNITS[ago[2]] * 10**9
+        else:
+            try:
+                given = datetime.fromisoformat(str(value))
+                moment = int(given.astimezone(UTC).timestamp() * 10**9)
+            except (ValueError, OverflowError):
+                self.fail(f"{value!r} is neither like 30m, 2h, 7d nor an ISO date", param, ctx)
+        return min(max(moment, 0), _NEVER)
 
 
 @click.group(invoke_without_command=True)
 @_store
 @_as_json
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=20, show_default=True)
 @click.option("--since", type=_Ago(), help="Only chains active since: 30m, 2h, 7d, or an ISO date.")
 @click.option("--failed", is_flag=True, help="Only chains that did not end well.")
 @click.option("--sort", type=click.Choice(_SORTS), default="newest", show_default=True)

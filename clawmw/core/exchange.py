@@ -135,8 +135,11 @@ class Exchange:
         self._contexts: dict[Mode, tuple[Request, State, Context]] = {}
 
     def acts(self, stage: Stage) -> bool:
-        """Whether a stage does what it decides, or only says it."""
-        if self.observing:
+        """Whether a stage does what it decides, or only says it.
+
+        A chain that is held out goes raw, but its caps hold: they are no saving to be measured.
+        """
+        if self.observing and not (self.held_out and stage.traits.on_error == "closed"):
             return False
         return self.pipeline.modes.get(stage.traits.name, "enforce") == "enforce"
 
@@ -197,7 +200,7 @@ class Exchange:
 
     def journaled(self, stage: Stage, messages: tuple[Message, ...], request: Request) -> Request:
         """Add messages after the history, and to the journal."""
-        if not messages or not self.state.history.steps:
+        if not messages or self.observing or not self.state.history.steps:
             return request
         state, codec = self.state, self.setup.codec
         sealed = tuple(codec.seal(message) for message in messages)

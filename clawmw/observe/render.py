@@ -6,6 +6,7 @@ then its names. Plain text where colours are off.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -277,19 +278,25 @@ def _laid_out(lines: Sequence[_Line], chain: Chain, width: int, glyphs: Glyphs) 
     longest = max(cell_len(line.name) for line in spans)
     bar = max(min(_BAR, room - min(longest, _NAME)), _NARROWEST_BAR)
     name = max(min(longest, room - bar), 8)
+    title = (lambda text: text) if longest <= name else _short
     heads = "".join("  " + _FIGURES[i].rjust(sizes[i]) for i in shown)
     yield Text(" " * (name + 2 + bar) + heads, "bold dim")
     for line in lines:
         if line.span is None:
             yield Text(_fitted(line.name, width, glyphs).rstrip(), line.style)
             continue
-        text = Text(_fitted(line.name, name, glyphs), line.style)
+        text = Text(_fitted(title(line.name), name, glyphs), line.style)
         text.append("  ")
         text.append(_bar(line.span, chain, bar, glyphs), _bar_colour(line.span))
         for i in shown:
             text.append("  " + " " * (sizes[i] - cell_len(line.figures[i])) + line.figures[i])
         text.rstrip()
         yield text
+
+
+def _short(name: str) -> str:
+    """A span's name without what its place in the tree says, and without the model's host."""
+    return re.sub(r"(?<=chat )\S*/", "", re.sub(r"\b(invoke|execute)_", "", name, count=1))
 
 
 def _fitted(text: str, width: int, glyphs: Glyphs) -> str:

@@ -95,7 +95,7 @@ def _context(chain: Chain, rows: Sequence[SpanRow], glyphs: Glyphs) -> Iterator[
         yield f"          ~{would} would be sent with every stage enforced"
     left = [f"{clean(name)} ~{tokens(count)}" for name, count in left_out(rows)]
     if left:
-        verb = "would go  " if chain.would_tokens != chain.sent_tokens else "left out  "
+        verb = "would cut " if chain.would_tokens != chain.sent_tokens else "left out  "
         yield f"{verb}{f' {glyphs.dot} '.join(left)} (estimated)"
     if chain.predicted_tokens is not None:
         read = tokens(chain.cache_read_tokens)

@@ -8,15 +8,15 @@ That is generous to the agent that had no clawmw, so what clawmw adds is not ove
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 
 from clawmw.core.money import Profile, cost, simulate
 from clawmw.core.prefix import digests
 from clawmw.core.types import Message, Request, Usage
-from clawmw.replay.tokens import Counter
+from clawmw.replay.tokens import MESSAGE, Counter
 
-__all__ = ["Item", "Money", "Prefixes", "Sized", "price"]
+__all__ = ["SLICE", "Item", "Money", "Net", "Prefixes", "Sized", "bare", "price"]
 
 SLICE = 1500
 """Tokens assumed to come back when the model asks for part of what was cut."""
@@ -94,12 +94,8 @@ class Money:
     tokens_after: int = 0
 
     def __add__(self, other: Money) -> Money:
-        return Money(
-            *(
-                None if mine is None or theirs is None else mine + theirs
-                for mine, theirs in zip(_fields(self), _fields(other), strict=True)
-            )  # type: ignore[arg-type]
-        )
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return Money(*(None if None in pair else sum(pair) for pair in pairs))
 
     @property
     def score(self) -> float | None:
@@ -108,20 +104,6 @@ class Money:
             return None
         room = self.native - self.bound
         return (self.native - self.net) / room if room > 0 else None
-
-
-def _fields(money: Money) -> tuple[int | None, ...]:
-    return (
-        money.uncached,
-        money.native,
-        money.clawmw,
-        money.net,
-        money.bound,
-        money.cached_before,
-        money.cached_after,
-        money.tokens_before,
-        money.tokens_after,
-    )
 
 
 @dataclass(slots=True)
@@ -148,16 +130,19 @@ class Net:
             self._carried.append((len(sized.tokens), sum(fetched)))
 
 
-def kept_only(
-    messages: Sequence[Message], kept: dict[Message, list[str]], counter: Counter
+def bare(
+    messages: Sequence[Message], kept: Mapping[bytes, Sequence[str]], counter: Counter
 ) -> list[int]:
-    """Tokens of each message if tool results held only the literals `kept` for them."""
+    """Tokens of each message if tool results held nothing but the literals `kept` for them.
+
+    `kept` is by the message's JSON.
+    """
     tokens = []
     for message in messages:
         whole = counter.message(message)
         if message.tool_results:
-            needed = counter.text("\n".join(kept.get(message, ()))) if message in kept else 0
-            whole = min(whole, 4 + needed)
+            literals = kept.get(message.wire or b"", ())
+            whole = min(whole, MESSAGE + (counter.text("\n".join(literals)) if literals else 0))
         tokens.append(whole)
     return tokens
 

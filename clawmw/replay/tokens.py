@@ -19,7 +19,7 @@ from clawmw.core.canon import canonical_json
 from clawmw.core.tokens import estimate
 from clawmw.core.types import Image, Message, Text, ToolCall, ToolResult, ToolSpec
 
-__all__ = ["Counter"]
+__all__ = ["MESSAGE", "Counter"]
 
 _ENCODINGS = ("o200k_base", "cl100k_base")
 _URL = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"

@@ -34,7 +34,7 @@ BUILTIN: Mapping[str, str] = {
 class StageConfig(BaseModel):
     """What every section takes. `false` or `off` switches a stage off, `true` on."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     shorthand: ClassVar[str | None] = None
     """The field that a bare value stands for: `compress: balanced`."""

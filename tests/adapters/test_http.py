@@ -488,3 +488,24 @@ def test_four_turns_through_the_real_sdk_with_history(provider: Emulator) -> Non
         messages.append({"role": "assistant", "content": text})
     assert [m["content"] for m in messages[1::2]] == ["one", "two", "three", "four"]
     assert len(case.finished) == 4
+
+
+def _broken(*args: Any, **kwargs: Any) -> Any:
+    raise RuntimeError("a bug of ours")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("place", ["clawmw.core.descent.chain", "clawmw.core.engine.ascend"])
+def test_a_bug_in_the_engine_itself_costs_nothing(
+    provider: Emulator, monkeypatch: pytest.MonkeyPatch, place: str, stream: bool
+) -> None:
+    case = Case(provider, {})
+    module, _, name = place.rpartition(".")
+    monkeypatch.setattr(import_module(module), name, _broken)
+    response = case.post(body({"role": "user", "content": "hi"}, stream=stream))
+    assert response.status_code == 200
+    said = stream_text(response.text) if stream else response.text
+    assert "hi" in said
+    aresponse = asyncio.run(case.apost(body({"role": "user", "content": "hi"}, stream=stream)))
+    assert aresponse.status_code == 200
+    assert [e.error for e in case.events if isinstance(e, StageFailed)] == ["RuntimeError"] * 2

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from conftest import Provider
+from flow_bench import Provider
 
 from clawmw.core.identity import Identity
 from clawmw.errors import FlowError, PolicyError

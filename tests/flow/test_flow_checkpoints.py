@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Bench
+from flow_bench import Bench
 
 from clawmw.errors import Conflict, FlowError, StoreError, UnsafeStore
 from clawmw.flow.langgraph import flow_of
@@ -107,7 +107,7 @@ def test_a_full_disk_is_one_line_and_the_run_can_be_resumed(
     connect = sqlite3.connect
 
     def small(*args: Any, **options: Any) -> sqlite3.Connection:
-        db = connect(*args, **options)
+        db: sqlite3.Connection = connect(*args, **options)
         db.execute("PRAGMA max_page_count = 16")
         return db
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from conftest import Bench, asks, last, tool
+from flow_bench import Bench, asks, last, tool
 
 from clawmw.core.identity import Identity
 from clawmw.errors import FlowError, PolicyError
@@ -236,7 +236,7 @@ def test_a_turn_stops_at_its_call_limit_and_goes_on_when_it_is_raised(
 
     def flow(calls: int) -> dict[str, Any]:
         agent = {"model": "main", "tools": ["look"]}
-        limits = {"limits": {"calls": calls}}
+        limits: dict[str, Any] = {"limits": {"calls": calls}}
         return {
             "agents": {"a": {**agent, **(limits if on == "agent" else {"limits": {"calls": 99}})}},
             "steps": [step("s", **(limits if on == "step" else {}))],

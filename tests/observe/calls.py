@@ -61,10 +61,17 @@ class Says:
         end = t + self.seconds
         return [
             CallStarted(
-                x, t, self.identity, self.asked or self.model, "openai-chat", self.stream, 12,
-                self.mode, "p0l1cy",
+                x,
+                t,
+                self.identity,
+                self.asked or self.model,
+                "openai-chat",
+                self.stream,
+                12,
+                self.mode,
+                "p0l1cy",
             ),
-            *(ToolReturned(x, t, name, id, 1_200, since) for name, id, since in self.tools),
+            *(ToolReturned(x, t, name, call, 1_200, since) for name, call, since in self.tools),
             *(Acted(x, t, s, a, r, would, d) for s, a, r, would, d in self.acted),
             *(replace(event, exchange=x) for event in self.trouble),
             *(
@@ -72,11 +79,21 @@ class Says:
                 for i, (took, status, failure) in enumerate(self.attempts, 1)
             ),
             CallFinished(
-                x, end, self.identity, self.status, self.model,
+                x,
+                end,
+                self.identity,
+                self.status,
+                self.model,
                 "claude-x-1" if self.status == "ok" else None,
                 self.finish if self.status == "ok" else None,
-                self.usage, self.totals, self.cost, self.baseline, max(len(self.attempts), 1),
-                0.003, (("call_9", "search"),) if self.status == "ok" else (), self.error,
+                self.usage,
+                self.totals,
+                self.cost,
+                self.baseline,
+                max(len(self.attempts), 1),
+                0.003,
+                (("call_9", "search"),) if self.status == "ok" else (),
+                self.error,
             ),
         ]
 
@@ -85,9 +102,15 @@ def halted(**more: Any) -> Says:
     """A call the loop guard stopped before it was made."""
     detail = {"count": 16, "limit": 16, "kind": "same_result"}
     return Says(
-        status="halted", usage=None, cost=None, baseline=None, attempts=(), seconds=0.01,
+        status="halted",
+        usage=None,
+        cost=None,
+        baseline=None,
+        attempts=(),
+        seconds=0.01,
         acted=[("loop_guard", "halt", "loop_guard.stop", False, detail)],
-        error="loop_guard.stop", **more,
+        error="loop_guard.stop",
+        **more,
     )
 
 

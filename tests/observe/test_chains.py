@@ -33,10 +33,30 @@ def one(store: SpanStore, *rows: SpanRow) -> Any:
 def test_sums(store: SpanStore) -> None:
     found = one(
         store,
-        row(span=1, seq=1, input_tokens=100, output_tokens=5, cache_read_tokens=80, cost_nano=10,
-            baseline_nano=30, raw_tokens=200, sent_tokens=100, would_tokens=100, overhead_us=7),
-        row(span=2, seq=2, input_tokens=50, output_tokens=1, cost_nano=4, baseline_nano=4,
-            agent="b", end_ns=NOW + 3 * S, usage_basis="estimated"),
+        row(
+            span=1,
+            seq=1,
+            input_tokens=100,
+            output_tokens=5,
+            cache_read_tokens=80,
+            cost_nano=10,
+            baseline_nano=30,
+            raw_tokens=200,
+            sent_tokens=100,
+            would_tokens=100,
+            overhead_us=7,
+        ),
+        row(
+            span=2,
+            seq=2,
+            input_tokens=50,
+            output_tokens=1,
+            cost_nano=4,
+            baseline_nano=4,
+            agent="b",
+            end_ns=NOW + 3 * S,
+            usage_basis="estimated",
+        ),
         row(span=3, op="execute_tool", start_ns=NOW - S),
     )
     assert (found.calls, found.agents, found.start_ns, found.end_ns) == (2, 2, NOW - S, NOW + 3 * S)
@@ -85,10 +105,20 @@ def test_status(store: SpanStore, rows: list[tuple[str, str, int]], status: str)
 def test_filters_and_sorts(store: SpanStore) -> None:
     for n in range(1, 6):
         store.write(
-            [row(trace=n, end_ns=NOW + n * S, cost_nano=[None, 5, 9, 0, 7][n - 1],
-                 status="failed" if n == 2 else "ok", stopped=int(n == 4))]
+            [
+                row(
+                    trace=n,
+                    end_ns=NOW + n * S,
+                    cost_nano=[None, 5, 9, 0, 7][n - 1],
+                    status="failed" if n == 2 else "ok",
+                    stopped=int(n == 4),
+                )
+            ]
         )
-    ids = lambda **how: [c.chain_id for c in chains(store, **how)]  # noqa: E731
+
+    def ids(**how: Any) -> list[str]:
+        return [c.chain_id for c in chains(store, **how)]
+
     assert ids() == ["c5", "c4", "c3", "c2", "c1"]
     assert ids(limit=2) == ["c5", "c4"]
     assert ids(failed=True) == ["c2"]
@@ -100,8 +130,13 @@ def test_filters_and_sorts(store: SpanStore) -> None:
 
 
 def test_find_by_whole_id_then_by_beginning(store: SpanStore) -> None:
-    store.write([row(trace=1, chain_id="trip"), row(trace=2, chain_id="trip-2"),
-                 row(trace=3, chain_id="100%_done")])
+    store.write(
+        [
+            row(trace=1, chain_id="trip"),
+            row(trace=2, chain_id="trip-2"),
+            row(trace=3, chain_id="100%_done"),
+        ]
+    )
     assert [c.chain_id for c in find(store, "trip")] == ["trip"]
     assert {c.chain_id for c in find(store, "tri")} == {"trip", "trip-2"}
     assert [c.chain_id for c in find(store, "100%")] == ["100%_done"]
@@ -133,8 +168,12 @@ def test_missing_parents_are_inferred(store: SpanStore) -> None:
 
 
 def test_a_root_that_was_written_is_used(store: SpanStore) -> None:
-    store.write([row(span=1, parent_id=f"{7:016x}"),
-                 row(span=9, op="invoke_workflow", name="invoke_workflow trip", agent=None)])
+    store.write(
+        [
+            row(span=1, parent_id=f"{7:016x}"),
+            row(span=9, op="invoke_workflow", name="invoke_workflow trip", agent=None),
+        ]
+    )
     rows = spans(store, f"{1:032x}")
     assert [r.name for r in rows if r.parent_id is None] == ["invoke_workflow trip"]
     assert chains(store)[0].name == "trip"
@@ -146,9 +185,13 @@ def test_a_root_that_was_written_is_used(store: SpanStore) -> None:
     st.lists(
         st.tuples(
             st.sampled_from(["chat", "execute_tool", "invoke_agent", "invoke_workflow"]),
-            st.integers(1, 6), st.sampled_from(["a", "b"]), st.integers(0, 7),
+            st.integers(1, 6),
+            st.sampled_from(["a", "b"]),
+            st.integers(0, 7),
         ),
-        min_size=1, max_size=12, unique_by=lambda t: t[1],
+        min_size=1,
+        max_size=12,
+        unique_by=lambda t: t[1],
     )
 )
 def test_every_written_span_is_in_the_tree_once(

@@ -13,7 +13,9 @@ from clawmw.observe.ids import agent_span_id, root_span_id, trace_id
 
 
 @given(st.text(), st.text(), st.text(), st.text())
-def test_ids_are_valid_and_the_same_again(tenant: str, agent: str, session: str, chain: str) -> None:
+def test_ids_are_valid_and_the_same_again(
+    tenant: str, agent: str, session: str, chain: str
+) -> None:
     identity = Identity(tenant, agent, session, chain)
     trace = trace_id(identity)
     assert 0 < trace < 2**128

@@ -42,26 +42,65 @@ def store(store_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SpanSto
     t = EPOCH
     for says in (
         Says(),
-        Says(identity=WRITER, at=t + 2.2, seconds=1.4,
-             acted=[("prompt_cache", "rewrite", "prompt_cache.marks", False, {"marks": 2})]),
-        Says(identity=WRITER, at=t + 5, asked="anthropic/claude-big", model="deepseek/chat-y",
-             tools=[("ticket_prices", "c1", t + 3.6), ("queue_times", "c2", None)],
-             acted=[("route", "rewrite", "route.0", False, {"to": "light"})],
-             usage=Usage(15_000, 120, 0, None, None), cost=Cost(2_000_000, 40_000, 0, 0)),
-        Says(identity=WRITER, at=t + 7.1, seconds=3, usage=None, cost=None, baseline=None,
-             attempts=[(0.3, 429, "status"), (2.6, 200, None)],
-             trouble=[stage_failed("dedupe", "KeyError")]),
+        Says(
+            identity=WRITER,
+            at=t + 2.2,
+            seconds=1.4,
+            acted=[("prompt_cache", "rewrite", "prompt_cache.marks", False, {"marks": 2})],
+        ),
+        Says(
+            identity=WRITER,
+            at=t + 5,
+            asked="anthropic/claude-big",
+            model="deepseek/chat-y",
+            tools=[("ticket_prices", "c1", t + 3.6), ("queue_times", "c2", None)],
+            acted=[("route", "rewrite", "route.0", False, {"to": "light"})],
+            usage=Usage(15_000, 120, 0, None, None),
+            cost=Cost(2_000_000, 40_000, 0, 0),
+        ),
+        Says(
+            identity=WRITER,
+            at=t + 7.1,
+            seconds=3,
+            usage=None,
+            cost=None,
+            baseline=None,
+            attempts=[(0.3, 429, "status"), (2.6, 200, None)],
+            trouble=[stage_failed("dedupe", "KeyError")],
+        ),
         halted(identity=WRITER, at=t + 10.5, totals=Totals(0, 0, 0, 0, 0, {})),
-        Says(at=t + 11, status="answered", seconds=0.005, attempts=(), usage=None, cost=None,
-             baseline=None, totals=Totals(0, 0, 0, 0, 0, {}),
-             acted=[("reuse", "answer", "reuse.kinds", False, {})]),
+        Says(
+            at=t + 11,
+            status="answered",
+            seconds=0.005,
+            attempts=(),
+            usage=None,
+            cost=None,
+            baseline=None,
+            totals=Totals(0, 0, 0, 0, 0, {}),
+            acted=[("reuse", "answer", "reuse.kinds", False, {})],
+        ),
         Says(at=t + 11.2),
-        Says(identity=watched, at=t + 100, seconds=1, mode="observe", totals=raw,
-             usage=Usage(20_000, 300, None, None, None, "estimated"),
-             cost=Cost(20_000_000, 4_500_000, 0, 0), acted=[
-                 ("loop_guard", "nudge", "loop_guard.nudge", True, {})] * 2),
-        Says(identity=lost, at=t + 200, status="failed", usage=None, cost=None, baseline=None,
-             attempts=[(2, 503, "status")], error="status"),
+        Says(
+            identity=watched,
+            at=t + 100,
+            seconds=1,
+            mode="observe",
+            totals=raw,
+            usage=Usage(20_000, 300, None, None, None, "estimated"),
+            cost=Cost(20_000_000, 4_500_000, 0, 0),
+            acted=[("loop_guard", "nudge", "loop_guard.nudge", True, {})] * 2,
+        ),
+        Says(
+            identity=lost,
+            at=t + 200,
+            status="failed",
+            usage=None,
+            cost=None,
+            baseline=None,
+            attempts=[(2, 503, "status")],
+            error="status",
+        ),
     ):
         for event in says.events():
             observer(event)
@@ -111,7 +150,7 @@ def test_a_terminal_without_unicode(store: SpanStore) -> None:
     assert text.isascii()
     assert "in->out" in text
     assert ">=" in text
-    assert "`-- invoke_agent" in text
+    assert "`-- [halted] invoke_agent" in text
 
 
 def test_no_colour_codes_in_plain_text_and_some_in_a_terminal(store: SpanStore) -> None:
@@ -125,7 +164,9 @@ def test_names_cannot_steer_the_terminal(store_path: Path) -> None:
     observer = OtelObserver(store=SpanStore.open(store_path, keep=1e9))
     evil = "\x1b[2Jm\r\n\u202e[red]x[/red]"
     says = Says(
-        model=evil, identity=replace(PLANNER, agent=evil), tools=[(evil, "c", None)],
+        model=evil,
+        identity=replace(PLANNER, agent=evil),
+        tools=[(evil, "c", None)],
         acted=[("route", "rewrite", "route.0", False, {"to": evil})],
     )
     for event in says.events():
@@ -147,7 +188,7 @@ def test_names_cannot_steer_the_terminal(store_path: Path) -> None:
 def test_nothing_is_wider_than_the_terminal(store: SpanStore, width: int) -> None:
     tree, _, _ = shown(store, "trip", width).partition("\n\n")
     for line in [*tree.splitlines()[1:], *listed(store, width).splitlines()]:
-        assert cell_len(line) <= max(width, 52), line
+        assert cell_len(line) <= max(width, 56), line
 
 
 def test_wide_characters_keep_the_columns(store_path: Path) -> None:
@@ -166,8 +207,14 @@ def test_wide_characters_keep_the_columns(store_path: Path) -> None:
 @pytest.mark.parametrize(
     ("nano", "text"),
     [
-        (None, "-"), (0, "$0"), (1, "$0.0000000010"), (12_345, "$0.000012"), (9_990_000, "$0.0100"),
-        (16_200_000, "$0.0162"), (999_000_000, "$0.9990"), (1_234_567_890_000, "$1,234.57"),
+        (None, "-"),
+        (0, "$0"),
+        (1, "$0.0000000010"),
+        (12_345, "$0.000012"),
+        (9_990_000, "$0.0100"),
+        (16_200_000, "$0.0162"),
+        (999_000_000, "$0.9990"),
+        (1_234_567_890_000, "$1,234.57"),
         (-5_000_000, "-$0.0050"),
     ],
 )
@@ -178,9 +225,18 @@ def test_money(nano: int | None, text: str) -> None:
 @pytest.mark.parametrize(
     ("ns", "text"),
     [
-        (None, "-"), (0, "0ms"), (5_000_000, "5ms"), (999_400_000, "999ms"), (999_600_000, "1.0s"),
-        (59_940_000_000, "59.9s"), (59_960_000_000, "1m00s"), (61_500_000_000, "1m01s"),
-        (3_599_900_000_000, "59m59s"), (3_600_000_000_000, "1h00m"), (90_000_000_000_000, "25h00m"),
+        (None, "-"),
+        (0, "0ms"),
+        (5_000_000, "5ms"),
+        (999_400_000, "999ms"),
+        (999_600_000, "1.0s"),
+        (59_940_000_000, "59.9s"),
+        (59_960_000_000, "1m00s"),
+        (61_400_000_000, "1m01s"),
+        (3_599_400_000_000, "59m59s"),
+        (3_599_900_000_000, "1h00m"),
+        (3_600_000_000_000, "1h00m"),
+        (90_000_000_000_000, "25h00m"),
     ],
 )
 def test_duration(ns: int | None, text: str) -> None:
@@ -190,8 +246,13 @@ def test_duration(ns: int | None, text: str) -> None:
 @pytest.mark.parametrize(
     ("count", "short", "text"),
     [
-        (None, True, "-"), (0, True, "0"), (9_999, True, "9,999"), (12_345, True, "12.3k"),
-        (310_211, True, "310k"), (1_500_000, True, "1.5M"), (12_345, False, "12,345"),
+        (None, True, "-"),
+        (0, True, "0"),
+        (9_999, True, "9,999"),
+        (12_345, True, "12.3k"),
+        (310_211, True, "310k"),
+        (1_500_000, True, "1.5M"),
+        (12_345, False, "12,345"),
     ],
 )
 def test_tokens(count: int | None, short: bool, text: str) -> None:
@@ -199,7 +260,8 @@ def test_tokens(count: int | None, short: bool, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "whole", "text"), [(None, 5, "-"), (0, 5, "0%"), (1, 3, "33%"), (0, 0, "-"), (1, None, "-")]
+    ("part", "whole", "text"),
+    [(None, 5, "-"), (0, 5, "0%"), (1, 3, "33%"), (0, 0, "-"), (1, None, "-")],
 )
 def test_share(part: Any, whole: Any, text: str) -> None:
     assert share(part, whole) == text

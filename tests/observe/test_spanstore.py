@@ -40,9 +40,17 @@ for number in range(calls):
 
 def row(trace: int = 1, span: int = 1, **more: object) -> SpanRow:
     values = {
-        "trace_id": f"{trace:032x}", "span_id": f"{span:016x}", "parent_id": None, "op": "chat",
-        "name": "chat m", "start_ns": NOW, "end_ns": NOW + 10**9, "status": "ok",
-        "chain_id": f"c{trace}", "agent": "a", "session_id": "s",
+        "trace_id": f"{trace:032x}",
+        "span_id": f"{span:016x}",
+        "parent_id": None,
+        "op": "chat",
+        "name": "chat m",
+        "start_ns": NOW,
+        "end_ns": NOW + 10**9,
+        "status": "ok",
+        "chain_id": f"c{trace}",
+        "agent": "a",
+        "session_id": "s",
     } | more
     return SpanRow(**values)  # type: ignore[arg-type]
 
@@ -51,7 +59,10 @@ def run(path: Path, agent: str, calls: int, *more: str) -> subprocess.Popen[str]
     root = Path(__file__).parents[2]
     return subprocess.Popen(
         [sys.executable, "-c", WRITER, str(path), agent, str(calls), *more],
-        stdout=subprocess.PIPE, text=True, cwd=root, env=os.environ | {"PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
     )
 
 
@@ -89,11 +100,29 @@ def test_a_folder_that_was_there_keeps_its_rights(tmp_path: Path) -> None:
 def test_a_row_comes_back_as_it_was(store_path: Path) -> None:
     store = SpanStore.open(store_path)
     whole = row(
-        parent_id=f"{2:016x}", error_type="429", tenant="t", hop=1, seq=2, mode="enforce",
-        requested_model="big", model="m", input_tokens=3, output_tokens=0, cache_read_tokens=0,
-        usage_basis="measured", cost_nano=5, cost_basis="measured", baseline_nano=7, raw_tokens=8,
-        sent_tokens=9, would_tokens=10, predicted_tokens=11, attempts=1, overhead_us=12,
-        attributes={"gen_ai.response.id": "x", "n": [1, 2]}, events=({"name": "e", "time_ns": 1},),
+        parent_id=f"{2:016x}",
+        error_type="429",
+        tenant="t",
+        hop=1,
+        seq=2,
+        mode="enforce",
+        requested_model="big",
+        model="m",
+        input_tokens=3,
+        output_tokens=0,
+        cache_read_tokens=0,
+        usage_basis="measured",
+        cost_nano=5,
+        cost_basis="measured",
+        baseline_nano=7,
+        raw_tokens=8,
+        sent_tokens=9,
+        would_tokens=10,
+        predicted_tokens=11,
+        attempts=1,
+        overhead_us=12,
+        attributes={"gen_ai.response.id": "x", "n": [1, 2]},
+        events=({"name": "e", "time_ns": 1},),
     )
     store.write([whole, row(span=2, op="invoke_agent"), row(span=3, op="invoke_workflow")])
     assert next(r for r in spans(store, whole.trace_id) if r.op == "chat") == whole
@@ -142,7 +171,7 @@ def test_two_processes_write_one_chain(store_path: Path) -> None:
     (chain,) = chains(store)
     assert (chain.calls, chain.agents) == (300, 2)
     rows = spans(store, chain.trace_id)
-    assert [r.name for r in rows if r.synthetic][0] == "invoke_workflow shared"
+    assert next(r.name for r in rows if r.synthetic) == "invoke_workflow shared"
     assert sum(r.op == "invoke_workflow" for r in rows) == 1
     agents = {r.agent: r.span_id for r in rows if r.op == "invoke_agent"}
     assert set(agents) == {"planner", "writer"}
@@ -186,6 +215,7 @@ def test_a_killed_process_loses_its_last_batch_at_most(store_path: Path) -> None
     store.close()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_writes_for_itself(store_path: Path) -> None:
     store = SpanStore.open(store_path)
     store.write([row(1)])

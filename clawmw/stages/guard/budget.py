@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, ConfigDict
 
 from clawmw.core.decisions import Because, Decision, Halt, Pass, Rewrite
 from clawmw.core.effects import Charge, Meter, Reserve, Reserved, Settle
@@ -80,18 +80,10 @@ class BudgetConfig(StageConfig):
     """One agent."""
     tenant: Daily = Daily()
     """Everything under one tenant."""
-    unknown_price: Annotated[str, BeforeValidator(lambda v: _either(v, "refuse", "allow"))] = (
-        "refuse"
-    )
+    unknown_price: Literal["refuse", "allow"] = "refuse"
     """What a USD limit does with a model whose price is not known: `refuse` or `allow`."""
     lease: Duration = 900.0
     """A reservation not settled after this long counts as spent."""
-
-
-def _either(value: Any, *allowed: str) -> str:
-    if value not in allowed:
-        raise ValueError(f"must be one of {', '.join(allowed)}")
-    return str(value)
 
 
 class Budget:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import cel
 from pydantic import BaseModel, ConfigDict
 
 from clawmw.core.decisions import Because, Decision, Pass, Rewrite
@@ -19,6 +18,7 @@ from clawmw.core.stage import Context, StageTraits
 from clawmw.core.types import Json, Outcome, Request, Role
 from clawmw.errors import PolicyError
 from clawmw.stages.base import Build, ModelRef, Registration, StageConfig
+from clawmw.stages.references import ModelName
 
 __all__ = ["REGISTRATION", "Route", "RouteConfig"]
 
@@ -30,7 +30,7 @@ class Rule(BaseModel):
 
     when: str
     """The condition, such as `kind in ['title', 'summary']`."""
-    to: str
+    to: ModelName
     """A name under `models`."""
 
 
@@ -98,6 +98,8 @@ class Route:
 
 
 def _compile(rule: Rule, index: int, models: Mapping[str, ModelRef]) -> _Compiled:
+    import cel  # half a second to import: only where a policy routes
+
     where = f"route[{index}]"
     try:
         program = cel.compile(rule.when)

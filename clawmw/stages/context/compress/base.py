@@ -63,9 +63,15 @@ def reduce(
                 break
     else:
         reduced = _plain(text, level, ref)
-    if reduced is None or estimate(reduced.text) > before * (1 - margin):
+    if reduced is None:
         return None
-    return reduced
+    after = estimate(reduced.text)
+    if after >= before or after > before * (1 - margin):
+        return None
+    # What squeezing uncovered (a value behind padding, say) is reduced now, so that reducing
+    # the result once more changes nothing.
+    again = reduce(reduced.text, level, ref, margin=margin) if reduced.lossless else None
+    return again or reduced
 
 
 def _plain(text: str, level: Level, ref: str) -> Reduced | None:

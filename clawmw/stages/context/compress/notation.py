@@ -80,14 +80,15 @@ def find_json(text: str, within: int) -> tuple[int, int, Node] | None:
     """(start, end, value) of a JSON object or array that makes up `text` but for lines of words
     before it and after it, of at most `within` characters each; None where there is none."""
     found = _OPENING.search(text, 0, within)
-    if found is None:
+    if found is None or _QUOTING.search(text, 0, found.end() - 1):
         return None
     start = found.end() - 1
     try:
         node, end = _DECODER.raw_decode(text, start)
     except (ValueError, RecursionError):
         return None
-    return (start, end, node) if len(text) - end <= within else None
+    ends = end == len(text) or (text[end] in "\r\n" and len(text) - end <= within)
+    return (start, end, node) if ends else None
 
 
 def decode_json(text: str) -> Node:
@@ -98,6 +99,7 @@ def decode_json(text: str) -> Node:
         raise ValueError("nested too deeply") from None
 
 
+_QUOTING = re.compile(r"[{}\[\]\"]")
 _OPENING = re.compile(r"(?:^|\n|[:=] ?)[{\[]")
 _DECODER = json.JSONDecoder(
     object_pairs_hook=Obj, parse_float=Num, parse_int=Num, parse_constant=Num

@@ -7,7 +7,9 @@ Reduction is by content, never by tool name. What is cut is kept and can be aske
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator
 
 from clawmw.core.decisions import Decision, Pass
 from clawmw.core.fold import FoldContext, Replacement, reference
@@ -28,7 +30,7 @@ class CompressConfig(StageConfig):
 
     shorthand: ClassVar[str | None] = "level"
 
-    level: Level = "balanced"
+    level: Annotated[Level, BeforeValidator(lambda v: "off" if v is False else v)] = "balanced"
     """How much may be hidden: `off`, `lossless`, `balanced` or `aggressive`."""
     floor: Count = 200
     """Results below this many estimated tokens are left alone."""

@@ -100,6 +100,8 @@ def _bars(lines: Sequence[str]) -> _Table | None:
     ):
         return None
     rows = [i for i in body if not _RULE.match(lines[i])]
+    if len(rows) < MIN_ROWS:
+        return None
     slim = {i: _BAR_PADDING.sub("|", lines[i].strip()) for i in rows}
     cells = {i: slim[i].strip("|").split("|") for i in rows}
     width = len(cells[rows[0]])

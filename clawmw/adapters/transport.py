@@ -1,0 +1,271 @@
+"""The transports behind `http_client`: one exchange a model call, sync and async.
+
+The two differ only in what they await. A bug of ours before the call lets it through as
+it was; a bug after it leaves the provider's answer as it came.
+"""
+
+from __future__ import annotations
+
+import time
+from types import ModuleType
+from typing import Any, ClassVar, Literal
+
+from clawmw.adapters import wire
+from clawmw.core.drive import aadvance, advance
+from clawmw.core.effects import Call, Called
+from clawmw.core.engine import Result
+from clawmw.core.identity import Identity
+from clawmw.core.types import Failure, Response
+from clawmw.errors import CodecError, InternalError
+from clawmw.ownership import Token, body_digest, passing
+from clawmw.runtime import Live, Runtime, switched_off
+
+__all__ = ["AsyncTransport", "Attempt", "Base", "Transport"]
+
+
+class Attempt:
+    """One attempt on the wire: what was sent, what came, how long it took."""
+
+    def __init__(self, owner: Base, request: Any, live: Live, call: Call) -> None:
+        self.owner, self.live, self.call = owner, live, call
+        self.sent, self.token = owner.outgoing(request, live, call)
+        self.started, self._clock = owner.runtime.clock(), time.perf_counter()
+        self.response: Any = None
+        self.error: Exception | None = None
+        self.body = b""
+
+    def called(self, outcome: Response | Failure) -> Called:
+        """The attempt as the engine wants to know it."""
+        return Called(outcome, self.started, self.owner.runtime.clock())
+
+    def waited(self) -> None:
+        """The provider's part is over: what it took is not ours."""
+        self.live.called += time.perf_counter() - self._clock
+
+    def failed(self, error: Exception) -> Called:
+        """The attempt raised."""
+        self.error = error
+        return self.called(self.owner.failure(error))
+
+
+class Base:
+    """What both twins share: whether a request is ours, and how an answer is built."""
+
+    module: ClassVar[ModuleType]
+    reading: ClassVar[Any]
+
+    def __init__(self, runtime: Runtime, inner: Any, identity: Identity | None) -> None:
+        self.runtime = runtime
+        self.inner = inner
+        self.identity = identity
+
+    def start(self, request: Any, body: bytes) -> Live | None:
+        """The exchange of a model call; None when the request is to pass as it is."""
+        dialect = wire.dialect_of(request.method, request.url.path)
+        if dialect not in self.runtime.codecs or switched_off():
+            return None
+        if wire.owned(request.extensions.get(wire.EXTENSION), body):
+            return None
+        try:
+            decoded = self.runtime.decode(dialect, body)
+        except CodecError:
+            return None  # not ours to judge: the provider says what is wrong with it
+        headers = {k.lower(): v for k, v in request.headers.items()}
+        return self.runtime.begin(decoded, headers, self.identity)
+
+    def outgoing(self, request: Any, live: Live, call: Call) -> tuple[Any, Token]:
+        """The request to send for `call`, and the token that goes with it."""
+        body = live.codec.encode(call.request)
+        token = Token(live.exchange, body_digest(body))
+        url, given = str(request.url), request.headers.multi_items()
+        entry = self.runtime.models.get(call.request.target)
+        if entry is not None:
+            url, given = wire.elsewhere(entry.base_url, entry.api_key_env, url, given)
+        headers = wire.outgoing_headers(given, url, live.exchange, body)
+        extensions = {**request.extensions, wire.EXTENSION: token}
+        sent = self.module.Request(
+            request.method, url, headers=headers, content=body, extensions=extensions
+        )
+        return sent, token
+
+    def open(self, live: Live, request: Any, attempt: Attempt) -> Any:
+        """The caller's answer while a stream is open: it is read as the caller reads."""
+        response = attempt.response
+        headers = wire.answer_headers(response.headers.multi_items())
+        stream = self.reading(self, live, request, attempt)
+        return self.module.Response(response.status_code, headers=headers, stream=stream)
+
+    def answer(self, live: Live, result: Result, attempt: Attempt | None) -> Any:
+        """The caller's answer when no stream is open; raises what the wire raised."""
+        outcome, last = result.outcome, attempt.response if attempt else None
+        if result.halt is not None:
+            status, headers, body = wire.refusal(live, result, self.runtime.refusal)
+            return self.module.Response(status, headers=headers, content=body)
+        if isinstance(outcome, Failure):
+            if attempt is not None and attempt.error is not None:
+                raise attempt.error
+            kept = wire.answer_headers(outcome.headers)
+            return self.module.Response(outcome.status or 502, headers=kept, content=outcome.body)
+        assert isinstance(outcome, Response)
+        headers = wire.answer_headers(last.headers.multi_items()) if last is not None else []
+        body = outcome.body or b""
+        if result.changed or outcome.body is None:
+            if live.request.stream:
+                body = live.codec.opening(outcome) + live.codec.closing(outcome, outcome.usage)
+                headers = [("content-type", "text/event-stream")]
+            else:
+                body = live.codec.encode_response(outcome)
+                headers = headers or [("content-type", "application/json")]
+        status = last.status_code if last is not None else 200
+        return self.module.Response(status, headers=headers, content=body)
+
+    def go_on(self, live: Live, called: Called) -> Call | Result | None:
+        """The next step of the exchange; None when a bug of ours ended it."""
+        try:
+            return advance(live.run, live.perform, called)
+        except Exception as error:  # noqa: BLE001 - the answer is there: it stays
+            self.runtime.broke(live, error)
+            return None
+
+    async def ago_on(self, live: Live, called: Called) -> Call | Result | None:
+        """`go_on`, awaiting."""
+        try:
+            return await aadvance(live.run, live.aperform, called)
+        except Exception as error:  # noqa: BLE001 - the answer is there: it stays
+            self.runtime.broke(live, error)
+            return None
+
+    def plain(self, attempt: Attempt | None) -> Any:
+        """The provider's answer as it came."""
+        if attempt is None:
+            raise InternalError("the exchange ended without a call")
+        if attempt.error is not None:
+            raise attempt.error
+        response = attempt.response
+        headers = wire.answer_headers(response.headers.multi_items())
+        return self.module.Response(response.status_code, headers=headers, content=attempt.body)
+
+    def whole(self, attempt: Attempt, body: bytes) -> Called:
+        """An answer that is no stream."""
+        attempt.body = body
+        response = attempt.response
+        headers = tuple(response.headers.multi_items())
+        status = response.status_code
+        if status >= 400:
+            return attempt.called(Failure("status", f"HTTP {status}", status, body, headers))
+        try:
+            return attempt.called(attempt.live.codec.response(body))
+        except CodecError as error:
+            return attempt.called(Failure("protocol", str(error), status, body, headers))
+
+    def failure(self, error: Exception) -> Failure:
+        """A transport exception as a value. Its text may name hosts: only its type is told."""
+        kind: Literal["timeout", "connect", "protocol"] = "protocol"
+        if isinstance(error, self.module.TimeoutException):
+            kind = "timeout"
+        elif isinstance(error, self.module.ConnectError):
+            kind = "connect"
+        return Failure(kind, type(error).__name__)
+
+    def cancelled(self, live: Live, attempt: Attempt) -> None:
+        """The caller gave up: settle here and now, a cancelled task may not await again."""
+        advance(live.run, live.perform, attempt.called(Failure("cancelled", "interrupted")))
+
+
+class Transport(Base):
+    """Runs the policy over an inner sync transport."""
+
+    def handle_request(self, request: Any) -> Any:
+        """Answer one request."""
+        live = self.start(request, request.read())
+        if live is None:
+            return self.inner.handle_request(request)
+        attempt: Attempt | None = None
+        try:
+            step = advance(live.run, live.perform, None)
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not stop an agent
+            self.runtime.broke(live, error)
+            return self.inner.handle_request(request)
+        after: Call | Result | None = step
+        while isinstance(after, Call):
+            attempt, called = self.call(request, live, after)
+            if called is None:
+                return self.open(live, request, attempt)
+            after = self.go_on(live, called)
+        if after is None:
+            return self.plain(attempt)
+        return self.answer(live, live.ended(after), attempt)
+
+    def call(self, request: Any, live: Live, call: Call) -> tuple[Attempt, Called | None]:
+        """Make one attempt. No outcome: a stream is open and wants to be read."""
+        attempt = Attempt(self, request, live, call)
+        try:
+            with passing(attempt.token):
+                response = attempt.response = self.inner.handle_request(attempt.sent)
+            if call.tap is not None and wire.streams(response):
+                attempt.waited()
+                return attempt, None
+            body = b"".join(response.iter_bytes())
+            response.close()
+        except Exception as error:  # noqa: BLE001 - whatever the wire raises is an outcome
+            attempt.waited()
+            return attempt, attempt.failed(error)
+        except BaseException:
+            self.cancelled(live, attempt)
+            raise
+        attempt.waited()
+        return attempt, self.whole(attempt, body)
+
+    def close(self) -> None:
+        """Close the inner transport."""
+        self.inner.close()
+
+
+class AsyncTransport(Base):
+    """Runs the policy over an inner async transport."""
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Answer one request."""
+        live = self.start(request, await request.aread())
+        if live is None:
+            return await self.inner.handle_async_request(request)
+        attempt: Attempt | None = None
+        try:
+            step = await aadvance(live.run, live.aperform, None)
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not stop an agent
+            self.runtime.broke(live, error)
+            return await self.inner.handle_async_request(request)
+        after: Call | Result | None = step
+        while isinstance(after, Call):
+            attempt, called = await self.call(request, live, after)
+            if called is None:
+                return self.open(live, request, attempt)
+            after = await self.ago_on(live, called)
+        if after is None:
+            return self.plain(attempt)
+        return self.answer(live, live.ended(after), attempt)
+
+    async def call(self, request: Any, live: Live, call: Call) -> tuple[Attempt, Called | None]:
+        """Make one attempt. No outcome: a stream is open and wants to be read."""
+        attempt = Attempt(self, request, live, call)
+        try:
+            with passing(attempt.token):
+                response = await self.inner.handle_async_request(attempt.sent)
+            attempt.response = response
+            if call.tap is not None and wire.streams(response):
+                attempt.waited()
+                return attempt, None
+            body = b"".join([chunk async for chunk in response.aiter_bytes()])
+            await response.aclose()
+        except Exception as error:  # noqa: BLE001 - whatever the wire raises is an outcome
+            attempt.waited()
+            return attempt, attempt.failed(error)
+        except BaseException:
+            self.cancelled(live, attempt)
+            raise
+        attempt.waited()
+        return attempt, self.whole(attempt, body)
+
+    async def aclose(self) -> None:
+        """Close the inner transport."""
+        await self.inner.aclose()
