@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -125,10 +124,7 @@ class Gateway:
         asked, place = self._read(body)
         sent = body if asked is None else self.runtime.codecs[DIALECT].encode(asked)
         raw = asked is None or switched_off() or self._owned(scope, body)
-        headers = forwarded(scope["headers"])
-        if raw:
-            headers = [(k, v) for k, v in headers if not k.startswith(b"x-clawmw-")]
-        request = _request(place, scope["query_string"], headers, sent, caller)
+        request = _request(place, scope, sent, caller)
         if asked is None or raw:
             return await self.upstream.handle_async_request(request)
         mark = _arrived.set(asked)
@@ -177,11 +173,10 @@ class Gateway:
         """The upstream's list if it gives one, else the policy's names."""
         url = self.places.upstream
         if url is not None:
-            headers = forwarded(request.scope["headers"])
             sent = httpx.Request(
                 "GET",
                 f"{url}/models",
-                headers=[(k, v) for k, v in headers if not k.startswith(b"x-clawmw-")],
+                headers=forwarded(request.scope["headers"]),
                 extensions={"timeout": TIMEOUT, CALLER: Caller()},
             )
             try:
@@ -198,19 +193,17 @@ class Gateway:
         return JSONResponse({"object": "list", "data": names})
 
 
-def _request(
-    place: Place, query: bytes, headers: list[tuple[bytes, bytes]], body: bytes, caller: Caller
-) -> httpx.Request:
+def _request(place: Place, scope: Scope, body: bytes, caller: Caller) -> httpx.Request:
     url = place.base_url + CHAT
-    given: Sequence[tuple[bytes | str, bytes | str]] = headers
+    headers: Any = forwarded(scope["headers"])
     if place.own_key:
-        texts = [(k.decode(), v.decode()) for k, v in headers]
-        _, given = wire.elsewhere(place.base_url, place.key_env, url, texts)
-    target = httpx.URL(url, query=query) if query else httpx.URL(url)
+        texts = [(name.decode(), value.decode()) for name, value in headers]
+        _, headers = wire.elsewhere(place.base_url, place.key_env, url, texts)
+    query = scope["query_string"]
     return httpx.Request(
         "POST",
-        target,
-        headers=cast("Any", given),
+        httpx.URL(url, query=query) if query else url,
+        headers=headers,
         content=body,
         extensions={"timeout": TIMEOUT, CALLER: caller},
     )

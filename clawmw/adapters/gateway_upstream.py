@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from clawmw.adapters import wire
 from clawmw.adapters.gateway_guard import GatewayError, Receive
 from clawmw.errors import ClawmwError
 from clawmw.policy.models import ModelEntry
@@ -181,6 +182,9 @@ class Upstream(httpx.AsyncBaseTransport):
         """See the class. Raises `RedirectError`, and what httpx raises."""
         caller: Caller = request.extensions[CALLER]
         caller.upstream = f"{request.url.scheme}://{request.url.netloc.decode()}"
+        if wire.EXTENSION not in request.extensions:  # nothing was decided about it
+            for name in [name for name in request.headers if name.startswith("x-clawmw-")]:
+                del request.headers[name]
         with caller.waiting():
             response = await self.inner.handle_async_request(request)
         if 300 <= response.status_code < 400:

@@ -81,7 +81,7 @@ class Observer(Protocol):
     def tool(self, identity: Identity, name: str, call_id: str) -> AbstractContextManager[Any]: ...
 
 
-class Stop(Exception):  # noqa: N818 - reaching a limit is no error
+class Stop(Exception):
     """A limit was reached. Never leaves a runner: it becomes the outcome of the run."""
 
     def __init__(self, rule: str, message: str) -> None:

@@ -1,0 +1,174 @@
+"""A replay's report for people: the totals first, then source by source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group as Lines
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from clawmw.core.money import NANO
+from clawmw.replay.bill import Money
+from clawmw.replay.report import Group, Report
+
+__all__ = ["rendered"]
+
+
+def rendered(report: Report) -> RenderableType:
+    """Everything a reader needs, first line to last."""
+    parts: list[RenderableType] = [*_header(report), Text()]
+    parts += [_facts(report), Text(), _costs(report), Text(), _sources(report)]
+    said = [f"{note.where}: {note.message}" for note in report.notes]
+    skipped = report.to_json()["skipped"]
+    said += [f"{_count(s['calls'], 'call')} skipped: {s['reason']}" for s in skipped]
+    if said:
+        parts += [Text(), *(Text(f"note: {line}", style="dim") for line in said)]
+    return Lines(*parts)
+
+
+def _header(report: Report) -> Iterator[Text]:
+    total, policy = report.total, report.policy
+    counts = [
+        _count(total.runs, "run"),
+        _count(total.calls, "call"),
+        _count(len(report.sources), "source"),
+    ]
+    yield Text(f"Replayed {', '.join(counts)}", style="bold")
+    yield Text(f"policy: {policy['name']} (digest {policy['digest']}, mode {policy['mode']})")
+    exact = report.counter.basis == "exact"
+    tokens = f"counted exactly ({report.counter.tokenizer})" if exact else "ESTIMATED (no tokenizer)"
+    yield Text(f"tokens: {tokens}; money: simulated, input side; no model was called", style="dim")
+
+
+def _facts(report: Report) -> Table:
+    total = report.total
+    table = Table(title="In total", title_justify="left", show_header=False, box=None)
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column()
+    change = _change(total.before, total.after)
+    table.add_row("input tokens", f"{total.before:,} -> {total.after:,}  ({change})")
+    table.add_row("prefix rewrites", f"{total.rewrites:,}", style=_alarm(total.rewrites))
+    found = total.literals
+    said = f"{total.needed:,} needed: {found['context']:,} in context, {found['reachable']:,} hidden"
+    said += f" but can be asked for ({_percent(found['reachable'], total.needed)})"
+    table.add_row("literals", f"{said}, {found['lost']:,} lost", style=_alarm(found["lost"]))
+    table.add_row("CPU in clawmw", f"{_cpu(total, 0.5)} a call at p50, {_cpu(total, 0.95)} at p95")
+    if total.refused or total.stopped:
+        stopped = f"{_count(total.refused, 'call')} refused (counted as recorded)"
+        if total.stopped:
+            stopped += (
+                f", {total.stopped:,} not sent once a chain was over "
+                f"({total.stopped_tokens:,} tokens, in no other figure)"
+            )
+        table.add_row("stopped by guards", stopped)
+    if total.mechanisms:
+        cut = ", ".join(f"{name} {tokens:,}" for name, tokens in total.mechanisms.most_common())
+        table.add_row("tokens cut by", f"{cut}  (estimated)")
+    for failure, count in total.failures.most_common():
+        table.add_row("FAILED", f"{failure} ({_count(count, 'time')})", style="red")
+    if total.reported_calls:
+        of = f"{_count(total.reported_calls, 'call')} with the provider's own usage"
+        counted = f"{total.counted:,} counted, {total.reported:,} reported"
+        table.add_row("input tokens check", f"{counted} ({of})")
+    return table
+
+
+def _costs(report: Report) -> Table:
+    table = Table(title="Input cost by profile (USD, simulated)", title_justify="left")
+    table.add_column("profile", no_wrap=True)
+    for name in (
+        "no caching",
+        "native caching",
+        "with clawmw",
+        "clawmw adds",
+        "net of asking back",
+        "score / mean",
+        "cached before -> after",
+    ):
+        table.add_column(name, justify="right")
+    for profile in report.profiles:
+        money = report.total.money.get(profile.name, Money())
+        table.add_row(
+            profile.name,
+            _usd(money.uncached),
+            f"{_usd(money.native)} ({_change(money.uncached, money.native)})",
+            _usd(money.clawmw),
+            _change(money.native, money.clawmw),
+            f"{_usd(money.net)} ({_change(money.native, money.net)})",
+            f"{_score(money.score)} / {_score(report.score_mean(profile.name))}",
+            f"{_percent(money.cached_before, money.tokens_before)} -> "
+            f"{_percent(money.cached_after, money.tokens_after)}",
+        )
+    table.caption = (
+        "native caching: the same calls with the provider's cache used as well as it can be; "
+        "clawmw adds: on top of that.\nnet: after paying for what was hidden and needed; "
+        "score: 1 is a clairvoyant compressor, below 0 costs more than doing nothing."
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def _sources(report: Report) -> Table:
+    first = report.profiles[0].name
+    title = f"By source (money: {first}, change against native caching)"
+    table = Table(title=title, title_justify="left")
+    table.add_column("source", no_wrap=True)
+    for name in ("runs", "calls", "tokens before", "after", "change", "cost", "net", "score"):
+        table.add_column(name, justify="right")
+    for name in ("needed", "hidden", "lost", "rewrites"):
+        table.add_column(name, justify="right")
+    rows = [("total", report.total), *report.sources.items()]
+    for index, (name, group) in enumerate(rows):
+        money = group.money.get(first, Money())
+        table.add_row(
+            name,
+            f"{group.runs:,}",
+            f"{group.calls:,}",
+            f"{group.before:,}",
+            f"{group.after:,}",
+            _change(group.before, group.after),
+            _change(money.native, money.clawmw),
+            _change(money.native, money.net),
+            _score(money.score),
+            f"{group.needed:,}",
+            f"{group.literals['reachable']:,}",
+            f"{group.literals['lost']:,}",
+            f"{group.rewrites:,}",
+            end_section=index == 0,
+            style="bold" if index == 0 else "",
+        )
+    return table
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _change(before: int | None, after: int | None) -> str:
+    """How much more or less `after` is."""
+    if before is None or after is None:
+        return "?"
+    return f"{(after - before) / before:+.1%}" if before else "-"
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else "-"
+
+
+def _usd(nano: int | None) -> str:
+    return "?" if nano is None else f"{nano / NANO:,.4f}"
+
+
+def _score(score: float | None) -> str:
+    return "-" if score is None else f"{score:.2f}"
+
+
+def _cpu(group: Group, share: float) -> str:
+    spent = group.percentile(share)
+    return "-" if spent is None else f"{spent / 1000:.2f} ms"
+
+
+def _alarm(count: int) -> str:
+    return "red" if count else ""
