@@ -223,7 +223,9 @@ class Runtime:
                 self._spare = self._make_spare()
             return self._perform(self._spare, live, effect)
 
-    def _perform(self, stores: Stores, live: Live, effect: Effect) -> Any:
+    def _perform(
+        self, stores: Stores, live: Live, effect: Effect
+    ) -> Any:
         match effect:
             case Load(keys):
                 return stores.slots.load(keys)
@@ -243,16 +245,20 @@ class Runtime:
             case Sleep(seconds):
                 return time.sleep(seconds)
             case Emit(events):
-                for event in events:
-                    if isinstance(event, CallFinished):
-                        spent = time.perf_counter() - live.began - live.called
-                        event = replace(event, overhead=max(spent, 0.0))
-                    self.emit(event)
-                return None
+                return self._show(live, events)
             case Call():
                 raise InternalError("a model call is the adapter's to make, not the runtime's")
             case _:
                 assert_never(effect)
+
+    def _show(self, live: Live, events: Sequence[Event]) -> None:
+        """Show events; how long we took ourselves is known only here."""
+        for event in events:
+            if isinstance(event, CallFinished):
+                spent = max(time.perf_counter() - live.began - live.called, 0.0)
+                self.emit(replace(event, overhead=spent))
+            else:
+                self.emit(event)
 
     def emit(self, event: Event) -> None:
         """Show one event to the observers; one that fails is not asked why."""

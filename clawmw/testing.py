@@ -41,8 +41,17 @@ from clawmw.core.types import (
 from clawmw.policy.load import load_policy
 from clawmw.runtime import Live, Runtime
 
-__all__ = ["Bench", "Clock", "Model", "Sent", "answer", "asks", "check_call", "check_session",
-    "failing"]
+__all__ = [
+    "Bench",
+    "Clock",
+    "Model",
+    "Sent",
+    "answer",
+    "asks",
+    "check_call",
+    "check_session",
+    "failing",
+]
 
 Model = Callable[[dict[str, Json]], Outcome]
 """A model: the wire body it is sent, and what it answers."""
@@ -89,7 +98,7 @@ class Bench:
     """A policy at work on calls that never leave the process."""
 
     policy: Mapping[str, Any]
-    model: Model = field(default=lambda body: answer())
+    model: Model = field(default=lambda _body: answer())
     clock: Callable[[], float] = field(default_factory=Clock)
     identity: Identity = field(default_factory=lambda: Identity(session="s1", chain="c1"))
     runtime: Runtime = field(init=False)
@@ -106,9 +115,7 @@ class Bench:
         other.runtime.stores = self.runtime.stores
         return other
 
-    def send(
-        self, messages: Sequence[Json], *, tools: Sequence[Json] = (), **params: Json
-    ) -> Sent:
+    def send(self, messages: Sequence[Json], *, tools: Sequence[Json] = (), **params: Json) -> Sent:
         """One call, driven in sync."""
         live, bodies, start = self._begin(messages, tools, params)
         result = live.ended(drive(live.run, live.perform, self._caller(live, bodies)))

@@ -49,11 +49,11 @@ def command(
     if gateway is None:
         return 1
     try:
-        sock = listen(host, port)
-        _not_itself(gateway, *sock.getsockname()[:2])
-        server = Server(gateway, sock, token=token, allow_hosts=allow_host, stopping=_stopping)
-        _say_where(gateway, path, *sock.getsockname()[:2])
-        server.run()
+        with listen(host, port) as sock:
+            _not_itself(gateway, *sock.getsockname()[:2])
+            server = Server(gateway, sock, token=token, allow_hosts=allow_host, stopping=_stopping)
+            _say_where(gateway, path, *sock.getsockname()[:2])
+            server.run()
     finally:
         _close(gateway)
     return _INTERRUPTED if server.force_exit else 0

@@ -46,9 +46,11 @@ class OpenAIChat:
             edited["model"] = request.model
         if not _identical(request.tools, source.tools):
             edited["tools"] = [tool.raw for tool in request.tools]
-        for key, value in request.params.items():
-            if key not in source.values or source.values[key] is not value:
-                edited[key] = value
+        edited |= {
+            key: value
+            for key, value in request.params.items()
+            if key not in source.values or source.values[key] is not value
+        }
         added = b""
         for key, value in edited.items():
             if key in source.spans:

@@ -43,7 +43,7 @@ def parse(value: Json, wire: bytes | None, index: int) -> Message:
     """One message. Parts: the content's blocks in order, then calls, then reasoning."""
     if not isinstance(value, dict):
         raise CodecError(f"messages[{index}] is not an object")
-    role = _ROLES.get(value.get("role", ""), None)
+    role = _ROLES.get(value.get("role", ""))
     if role is None:
         raise CodecError(f"messages[{index}] has no known role")
     content = value.get("content")

@@ -159,7 +159,7 @@ class Exchange:
             answer = ask(self.context(stage, request))
             if isgenerator(answer):
                 answer = yield from self._tagged(stage, cast(Effects, answer))
-        except Exception as error:  # whatever a stage raises must not reach the agent
+        except Exception as error:  # noqa: BLE001 - whatever a stage raises must not reach the agent
             closed = phase == "before" and stage.traits.on_error == "closed" and self.acts(stage)
             self.failed(stage.traits.name, phase, error, closed=closed)
             return self.closed(stage, error) if closed else None

@@ -124,7 +124,7 @@ class History:
     steps: tuple[Step, ...] = ()
     messages: tuple[Message, ...] = ()
     """The agent's messages, one a step."""
-    tip: Tip = field(default_factory=lambda: Tip())
+    tip: Tip = field(default_factory=Tip)
     states: tuple[Any, ...] = ()
     """One state a folder, as of the last step."""
     sums: Sums = field(default_factory=Sums)
@@ -340,6 +340,6 @@ def _render(
         ]
         try:
             replaced.update(folder.fold(state, message, () if skip else parts, folding.ctx))
-        except Exception as error:  # a reducer's bug must not cost the call
+        except Exception as error:  # noqa: BLE001 - a reducer's bug must not cost the call
             folding.failed(folder.traits.name, error)
     return replaced

@@ -127,7 +127,7 @@ class Tap:
             for one in events:
                 try:
                     given: Sequence[StreamEvent] | Cut = watcher.chunk(one, state)
-                except Exception as error:  # a stage's bug must not break the stream
+                except Exception as error:  # noqa: BLE001 - a stage's bug must not break the stream
                     self.failed(name, error)
                     given = (one,)
                 if isinstance(given, Sequence):

@@ -8,12 +8,13 @@ exchange is kept in the journal and put back at its place in every later call.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from clawmw.core.canon import tool_spec
 from clawmw.core.decisions import Because, Decision, Pass, Retry, Rewrite
-from clawmw.core.effects import GetBlob
+from clawmw.core.effects import Effect, GetBlob
 from clawmw.core.stage import Context, Cut, Effects, StageTraits
 from clawmw.core.stream import Done, Finish, StreamEvent, ToolDelta
 from clawmw.core.types import (
@@ -28,7 +29,6 @@ from clawmw.core.types import (
     ToolResult,
     ToolSpec,
 )
-from clawmw.core.canon import tool_spec
 from clawmw.stages.base import Build, Registration, StageConfig
 from clawmw.stages.context.slices import slice_of
 from clawmw.stages.units import Count, Duration
@@ -110,9 +110,10 @@ class Expand:
         return self._answer(calls, outcome, ctx) if calls else Pass()
 
     def _answer(self, calls: Sequence[ToolCall], outcome: Response, ctx: Context) -> Effects:
-        results = []
+        results: list[tuple[ToolCall, str]] = []
         for call in calls:
-            results.append((call, (yield from self._result(call, ctx))))
+            text = yield from self._result(call, ctx)
+            results.append((call, text))
         others = [c for c in outcome.message.tool_calls if c.name != NAME]
         if not others and ctx.attempt <= self.config.most + 1:
             asked = Message(Role.ASSISTANT, outcome.message.parts)
@@ -134,7 +135,7 @@ class Expand:
             journal=(Message(Role.USER, (Text(said),)),) if others else (),
         )
 
-    def _result(self, call: ToolCall, ctx: Context) -> Any:
+    def _result(self, call: ToolCall, ctx: Context) -> Generator[Effect, Any, str]:
         try:
             given = json.loads(call.arguments or "{}")
         except ValueError:

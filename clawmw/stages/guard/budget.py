@@ -19,7 +19,7 @@ from clawmw.core.money import NANO, Profile, cost
 from clawmw.core.stage import Context, Cut, Effects, StageTraits
 from clawmw.core.stream import StreamEvent, UsageEvent
 from clawmw.core.tokens import estimate
-from clawmw.core.types import Failure, Json, Outcome, Request, Response, Usage
+from clawmw.core.types import Failure, Json, Outcome, Request, Usage
 from clawmw.stages.base import Build, Registration, StageConfig
 from clawmw.stages.units import Count, Duration, Usd
 

@@ -73,7 +73,7 @@ class Route:
             rule = next((r for r in self.rules if self._holds(r, request, ctx)), None)
         kept = {"to": rule.to.name if rule else None}
         changed = None if slot == kept or (slot is None and rule is None) else kept
-        if rule is None or rule.to.id == request.model and rule.to.base_url is None:
+        if rule is None or (rule.to.id == request.model and rule.to.base_url is None):
             return Pass(slot=changed)
         routed = replace(request, model=rule.to.id, target=rule.to.name)
         return Rewrite(Because("route", rule.name), routed, slot=changed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 
 from clawmw.stages.context.compress.json import Within, reduce_nodes
@@ -20,6 +19,11 @@ _TOKEN = re.compile(
     r"|(?P<word>[-+]?[\w.]+(?:[-+]\d+)?)|(?P<end>\Z))"
 )
 _PLAIN = re.compile(r"None|True|False|nan|[-+]?(?:inf|\.?\d[\w.+-]*)")
+_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{1,3}|.)", re.DOTALL)
+_ESCAPES = {
+    "\\": "\\", "'": "'", '"': '"', "n": "\n", "r": "\r", "t": "\t", "a": "\a", "b": "\b",
+    "f": "\f", "v": "\v", "\n": "",
+}  # fmt: skip
 _CLOSING = {"[": "]", "(": ")", "{": "}"}
 
 
@@ -56,8 +60,7 @@ def decode_python(text: str) -> Node:
     """A Python literal as a node. ValueError for anything else, sets and f-strings included.
 
     Tuples become lists; numbers, `None` and `True` keep their source; a call such as
-    `datetime.date(2024, 5, 8)` becomes its source as a string. Nothing is evaluated but single
-    string tokens, by `ast.literal_eval`.
+    `datetime.date(2024, 5, 8)` becomes its source as a string. Nothing is evaluated.
     """
     return _Parser(text).whole()
 
@@ -136,11 +139,23 @@ class _Parser:
             raise ValueError("a comma is missing")
 
 
-def _string(token: str) -> Node:
-    if token[0] in "'\"" and "\\" not in token:
-        return token[1:-1]
-    try:
-        value = ast.literal_eval(token)
-    except (ValueError, SyntaxError, MemoryError):
-        raise ValueError("not a Python string") from None
-    return value if isinstance(value, str) else token
+def _string(source: str) -> Node:
+    """The text of a string token; bytes, raw and other prefixed strings stay as their source."""
+    if source[0] not in "'\"":
+        return source
+    return _ESCAPE.sub(_unescaped, source[1:-1]) if "\\" in source else source[1:-1]
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    code = found.group(1)
+    if code in _ESCAPES:
+        return _ESCAPES[code]
+    if code[0] in "xuU":
+        point = int(code[1:], 16)
+    elif code[0] in "01234567":
+        point = int(code, 8)
+    else:
+        raise ValueError("an escape Python does not print")
+    if point > 0x10FFFF:
+        raise ValueError("no such character")
+    return chr(point)

@@ -208,3 +208,8 @@ def test_other_python_is_not_read(text: str) -> None:
 def test_calls_stay_as_their_source() -> None:
     node = decode_python("[datetime.date(2024, 5, 8), Decimal('1.20'), -3, {'k': True}]")
     assert node == ["datetime.date(2024, 5, 8)", "Decimal('1.20')", "-3", [("k", "True")]]
+
+
+@given(st.lists(st.text(max_size=12), min_size=1, max_size=5))
+def test_printed_strings_are_read_as_python_reads_them(strings: list[str]) -> None:
+    assert decode_python(repr(strings)) == strings

@@ -1,0 +1,207 @@
+"""What the gateway adds to a call: `python -m benchmarks.gateway`.
+
+An agent's session of 60 KB bodies, each going on from the last by one tool result, sent to
+an emulated provider directly and through gateways (`clawmw serve`, one process each), call
+by call in turns, so that whatever else the machine does falls on all alike. Milliseconds
+as the client sees them; what is added is the difference to going there directly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import http.client
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+RESULTS = Path(__file__).parent / "results" / "gateway.json"
+SIZE = 60_000
+POLICIES: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "switched off": ("version: 1\ntrace: off\n", {"CLAWMW_OFF": "1"}),
+    "in memory": ("version: 1\ntrace: off\nbudget: {chain: {calls: 100000}}\n", {}),
+    "disk and trace": (
+        "version: 1\nstore: {disk: store}\ntrace: {store: traces.sqlite}\n"
+        "budget: {chain: {calls: 100000}}\n",
+        {},
+    ),
+}
+
+
+def session(calls: int) -> list[bytes]:
+    """The bodies of a session: 60 KB at its first call, some 120 bytes more at each."""
+    dice = random.Random(7)
+    messages: list[dict[str, Any]] = [{"role": "system", "content": "Follow the rules. " * 60}]
+    while len(json.dumps(messages)) < SIZE:
+        lines = [
+            f"{dice.random():.6f} worker handled job {dice.randrange(9999)}" for _ in range(40)
+        ]
+        messages += _turn(len(messages), "\n".join(lines))
+    bodies = []
+    for number in range(calls):
+        messages += _turn(len(messages), f"exit code {number}")
+        bodies.append(json.dumps({"model": "gpt-4o", "messages": messages}).encode())
+    return bodies
+
+
+def _turn(number: int, result: str) -> list[dict[str, Any]]:
+    function = {"name": "run", "arguments": json.dumps({"n": number})}
+    call = {"id": f"c{number}", "type": "function", "function": function}
+    return [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": f"c{number}", "content": result},
+    ]
+
+
+@contextmanager
+def command(*args: str, env: Mapping[str, str] | None = None) -> Iterator[str]:
+    """A clawmw command that serves, as a process; its base URL."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "clawmw.cli.main", *args, "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(env or {})},
+    ) as process:
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            found = next(word for word in line.split() if word.startswith("http://127.0.0.1:"))
+            yield found.removesuffix("/v1")
+        finally:
+            process.terminate()
+
+
+class Client:
+    """One connection that is kept open."""
+
+    def __init__(self, name: str, address: str) -> None:
+        self._connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=30)
+        self._headers = {"content-type": "application/json", "authorization": f"Bearer {name}"}
+
+    def ask(self, body: bytes) -> tuple[float, float]:
+        """Seconds to the first byte of the answer's body, and to its last."""
+        began = time.perf_counter()
+        self._connection.request("POST", "/v1/chat/completions", body, self._headers)
+        response = self._connection.getresponse()
+        first = response.read(1)
+        begun = time.perf_counter() - began
+        rest = response.read()
+        done = time.perf_counter() - began
+        if response.status != 200:
+            raise SystemExit(f"HTTP {response.status}: {(first + rest)[:200]!r}")
+        return begun, done
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def measure(clients: Mapping[str, Client], bodies: list[bytes], warm_up: int) -> dict[str, Any]:
+    """Each client's p50 and p99 to the last byte, and p50 to the first, in milliseconds."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in clients}
+    names = list(clients)
+    for number, body in enumerate(bodies):
+        for step in range(len(names)):
+            name = names[(number + step) % len(names)]
+            took = clients[name].ask(body)
+            if number >= warm_up:
+                times[name].append(took)
+    found = {}
+    for name, taken in times.items():
+        whole = statistics.quantiles([done for _, done in taken], n=100)
+        first = statistics.median([begun for begun, _ in taken])
+        found[name] = {"p50": whole[49] * 1e3, "p99": whole[98] * 1e3, "first_p50": first * 1e3}
+    return found
+
+
+def streamed(body: bytes) -> bytes:
+    """The same call, its answer asked for as a stream."""
+    return body[:-1] + b', "stream": true}'
+
+
+def run(calls: int, warm_up: int) -> dict[str, Any]:
+    """Both kinds of answer, over each policy."""
+    bodies = session(calls + warm_up)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        provider = stack.enter_context(command("emulate"))
+        addresses = {"direct": provider}
+        for name, (policy, env) in POLICIES.items():
+            path = folder / f"{name.replace(' ', '-')}.yaml"
+            path.write_text(policy)
+            args = ("serve", "--policy", str(path), "--upstream", f"{provider}/v1")
+            env = {**env, "XDG_STATE_HOME": str(folder / "state")}
+            addresses[name] = stack.enter_context(command(*args, env=env))
+        clients = {name: Client(name, address) for name, address in addresses.items()}
+        whole = measure(clients, bodies, warm_up)
+        stream = measure(clients, [streamed(body) for body in bodies], warm_up)
+        for client in clients.values():
+            client.close()
+    return {"whole": whole, "stream": stream}
+
+
+def summary(found: dict[str, Any]) -> dict[str, Any]:
+    """What each gateway adds, and how many times as long a call takes."""
+    rows: dict[str, Any] = {}
+    for kind, clients in found.items():
+        direct = clients["direct"]
+        for name, taken in clients.items():
+            row = {key: round(value, 3) for key, value in taken.items()}
+            if name != "direct":
+                row |= {f"added_{k}": round(taken[k] - direct[k], 3) for k in direct}
+                row["ratio_p50"] = round(taken["p50"] / direct["p50"], 2)
+            rows.setdefault(kind, {})[name] = row
+    return rows
+
+
+def show(rows: dict[str, Any], calls: int) -> None:
+    """The table."""
+    print(f"{SIZE // 1000} KB bodies, {calls} calls each, milliseconds (added: minus direct)\n")
+    head = f"{'':24}{'p50':>9}{'p99':>9}{'added p50':>11}{'added p99':>11}{'first byte':>12}"
+    print(head)
+    for kind, clients in rows.items():
+        for name, row in clients.items():
+            added = [row.get("added_p50"), row.get("added_p99"), row.get("added_first_p50")]
+            shown = ["" if value is None else f"{value:+.2f}" for value in added]
+            print(
+                f"{kind + ', ' + name:24}{row['p50']:9.2f}{row['p99']:9.2f}"
+                f"{shown[0]:>11}{shown[1]:>11}{shown[2]:>12}"
+            )
+
+
+def main() -> None:
+    """Measure, show, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--calls", type=int, default=300)
+    parser.add_argument("--warm-up", type=int, default=30)
+    options = parser.parse_args()
+    rows = summary(run(options.calls, options.warm_up))
+    show(rows, options.calls)
+    packages = ("clawmw", "httpx", "httpcore", "h11", "starlette", "uvicorn")
+    result = {
+        "unit": "ms, as the client sees it",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "versions": {
+            "python": ".".join(map(str, sys.version_info[:3])),
+            **{name: version(name) for name in packages},
+        },
+        "body_bytes": SIZE,
+        "calls": options.calls,
+        "rows": rows,
+    }
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
