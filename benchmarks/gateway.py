@@ -28,31 +28,32 @@ from urllib.parse import urlsplit
 
 RESULTS = Path(__file__).parent / "results" / "gateway.json"
 SIZE = 60_000
+POLICY = "version: 1\nbudget: {chain: {calls: 100000}}\n"
 POLICIES: Mapping[str, tuple[str, Mapping[str, str]]] = {
-    "switched off": ("version: 1\ntrace: off\n", {"CLAWMW_OFF": "1"}),
-    "in memory": ("version: 1\ntrace: off\nbudget: {chain: {calls: 100000}}\n", {}),
-    "disk and trace": (
-        "version: 1\nstore: {disk: store}\ntrace: {store: traces.sqlite}\n"
-        "budget: {chain: {calls: 100000}}\n",
-        {},
-    ),
+    "switched off": (f"{POLICY}trace: off\n", {"CLAWMW_OFF": "1"}),
+    "in memory": (f"{POLICY}trace: off\n", {}),
+    "disk and trace": (f"{POLICY}store: {{disk: store}}\ntrace: {{store: traces.sqlite}}\n", {}),
 }
 
 
-def session(calls: int) -> list[bytes]:
-    """The bodies of a session: 60 KB at its first call, some 120 bytes more at each."""
+def sessions(count: int) -> Iterator[list[bytes]]:
+    """The bodies of agents' sessions, call by call, from 54 to 66 KB."""
     dice = random.Random(7)
-    messages: list[dict[str, Any]] = [{"role": "system", "content": "Follow the rules. " * 60}]
-    while len(json.dumps(messages)) < SIZE:
-        lines = [
-            f"{dice.random():.6f} worker handled job {dice.randrange(9999)}" for _ in range(40)
+    for number in range(count):
+        messages: list[dict[str, Any]] = [
+            {"role": "system", "content": "Follow the rules. " * 60},
+            {"role": "user", "content": f"Find out why build {number} fails and fix it."},
         ]
-        messages += _turn(len(messages), "\n".join(lines))
-    bodies = []
-    for number in range(calls):
-        messages += _turn(len(messages), f"exit code {number}")
-        bodies.append(json.dumps({"model": "gpt-4o", "messages": messages}).encode())
-    return bodies
+        while len(json.dumps(messages)) < SIZE * 0.9:
+            lines = [
+                f"{dice.random():.6f} worker did job {dice.randrange(9999)}" for _ in range(40)
+            ]
+            messages += _turn(len(messages), "\n".join(lines))
+        bodies = []
+        while not bodies or len(bodies[-1]) < SIZE * 1.1:
+            bodies.append(json.dumps({"model": "gpt-4o", "messages": messages}).encode())
+            messages += _turn(len(messages), f"exit code {len(bodies)}")
+        yield bodies
 
 
 def _turn(number: int, result: str) -> list[dict[str, Any]]:
@@ -106,16 +107,21 @@ class Client:
         self._connection.close()
 
 
-def measure(clients: Mapping[str, Client], bodies: list[bytes], warm_up: int) -> dict[str, Any]:
-    """Each client's p50 and p99 to the last byte, and p50 to the first, in milliseconds."""
+def measure(clients: Mapping[str, Client], asked: list[list[bytes]]) -> dict[str, Any]:
+    """Each client's p50 and p99 to the last byte, and p50 to the first, in milliseconds.
+
+    The first calls of a session, in which a process sees 54 KB for the first time, are
+    not counted: no agent begins with that much.
+    """
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in clients}
     names = list(clients)
-    for number, body in enumerate(bodies):
-        for step in range(len(names)):
-            name = names[(number + step) % len(names)]
-            took = clients[name].ask(body)
-            if number >= warm_up:
-                times[name].append(took)
+    for bodies in asked:
+        for number, body in enumerate(bodies):
+            for step in range(len(names)):
+                name = names[(number + step) % len(names)]
+                took = clients[name].ask(body)
+                if number >= 2:
+                    times[name].append(took)
     found = {}
     for name, taken in times.items():
         whole = statistics.quantiles([done for _, done in taken], n=100)
@@ -129,9 +135,9 @@ def streamed(body: bytes) -> bytes:
     return body[:-1] + b', "stream": true}'
 
 
-def run(calls: int, warm_up: int) -> dict[str, Any]:
-    """Both kinds of answer, over each policy."""
-    bodies = session(calls + warm_up)
+def run(count: int) -> dict[str, Any]:
+    """Both kinds of answer, over each policy, in `count` sessions."""
+    asked = list(sessions(count))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         provider = stack.enter_context(command("emulate"))
@@ -140,11 +146,11 @@ def run(calls: int, warm_up: int) -> dict[str, Any]:
             path = folder / f"{name.replace(' ', '-')}.yaml"
             path.write_text(policy)
             args = ("serve", "--policy", str(path), "--upstream", f"{provider}/v1")
-            env = {**env, "XDG_STATE_HOME": str(folder / "state")}
-            addresses[name] = stack.enter_context(command(*args, env=env))
+            home = {"XDG_STATE_HOME": str(folder / "state")}
+            addresses[name] = stack.enter_context(command(*args, env={**env, **home}))
         clients = {name: Client(name, address) for name, address in addresses.items()}
-        whole = measure(clients, bodies, warm_up)
-        stream = measure(clients, [streamed(body) for body in bodies], warm_up)
+        whole = measure(clients, asked)
+        stream = measure(clients, [[streamed(body) for body in bodies] for bodies in asked])
         for client in clients.values():
             client.close()
     return {"whole": whole, "stream": stream}
@@ -164,9 +170,9 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
     return rows
 
 
-def show(rows: dict[str, Any], calls: int) -> None:
+def show(rows: dict[str, Any]) -> None:
     """The table."""
-    print(f"{SIZE // 1000} KB bodies, {calls} calls each, milliseconds (added: minus direct)\n")
+    print(f"{SIZE // 1000} KB bodies, one worker, milliseconds (added: minus direct)\n")
     head = f"{'':24}{'p50':>9}{'p99':>9}{'added p50':>11}{'added p99':>11}{'first byte':>12}"
     print(head)
     for kind, clients in rows.items():
@@ -182,11 +188,10 @@ def show(rows: dict[str, Any], calls: int) -> None:
 def main() -> None:
     """Measure, show, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--calls", type=int, default=300)
-    parser.add_argument("--warm-up", type=int, default=30)
+    parser.add_argument("--sessions", type=int, default=6, help="of some 50 calls each")
     options = parser.parse_args()
-    rows = summary(run(options.calls, options.warm_up))
-    show(rows, options.calls)
+    rows = summary(run(options.sessions))
+    show(rows)
     packages = ("clawmw", "httpx", "httpcore", "h11", "starlette", "uvicorn")
     result = {
         "unit": "ms, as the client sees it",
@@ -196,7 +201,7 @@ def main() -> None:
             **{name: version(name) for name in packages},
         },
         "body_bytes": SIZE,
-        "calls": options.calls,
+        "sessions": options.sessions,
         "rows": rows,
     }
     RESULTS.parent.mkdir(parents=True, exist_ok=True)

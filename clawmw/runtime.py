@@ -214,7 +214,7 @@ class Runtime:
     def perform(self, live: Live, effect: Effect) -> Any:
         """Perform one effect. Raises `StoreError` for the ledger; others fall back."""
         try:
-            return self._perform(self.stores, live, effect)
+            return self._perform_first(live, effect)
         except StoreError as error:
             if isinstance(effect, Reserve | Settle) or self._make_spare is None:
                 raise
@@ -222,6 +222,15 @@ class Runtime:
             if self._spare is None:
                 self._spare = self._make_spare()
             return self._perform(self._spare, live, effect)
+
+    def _perform_first(self, live: Live, effect: Effect) -> Any:
+        """On the policy's own stores; whatever they raise is a `StoreError`."""
+        try:
+            return self._perform(self.stores, live, effect)
+        except (StoreError, InternalError):
+            raise
+        except Exception as error:
+            raise StoreError(f"{_home(effect)}: {type(error).__name__}") from error
 
     def _perform(
         self, stores: Stores, live: Live, effect: Effect

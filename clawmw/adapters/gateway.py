@@ -135,11 +135,14 @@ class Gateway:
 
     def _read(self, body: bytes) -> tuple[Request | None, Place]:
         """The request, under the model id its place knows; None for one to pass unread."""
+        default = self.places.upstream
+        if switched_off() and default is not None and not self.places.models:
+            return None, Place(default, "")
         try:
             asked = self.runtime.decode(DIALECT, body)
         except CodecError as error:
-            if switched_off() and self.places.upstream is not None:
-                return None, Place(self.places.upstream, "")
+            if switched_off() and default is not None:
+                return None, Place(default, "")
             raise GatewayError(400, f"the request body: {error}", "invalid_body") from None
         place = self.places.of(asked.model)
         if place.model != asked.model:

@@ -155,6 +155,6 @@ def ending(live: Live, tap: Tap, result: Result) -> bytes:
         tap.finished = True
         body = json.loads(error_body(outcome.message, "upstream_error", outcome.kind))
         return b"data: " + json.dumps(body).encode() + b"\n\n"
-    if outcome is None:
-        return b""
+    if outcome is None or not (outcome.complete or tap.cut):
+        return b""  # the provider broke off: the reader must not take it for the end
     return tap.close(outcome)

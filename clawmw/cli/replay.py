@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
@@ -16,8 +17,12 @@ from clawmw.cli.source import read_policy
 if TYPE_CHECKING:
     from clawmw.core.money import Profile
     from clawmw.policy.models import Policy
+    from clawmw.replay.emit import Emission
+    from clawmw.replay.records import Problem
     from clawmw.replay.report import Report
     from clawmw.replay.sources import Sources
+
+Advance: TypeAlias = Callable[[int], object]
 
 __all__ = ["command"]
 
@@ -25,10 +30,15 @@ DEFAULT_PROFILES = ("anthropic/claude-sonnet-5-5", "openai/gpt-5.6", "deepseek/d
 _INTERRUPTED = 130
 _WIDTH = 140
 """Columns when nobody says how many there are."""
+_OBSERVES = "mode: observe sends what was recorded; write mode: enforce to see what it would save"
+_SAID = 20
+"""Problems told one by one."""
 
 
 @click.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument(
+    "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
 @click.option("--policy", "policy_file", metavar="P", help="Default: a policy of all defaults.")
 @click.option(
     "--profile",
@@ -67,6 +77,7 @@ def command(
     from clawmw.policy.load import digest, load_policy
     from clawmw.providers.load import profile_for
     from clawmw.replay.emit import Emission
+    from clawmw.replay.records import Note
     from clawmw.replay.report import Report
     from clawmw.replay.sources import Sources
     from clawmw.replay.tokens import Counter
@@ -75,6 +86,8 @@ def command(
     policy = read_policy(policy_file) if policy_file else load_policy({"version": 1})
     about = {"name": policy_file or "default", "digest": digest(policy), "mode": policy.mode}
     report = Report(profiles, Counter(), profile_for, about)
+    if policy.mode == "observe":
+        report.notes.append(Note(policy_file or "policy", _OBSERVES))
     # The bodies are chat completions; cache marks in them would only get in a reader's way.
     plain = [p for p in profiles if p.cache.style != "marks"] or profiles
     sources = Sources(files, model=plain[0].name, open_ends=open_ends)
@@ -97,7 +110,7 @@ def command(
 
 
 def _replay(
-    sources: Sources, policy: Policy, report: Report, emission: Any, advance: Any
+    sources: Sources, policy: Policy, report: Report, emission: Emission | None, advance: Advance
 ) -> None:
     """Every run of the sources, into the report."""
     from clawmw.replay.records import Note, Problem, Run
@@ -106,18 +119,27 @@ def _replay(
     replayer = Replayer(policy, report.counter)
     for found in sources:
         if isinstance(found, Run):
-            record = replayer.run(found)
+            keep = partial(emission.call, found) if emission is not None else None
+            record = replayer.run(found, keep)
             report.add(record)
             if emission is not None:
-                emission.add(record)
+                emission.originals(record)
             advance(found.bytes)
         elif isinstance(found, Problem):
             report.problems.append(found)
-            click.echo(f"clawmw: {found}", err=True)
+            _say(found, len(report.problems))
         elif isinstance(found, Note):
             report.notes.append(found)
         else:
             report.skipped.append(found)
+
+
+def _say(problem: Problem, count: int) -> None:
+    """The first problems, each on its line; a broken file may hold thousands."""
+    if count <= _SAID:
+        click.echo(f"clawmw: {problem}", err=True)
+    elif count == _SAID + 1:
+        click.echo("clawmw: there are more; --json lists them all", err=True)
 
 
 def _profile(name: str) -> Profile:
@@ -132,7 +154,7 @@ def _profile(name: str) -> Profile:
 
 
 @contextmanager
-def _progress(size: int) -> Iterator[Any]:
+def _progress(size: int) -> Iterator[Advance]:
     """A bar on standard error, for people only; gives what to call with the bytes done."""
     if not sys.stderr.isatty():
         yield lambda _: None

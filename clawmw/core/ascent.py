@@ -81,7 +81,7 @@ def _decided(
                 landing.retry = decision
                 ex.journaled(stage, journal, request)
         case Halt(because):
-            ex.said(stage, "halt", because, scope=decision.scope)
+            ex.said(stage, "halt", because, **decision.detail())
             ex.stop = decision if acts else ex.stop
         case Pass() | Answer():
             pass

@@ -82,6 +82,10 @@ class Halt:
     events: tuple[Event, ...] = ()
     slot: object | None = None
 
+    def detail(self) -> dict[str, str]:
+        """What binds, for the trace."""
+        return {"scope": self.scope, "limit": self.limit, "used": self.used}
+
     def __str__(self) -> str:
         return (
             f"clawmw stopped this call: {self.because} allows {self.limit} per {self.scope}, "

@@ -39,7 +39,7 @@ def descend(ex: Exchange) -> Generator[Effect, Any, Request]:
         request = yield from down(ex, ex.kept, _running(ex, "attempt"))
         if (yield from _commit(ex, request)):
             return request
-    lost = Degraded(ex.setup.exchange, ex.now, "slots", "lost to other writers, three times")
+    lost = Degraded(ex.setup.exchange, ex.now, "slots", "commit_lost")
     ex.events.append(lost)
     for stage in ex.ran:  # a guard whose state cannot be written refuses
         if stage.traits.on_error == "closed" and stage.traits.name in ex.state.pending:
@@ -181,7 +181,7 @@ def _decided(ex: Exchange, stage: Stage, decision: Decision, request: Request) -
             ex.said(stage, "answer", because)
             ex.answer = response if acts else None
         case Halt(because):
-            ex.said(stage, "halt", because, scope=decision.scope)
+            ex.said(stage, "halt", because, **decision.detail())
             ex.stop = decision if acts else None
         case Retry():
             raise TypeError(f"{stage.traits.name}: `before` cannot retry")

@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-import cel
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -52,6 +51,8 @@ class Condition:
         self.source = source
         self.where = where
         try:
+            import cel  # half a second to import: only where a flow has conditions
+
             self._program = cel.compile(source)
         except ValueError as e:
             raise PolicyError(f"{where}: {_cel_syntax(str(e))}", where=where) from None

@@ -208,9 +208,10 @@ class SpanStore:
 
     def close(self) -> None:
         """Close; a later use is a StoreError."""
+        self._after_fork()
         with self._lock:
             self._closed = True
-            if self._connection is not None and self._pid == os.getpid():
+            if self._connection is not None:
                 self._connection.close()
             self._connection = None
 
@@ -247,9 +248,7 @@ class SpanStore:
     @contextmanager
     def _use(self) -> Iterator[sqlite3.Connection]:
         """The connection, held by one thread at a time; SQLite's errors as StoreError."""
-        if self._pid != os.getpid():  # a forked child must not touch its parent's connection
-            _abandoned.append(self._connection)
-            self._lock, self._connection, self._pid = threading.Lock(), None, os.getpid()
+        self._after_fork()
         with self._lock:
             try:
                 if self._connection is None:
@@ -257,6 +256,12 @@ class SpanStore:
                 yield self._connection
             except sqlite3.Error as error:
                 raise StoreError(f"trace store {self.path}: {error}") from None
+
+    def _after_fork(self) -> None:
+        """A forked child has its own connection, and a lock that no lost thread holds."""
+        if self._pid != os.getpid():
+            _abandoned.append(self._connection)
+            self._lock, self._connection, self._pid = threading.Lock(), None, os.getpid()
 
     def _connect(self) -> sqlite3.Connection:
         if self._closed:

@@ -26,7 +26,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from clawmw.observe.attributes import Attributes, Mark
-from clawmw.observe.compat import duplicate
+from clawmw.observe.compat import GROUPS, duplicate
 from clawmw.observe.exporter import SCOPE, SqliteSpanExporter
 from clawmw.observe.spanstore import SpanStore
 
@@ -113,6 +113,9 @@ class Tracers:
         store: SpanStore | None,
         compat: Sequence[str],
     ) -> None:
+        unknown = sorted(set(compat) - set(GROUPS))
+        if unknown:
+            raise ValueError(f"no such compat group: {unknown[0]}; there are {', '.join(GROUPS)}")
         self._given = given
         self._compat = tuple(compat)
         self._provider: trace.TracerProvider | None = None

@@ -69,7 +69,8 @@ def observers(policy: Policy) -> tuple[Observer, ...]:
     from clawmw.observe.otel import OtelObserver  # the SDK only where traces are kept
     from clawmw.observe.spanstore import SpanStore, default_store_path
 
-    path = _path(policy, policy.trace.store) if policy.trace.store else default_store_path()
+    named = policy.trace.store
+    path = default_store_path() if named == "default" else _path(policy, named)
     return (OtelObserver(store=SpanStore.open(path, keep=policy.trace.keep)),)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
+from typing import Any
 
 from clawmw.core.money import Profile, cost, simulate
 from clawmw.core.prefix import digests
@@ -94,8 +95,10 @@ class Money:
     tokens_after: int = 0
 
     def __add__(self, other: Money) -> Money:
-        pairs = zip(astuple(self), astuple(other), strict=True)
-        return Money(*(None if None in pair else sum(pair) for pair in pairs))
+        def both(one: int | None, two: int | None) -> Any:
+            return None if one is None or two is None else one + two
+
+        return Money(*map(both, astuple(self), astuple(other)))
 
     @property
     def score(self) -> float | None:

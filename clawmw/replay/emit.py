@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from clawmw.errors import SourceError
-from clawmw.replay.records import dump
-from clawmw.replay.simulate import RunRecord
+from clawmw.replay.records import Run, dump
+from clawmw.replay.simulate import CallRecord, RunRecord
 
 __all__ = ["Emission"]
 
@@ -28,40 +30,41 @@ class Emission:
     def __init__(self, folder: Path) -> None:
         self._blobs = folder / "blobs"
         self._written: set[str] = set()
-        try:
+        with self._writing():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._blobs.mkdir(mode=0o700, exist_ok=True)
             self._file: IO[bytes] = _private(folder / "calls.jsonl")
-        except OSError as error:
-            raise SourceError(f"{folder}: cannot be written: {error.strerror}") from None
 
-    def add(self, record: RunRecord) -> None:
-        """Write one run's calls and originals."""
-        start = b'{"source":' + dump(record.run.source) + b',"trajectory":' + dump(record.run.id)
-        try:
-            for call in record.calls:
-                self._file.write(
-                    start
-                    + b',"step":%d,"raw":' % call.step
-                    + call.raw_body
-                    + b',"sent":'
-                    + (call.sent_body or b"null")
-                    + b"}\n"
-                )
+    def call(self, run: Run, done: CallRecord, raw: bytes, sent: bytes | None) -> None:
+        """Write one call."""
+        row = b'{"source":%b,"trajectory":%b,"step":%d,"raw":%b,"sent":%b}\n'
+        with self._writing():
+            self._file.write(
+                row % (dump(run.source), dump(run.id), done.step, raw, sent or b"null")
+            )
+
+    def originals(self, record: RunRecord) -> None:
+        """Write what was stored in a run."""
+        with self._writing():
             for ref, data in record.blobs.items():
                 if ref not in self._written and _NAME.fullmatch(ref):
                     with _private(self._blobs / ref) as file:
                         file.write(data)
                     self._written.add(ref)
-        except OSError as error:
-            raise SourceError(f"{self._blobs.parent}: cannot be written: {error.strerror}") from None
 
     def close(self) -> None:
         """Finish the file."""
-        try:
+        with self._writing():
             self._file.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
-            raise SourceError(f"{self._blobs.parent}: cannot be written: {error.strerror}") from None
+            raise SourceError(
+                f"{self._blobs.parent}: cannot be written: {error.strerror}"
+            ) from None
 
 
 def _private(path: Path) -> IO[bytes]:

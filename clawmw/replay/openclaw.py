@@ -112,7 +112,9 @@ class _Paths:
         one as the first it keeps."""
         above: dict[str, None] = {}
         at = entry
-        while at in self._entries and at not in self._memo and at not in above:
+        while at is not None and at in self._entries and at not in self._memo:
+            if at in above:  # a circle: the file is no tree
+                break
             above[at] = None
             at = self._entries[at].parent
         path = self._memo.get(at, ()) if at is not None else ()

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from clawmw.core.types import Json, Message, Request, Text, ToolCall, ToolResult
 
-__all__ = ["Need", "context", "literals", "needs", "occurs"]
+__all__ = ["Need", "Placed", "literals", "needs", "occurs", "placed"]
 
 _LONGEST = 80
 _WORD = re.compile(r"[\w/~.@#$-][\w./:@+#$-]*\w")
@@ -36,6 +37,17 @@ class Need:
     literal: str
     origins: tuple[int, ...]
     """Indices of the messages whose tool results hold it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A needed literal, and where the request that was sent has it."""
+
+    need: Need
+    where: Literal["context", "reachable", "lost"]
+    """`reachable`: hidden, but a reference in the context leads to it."""
+    ref: str = ""
+    """That reference."""
 
 
 def needs(request: Request, answer: Message) -> list[Need]:
@@ -79,16 +91,34 @@ def _elsewhere(request: Request) -> Iterator[str]:
                 yield part.arguments
 
 
-def context(messages: Sequence[Message]) -> str:
+def placed(
+    found: Sequence[Need], sent: Sequence[Message], originals: Mapping[str, str]
+) -> list[Placed]:
+    """Where each needed literal is in the messages sent.
+
+    `originals`: what the model could ask for, by reference; those count whose reference
+    stands in the messages.
+    """
+    text = "\n".join(_texts(sent))
+    shown = {ref: original for ref, original in originals.items() if ref in text}
+    result = []
+    for need in found:
+        if occurs(need.literal, text):
+            result.append(Placed(need, "context"))
+            continue
+        ref = next((r for r, original in shown.items() if occurs(need.literal, original)), "")
+        result.append(Placed(need, "reachable" if ref else "lost", ref))
+    return result
+
+
+def _texts(messages: Sequence[Message]) -> Iterator[str]:
     """All text of a request's messages, arguments included."""
-    pieces: list[str] = []
     for message in messages:
         for part in message.parts:
             if isinstance(part, Text | ToolResult):
-                pieces.append(part.text)
+                yield part.text
             elif isinstance(part, ToolCall):
-                pieces.append(part.arguments)
-    return "\n".join(pieces)
+                yield part.arguments
 
 
 def literals(arguments: str) -> Iterator[tuple[str, list[str]]]:

@@ -21,8 +21,7 @@ def rendered(report: Report) -> RenderableType:
     parts: list[RenderableType] = [*_header(report), Text()]
     parts += [_facts(report), Text(), _costs(report), Text(), _sources(report)]
     said = [f"{note.where}: {note.message}" for note in report.notes]
-    skipped = report.to_json()["skipped"]
-    said += [f"{_count(s['calls'], 'call')} skipped: {s['reason']}" for s in skipped]
+    said += [f"{_count(n, 'call')} skipped: {reason}" for reason, n in report.reasons().items()]
     if said:
         parts += [Text(), *(Text(f"note: {line}", style="dim") for line in said)]
     return Lines(*parts)
@@ -38,7 +37,9 @@ def _header(report: Report) -> Iterator[Text]:
     yield Text(f"Replayed {', '.join(counts)}", style="bold")
     yield Text(f"policy: {policy['name']} (digest {policy['digest']}, mode {policy['mode']})")
     exact = report.counter.basis == "exact"
-    tokens = f"counted exactly ({report.counter.tokenizer})" if exact else "ESTIMATED (no tokenizer)"
+    tokens = (
+        f"counted exactly ({report.counter.tokenizer})" if exact else "ESTIMATED (no tokenizer)"
+    )
     yield Text(f"tokens: {tokens}; money: simulated, input side; no model was called", style="dim")
 
 
@@ -51,7 +52,9 @@ def _facts(report: Report) -> Table:
     table.add_row("input tokens", f"{total.before:,} -> {total.after:,}  ({change})")
     table.add_row("prefix rewrites", f"{total.rewrites:,}", style=_alarm(total.rewrites))
     found = total.literals
-    said = f"{total.needed:,} needed: {found['context']:,} in context, {found['reachable']:,} hidden"
+    said = (
+        f"{total.needed:,} needed: {found['context']:,} in context, {found['reachable']:,} hidden"
+    )
     said += f" but can be asked for ({_percent(found['reachable'], total.needed)})"
     table.add_row("literals", f"{said}, {found['lost']:,} lost", style=_alarm(found["lost"]))
     table.add_row("CPU in clawmw", f"{_cpu(total, 0.5)} a call at p50, {_cpu(total, 0.95)} at p95")

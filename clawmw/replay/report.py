@@ -38,8 +38,9 @@ from typing import Any
 
 from clawmw.core.money import Profile
 from clawmw.replay.bill import SLICE, Item, Money, Net, bare, price
+from clawmw.replay.provenance import Placed
 from clawmw.replay.records import Note, Problem, Skipped
-from clawmw.replay.simulate import CallRecord, Needed, RunRecord
+from clawmw.replay.simulate import CallRecord, RunRecord
 from clawmw.replay.tokens import Counter
 
 __all__ = ["Group", "Report"]
@@ -177,6 +178,10 @@ class Report:
         known = [s for s in scores if s is not None]
         return sum(known) / len(known) if known else None
 
+    def reasons(self) -> Tally[str]:
+        """Calls that were skipped, by reason."""
+        return Tally(skipped.reason for skipped in self.skipped)
+
     def _bills(self, record: RunRecord) -> dict[str, Money]:
         raw, sent, bound = [], [], []
         net = Net()
@@ -188,7 +193,7 @@ class Report:
                 sent.append(Item(sized.prefix(hit), sized.total, model))
                 last = index == len(call.sent) - 1
                 net.call(sized, hit, model, self._fetched(call) if last else ())
-            tokens = [call.raw.tokens[0], *bare(call.request.messages, kept, self.counter)]
+            tokens = [call.raw.tokens[0], *bare(call.messages, kept, self.counter)]
             bound.append(Item(sum(tokens[: call.raw_hit]), sum(tokens)))
         before = sum(item.input for item in raw)
         after = sum(item.input for item in sent)
@@ -222,12 +227,11 @@ class Report:
                 originals[needed.need.origins[0]] = whole
         return list(originals.values())
 
-    def _original(self, call: CallRecord, needed: Needed) -> int:
-        return self.counter.message(call.request.messages[needed.need.origins[0]])
+    def _original(self, call: CallRecord, needed: Placed) -> int:
+        return self.counter.message(call.messages[needed.need.origins[0]])
 
     def to_json(self) -> dict[str, Any]:
         """See the module."""
-        reasons = Tally(skipped.reason for skipped in self.skipped)
         return {
             "schema": 1,
             "policy": dict(self.policy),
@@ -243,7 +247,7 @@ class Report:
             "total": self.total.to_json(),
             "score_mean": {p.name: _rounded(self.score_mean(p.name)) for p in self.profiles},
             "sources": [{"source": n, **g.to_json()} for n, g in self.sources.items()],
-            "skipped": [{"reason": r, "calls": count} for r, count in reasons.items()],
+            "skipped": [{"reason": r, "calls": count} for r, count in self.reasons().items()],
             "notes": [{"where": n.where, "message": n.message} for n in self.notes],
             "problems": [{"where": p.where, "message": p.message} for p in self.problems],
         }
@@ -254,7 +258,7 @@ def _will_be_needed(record: RunRecord) -> dict[bytes, list[str]]:
     kept: dict[bytes, list[str]] = {}
     for call in record.calls:
         for needed in call.needed:
-            origin = call.request.messages[needed.need.origins[0]]
+            origin = call.messages[needed.need.origins[0]]
             literals = kept.setdefault(origin.wire or b"", [])
             if needed.need.literal not in literals:
                 literals.append(needed.need.literal)

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Tally
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from clawmw.core.drive import drive
 from clawmw.core.effects import Call as Sending
@@ -30,13 +30,13 @@ from clawmw.core.types import Message, Request, Response, Role, Text
 from clawmw.policy.models import Policy, StoreConfig
 from clawmw.replay import records
 from clawmw.replay.bill import Prefixes, Sized
-from clawmw.replay.provenance import Need, context, needs, occurs
+from clawmw.replay.provenance import Placed, needs, placed
 from clawmw.replay.records import CODEC, Run
 from clawmw.replay.tokens import Counter
-from clawmw.runtime import Live, Runtime
+from clawmw.runtime import Runtime
 from clawmw.stages.context.expand import NAME as EXPAND
 
-__all__ = ["CallRecord", "Needed", "Replayer", "RunRecord"]
+__all__ = ["CallRecord", "Keep", "Replayer", "RunRecord"]
 
 _EPOCH = 1_767_225_600.0
 _THINKING = 2.0
@@ -46,33 +46,20 @@ _ENDS_ALL = ("chain", "agent", "tenant")
 _NO_ANSWER = Message(Role.ASSISTANT, (Text(""),))
 
 
-@dataclass(frozen=True, slots=True)
-class Needed:
-    """A needed literal and where the sent request has it."""
-
-    need: Need
-    where: str
-    """`context`, `reachable` or `lost`."""
-    ref: str = ""
-    """The reference it can be asked back with."""
-
-
 @dataclass(slots=True)
 class CallRecord:
     """One call, as recorded and as sent."""
 
     step: int
-    request: Request
+    messages: tuple[Message, ...]
+    """As recorded."""
     raw: Sized
     raw_hit: int
     """Leading blocks (tools, messages) that an earlier call of the run had too."""
-    raw_body: bytes
     sent: tuple[tuple[Sized, int], ...] = ()
-    """What went out, one entry an attempt, each with its hit."""
-    sent_body: bytes | None = None
-    """The first attempt's body."""
+    """What went out, one entry an attempt, each with its hit; none when the policy answered."""
     rewrites: int = 0
-    needed: tuple[Needed, ...] = ()
+    needed: tuple[Placed, ...] = ()
     output: int = 0
     """Tokens of the recorded answer."""
     reported: int | None = None
@@ -99,6 +86,10 @@ class RunRecord:
     """Tokens not sent by what cut them, as clawmw itself estimates."""
     blobs: dict[str, bytes] = field(default_factory=dict)
     """Originals stored, by reference."""
+
+
+Keep: TypeAlias = Callable[[CallRecord, bytes, bytes | None], None]
+"""Shown each call with the body recorded and the (first) body sent."""
 
 
 @dataclass(slots=True)
@@ -144,10 +135,11 @@ class Replayer:
         self._events: list[Event] = []
         self._world: tuple[str, Runtime] | None = None
 
-    def run(self, run: Run) -> RunRecord:
-        """Replay one run."""
+    def run(self, run: Run, keep: Keep | None = None) -> RunRecord:
+        """Replay one run; `keep` is shown each call as it is done."""
         record = RunRecord(run)
-        replay = _Replay(record, self._runtime(run), self._clock, self._counter, self._events)
+        runtime = self._runtime(run)
+        replay = _Replay(record, runtime, self._clock, self._counter, self._events, keep)
         for call in run.calls:
             if record.stopped:
                 record.stopped += 1
@@ -176,9 +168,10 @@ class _Replay:
         clock: _Clock,
         counter: Counter,
         events: list[Event],
+        keep: Keep | None,
     ) -> None:
         self.record, self.runtime, self.clock = record, runtime, clock
-        self.counter, self.events = counter, events
+        self.counter, self.events, self.keep = counter, events, keep
         name = f"{record.run.source}/{record.run.id}"
         self.identity = Identity(session=name, chain="" if record.run.chained else name)
         self.raw_cache, self.sent_cache = Prefixes(), Prefixes()
@@ -189,44 +182,53 @@ class _Replay:
 
     def call(self, call: records.Call) -> None:
         """One recorded call; adds to the record."""
-        body = call.body()
+        body, watch = call.body(), _Watch()
         answer = CODEC.message(call.answer) if call.answer else _NO_ANSWER
         output = self.counter.message(answer) if call.answer else 0
-        watch = _Watch()
         self.attempts, self.bodies = [], []
         watch.start()
         request = self.runtime.decode("openai.chat", body)
         result = self._drive(request, call, (answer, output), watch)
         watch.stop()
-        self._events(result)
-        guards = self.runtime.pipeline
-        halted = result.halt
-        while result.halt is not None and result.halt.scope not in _ENDS_ALL:
-            guard = result.halt.because.section
-            stages = tuple(s for s in self.runtime.pipeline.stages if s.traits.name != guard)
-            if len(stages) == len(self.runtime.pipeline.stages):
-                break
-            self.runtime.pipeline = replace(self.runtime.pipeline, stages=stages)
-            result = self._drive(request, call, (answer, output), _Watch())
-            self._events(result)
-        self.runtime.pipeline = guards
+        self._take_events(result)
+        refused = result.halt is not None
+        if result.halt is not None:
+            result = self._without_guards(result, request, call, (answer, output))
         self.clock.now += _BETWEEN
         raw = Sized.of(request, self.counter)
         if result.halt is not None:
             self.record.stopped += 1
             self.record.stopped_tokens += raw.total
             return
-        self.record.refused += halted is not None
+        self.record.refused += refused
         hit = self.raw_cache.hit(raw)
-        done = CallRecord(call.step, request, raw, hit, body)
+        done = CallRecord(call.step, request.messages, raw, hit, tuple(self.attempts))
         done.output, done.reported = output, call.reported
         done.cpu_us = round(watch.spent * 1e6)
         if self.attempts:
-            done.sent, done.sent_body = tuple(self.attempts), self.bodies[0]
             done.rewrites = self._rewrites(raw)
             done.needed = tuple(self._needed(request, answer))
             self.previous = (raw, self.attempts[-1][0])
         self.record.calls.append(done)
+        if self.keep is not None:
+            self.keep(done, body, self.bodies[0] if self.bodies else None)
+
+    def _without_guards(
+        self, result: Result, request: Request, call: records.Call, answer: tuple[Message, int]
+    ) -> Result:
+        """The call as it would go if the guards that refused it had not, one after the other."""
+        everyone = self.runtime.pipeline
+        while result.halt is not None and result.halt.scope not in _ENDS_ALL:
+            before = self.runtime.pipeline.stages
+            section = result.halt.because.section
+            stages = tuple(stage for stage in before if stage.traits.name != section)
+            if len(stages) == len(before):
+                break
+            self.runtime.pipeline = replace(everyone, stages=stages)
+            result = self._drive(request, call, answer, _Watch())
+            self._take_events(result)
+        self.runtime.pipeline = everyone
+        return result
 
     def _drive(
         self, request: Request, call: records.Call, answer: tuple[Message, int], watch: _Watch
@@ -242,11 +244,11 @@ class _Replay:
         def send(sending: Sending) -> Called:
             sent = live.codec.encode(sending.request)
             with watch.paused():
-                return self._answered(live, sent, answer)
+                return self._answered(sent, answer)
 
         return live.ended(drive(live.run, perform, send))
 
-    def _answered(self, live: Live, body: bytes, answer: tuple[Message, int]) -> Called:
+    def _answered(self, body: bytes, answer: tuple[Message, int]) -> Called:
         """Count what was sent, from its bytes alone, and answer with the record."""
         earlier = (self.decoded,) if self.decoded is not None else ()
         self.decoded = CODEC.decode(body, earlier)
@@ -254,7 +256,8 @@ class _Replay:
         hit = self.sent_cache.hit(sized)
         self.attempts.append((sized, hit))
         self.bodies.append(body)
-        message, output = answer
+        # A record made under clawmw may ask to expand: it must not be told to ask again.
+        message, output = answer if len(self.attempts) == 1 else (_NO_ANSWER, 0)
         usage = simulate(
             self.runtime.profile(sized.model).cache,
             prefix_tokens=sized.prefix(hit),
@@ -266,10 +269,10 @@ class _Replay:
         reason = "tool_calls" if message.tool_calls else "stop"
         return Called(Response(message, usage, reason, sized.model), started, self.clock.now)
 
-    def _events(self, result: Result) -> None:
+    def _take_events(self, result: Result) -> None:
         record = self.record
-        rules = {e.rule for e in self.events if isinstance(e, Acted) and not e.would}
-        record.decisions.update(rules)
+        acted = [e for e in self.events if isinstance(e, Acted)]
+        record.decisions.update({e.rule + " (observed)" * e.would for e in acted})
         for event in self.events:
             if isinstance(event, StageFailed):
                 record.failures[f"{event.stage}: {event.error}"] += 1
@@ -297,27 +300,16 @@ class _Replay:
             sent_before, whole = sized, True
         return moved
 
-    def _needed(self, request: Request, answer: Message) -> Iterator[Needed]:
-        """Each needed literal, and whether the (last) body sent has it."""
+    def _needed(self, request: Request, answer: Message) -> list[Placed]:
+        """Each needed literal, and where the (last) body sent has it."""
         found = needs(request, answer)
         if not found or self.decoded is None:
-            return
-        text = context(self.decoded.messages)
-        can_ask = any(tool.name == EXPAND for tool in self.decoded.tools)
-        refs = [ref for ref in self.record.blobs if ref in text] if can_ask else []
-        for need in found:
-            if occurs(need.literal, text):
-                yield Needed(need, "context")
-            elif ref := self._reference(need.literal, refs):
-                yield Needed(need, "reachable", ref)
-            else:
-                yield Needed(need, "lost")
-
-    def _reference(self, literal: str, refs: Sequence[str]) -> str:
-        """The reference in the context whose stored original has the literal."""
-        scope = self.identity.scope("session")
-        for ref in refs:
-            data = self.runtime.stores.blobs.get(scope, ref, self.clock.now)
-            if data is not None and occurs(literal, data.decode("utf-8", "surrogatepass")):
-                return ref
-        return ""
+            return []
+        originals: dict[str, str] = {}
+        if any(tool.name == EXPAND for tool in self.decoded.tools):
+            scope = self.identity.scope("session")
+            for ref in self.record.blobs:
+                data = self.runtime.stores.blobs.get(scope, ref, self.clock.now)
+                if data is not None:
+                    originals[ref] = data.decode("utf-8", "surrogatepass")
+        return placed(found, self.decoded.messages, originals)

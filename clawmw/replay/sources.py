@@ -63,8 +63,8 @@ class Sources:
                 yield Problem(str(path), str(error))
             except OSError as error:
                 yield Problem(str(path), f"cannot be read: {error.strerror or error}")
-        for found in captures.runs():
-            yield self._named(found) if isinstance(found, Run) else found
+        for run in captures.runs():
+            yield self._named(run)
 
     def _named(self, run: Run) -> Run:
         """The run under an id of its own: a doubled one would share a session."""
@@ -143,7 +143,7 @@ def run_of(
     wires = [checked(message, index) for index, message in enumerate(messages)]
     tools = row.get("tools") or derived_tools(messages)
     if not isinstance(tools, list):
-        raise ValueError("`tools` must be a list of tool definitions")
+        raise ValueError("`tools` must be a list of tool definitions")  # noqa: TRY004 - of a file
     head = b'{"model":' + dump(_text(row.get("model")) or model) + b',"messages":['
     tail = b"]" + (b',"tools":' + dump(tools) if tools else b"") + b"}"
     reported = _reported(row.get("usage_per_message"), len(messages))
@@ -214,4 +214,3 @@ def _is_session_entry(value: Json) -> bool:
         and "messages" not in value
         and "body" not in value
     )
-

@@ -79,25 +79,31 @@ class Counter:
 def _loaded() -> tuple[str, Callable[[str], int]]:
     """The best encoding at hand, and its counting function."""
     folder = _folder()
-    for name in _ENCODINGS if folder else ():
+    for name in _ENCODINGS:
         file = hashlib.sha1(_URL.format(name).encode(), usedforsecurity=False).hexdigest()
-        if folder is None or not (folder / file).is_file():
-            continue  # tiktoken would go and fetch it
-        before = os.environ.get("TIKTOKEN_CACHE_DIR")
-        os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)
-        try:
-            import tiktoken
-
-            encoding = tiktoken.get_encoding(name)
-        except Exception:  # noqa: BLE001, S112 - whatever it is, an estimate is at hand
-            continue
-        finally:
-            if before is None:
-                del os.environ["TIKTOKEN_CACHE_DIR"]
-            else:
-                os.environ["TIKTOKEN_CACHE_DIR"] = before
-        return name, lambda text: len(encoding.encode_ordinary(text))
+        # Where the file is missing, tiktoken would go and fetch it.
+        count = _encoding(name, folder) if folder and (folder / file).is_file() else None
+        if count is not None:
+            return name, count
     return "estimate", estimate
+
+
+def _encoding(name: str, folder: Path) -> Callable[[str], int] | None:
+    """The counting function of an encoding whose file is in `folder`; None if it fails."""
+    before = os.environ.get("TIKTOKEN_CACHE_DIR")
+    os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)
+    try:
+        import tiktoken
+
+        encode = tiktoken.get_encoding(name).encode_ordinary
+    except Exception:  # noqa: BLE001 - whatever it is, an estimate is at hand
+        return None
+    finally:
+        if before is None:
+            del os.environ["TIKTOKEN_CACHE_DIR"]
+        else:
+            os.environ["TIKTOKEN_CACHE_DIR"] = before
+    return lambda text: len(encode(text))
 
 
 def _folder() -> Path | None:

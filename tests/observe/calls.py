@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
 from clawmw.core.events import (
     Acted,
     Attempted,
@@ -21,6 +24,7 @@ from clawmw.core.events import (
 from clawmw.core.identity import Identity
 from clawmw.core.money import Cost
 from clawmw.core.types import Usage
+from clawmw.observe.otel import OtelObserver
 
 EPOCH = 1_790_000_000.0
 PLANNER = Identity(agent="planner", session="s1", chain="trip-7")
@@ -122,3 +126,23 @@ def stage_failed(stage: str, error: str) -> StageFailed:
 def degraded(store: str, error: str) -> Degraded:
     """A store that could not be used."""
     return Degraded("", EPOCH, store, error)
+
+
+def tell(observer: OtelObserver, *says: Says) -> None:
+    """Show an observer the events of calls."""
+    for story in says:
+        for event in story.events():
+            observer(event)
+
+
+def by_name(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
+    """What was exported; no name twice."""
+    found = exporter.get_finished_spans()
+    names = {span.name: span for span in found}
+    assert len(names) == len(found), [span.name for span in found]
+    return names
+
+
+def parent(span: ReadableSpan) -> int | None:
+    """The id of a span's parent."""
+    return span.parent.span_id if span.parent else None

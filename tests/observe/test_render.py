@@ -111,7 +111,7 @@ def store(store_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SpanSto
 
 
 class Ascii(io.StringIO):
-    encoding = "ascii"  # type: ignore[assignment]
+    encoding = "ascii"
 
 
 def listed(store: SpanStore, width: int, out: io.StringIO | None = None) -> str:

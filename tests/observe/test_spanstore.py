@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -132,7 +133,7 @@ def test_a_row_comes_back_as_it_was(store_path: Path) -> None:
 def test_a_span_taken_up_again_grows(store_path: Path) -> None:
     """A flow that failed and was resumed writes its root twice."""
     store = SpanStore.open(store_path)
-    root = {"op": "invoke_workflow", "name": "invoke_workflow trip"}
+    root: dict[str, Any] = {"op": "invoke_workflow", "name": "invoke_workflow trip"}
     store.write([row(**root, status="failed", error_type="KeyError")])
     store.write([row(**root, start_ns=NOW + 5 * 10**9, end_ns=NOW + 9 * 10**9)])
     (found,) = chains(store)

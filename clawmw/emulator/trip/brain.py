@@ -1,10 +1,10 @@
 """The scripted brain of the four trip agents.
 
-It decides from the request it is sent and from nothing else: which agent it is (by the
-system prompt), what was already asked (by the tool calls), and every fact of the plan (by
-reading the texts). A fact it needs and does not see it asks back with `clawmw_expand`,
-where that tool is offered and a reference stands in the text; else the task has failed, and
-it says what was missing.
+It decides from the request it is sent and from nothing else: which agent it is (by the last
+line `Agent: NAME` of a system or user message), what was already asked (by the tool calls), and
+every fact of the plan (by reading the texts). A fact it needs and does not see it asks back
+with `clawmw_expand`, where that tool is offered and a reference stands in the text; else the
+task has failed, and it says what was missing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ HOME = {
 LEAVE_AFTER, MARGIN = "18:00", "19:45"
 """The train leaves after dinner and arrives a quarter of an hour before the family must be back."""
 
-_ROLE = re.compile(r"\bagent:\s*(plan|gather|check|report)\b", re.IGNORECASE)
+_ROLE = re.compile(r"^agent:[ \t]*(plan|gather|check|report)[ \t]*$", re.IGNORECASE | re.MULTILINE)
 _REF = re.compile(
     r"""clawmw_expand\(\s*(?:ref\s*=\s*)?["']([^"']+)["']|\[clawmw\s+([^\s:\]]+):|\bref\s*[=:]\s*["']?([\w./-]{4,})"""
 )
@@ -76,7 +76,7 @@ class _Missing:
 
 
 def brain(body: dict[str, Any]) -> Reply:
-    """The next step of whichever agent the system prompt names."""
+    """The next step of whichever agent was told its part last."""
     seen = _read(body)
     match seen.role:
         case "plan":
@@ -88,7 +88,7 @@ def brain(body: dict[str, Any]) -> Reply:
         case "report":
             return _report(seen)
         case _:
-            return Reply(text=failed("the system prompt names no agent I know"))
+            return Reply(text=failed("nothing I was told names an agent I know"))
 
 
 def _gather(seen: _Seen) -> Reply:
@@ -263,9 +263,10 @@ def _read(body: dict[str, Any]) -> _Seen:
     role, texts, calls, names = "", [], [], {}
     for message in body["messages"]:
         text = text_of(message.get("content"))
-        if message.get("role") in ("system", "developer"):
-            found = _ROLE.findall(text)
-            role = found[-1].lower() if found else role
+        instructs = message.get("role") in ("system", "developer")
+        if instructs or message.get("role") == "user":
+            role = next(reversed(_ROLE.findall(text)), role).lower()
+        if instructs:
             continue
         for call in message.get("tool_calls") or ():
             name = call["function"]["name"]

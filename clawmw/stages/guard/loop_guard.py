@@ -92,11 +92,13 @@ class LoopGuard:
         window: tuple[Note, ...] = yield Append(scope, notes, self.config.window)
         if any(note.kind == _STOP.kind for note in window):
             return self._halt("stop", self.config.stop, "the chain was stopped as a loop before")
-        values = [note.value for note in window if note.kind == mine]
+        # One result may be seen by several calls at once; its place in the history tells.
+        places = dict.fromkeys(note.value for note in window if note.kind == mine)
+        values = [place.partition("@")[0] for place in places]
         count = repeats(values)
         if count >= self.config.refuse:
             # A refused call is one more turn of the loop: whoever insists is stopped.
-            last: tuple[Note, ...] = (Note(mine, values[-1]),)
+            last: tuple[Note, ...] = (Note(mine, f"{values[-1]}@{ctx.exchange}"),)
             rule = "refuse"
             if count >= self.config.stop:
                 rule = "stop"
@@ -137,7 +139,7 @@ _NUDGE = (
 
 
 def _new_pairs(ctx: Context) -> list[str]:
-    """`call/result` for each tool result this call shows for the first time."""
+    """`call/result@place` for each tool result this call shows for the first time."""
     fresh = ctx.history.fresh()
     if not any(step.raw.tool_results for step in fresh):
         return []
@@ -151,10 +153,10 @@ def _new_pairs(ctx: Context) -> list[str]:
     pairs = []
     for step in fresh:
         calls.update({c.id: c for c in step.raw.tool_calls})
-        for result in step.raw.tool_results:
+        for index, result in enumerate(step.raw.tool_results):
             call = calls.get(result.call_id) or ToolCall("", result.name or "", "{}")
             text = _ANSI.sub("", result.text).strip()
-            pairs.append(f"{signature(call)}/{_digest(text)}")
+            pairs.append(f"{signature(call)}/{_digest(text)}@{step.digest[:16]}.{index}")
     return pairs
 
 

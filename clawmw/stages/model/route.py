@@ -125,8 +125,10 @@ def _of_agents(build: Build) -> list[_Compiled]:
         if not agent.get("model"):
             continue
         match = {key: value for key, value in (agent.get("match") or {}).items() if value}
-        match = match or {"agent": [name]}
-        conditions = [f"{key} in {json.dumps(list(value))}" for key, value in match.items()]
+        conditions = [
+            f"{key} in {json.dumps([value] if isinstance(value, str) else list(value))}"
+            for key, value in (match or {"agent": name}).items()
+        ]
         rule = Rule(when=" && ".join(conditions), to=agent["model"])
         found.append(replace(_compile(rule, 0, build.models), name=f"agents.{name}"))
     return found

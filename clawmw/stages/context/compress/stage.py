@@ -32,7 +32,7 @@ class CompressConfig(StageConfig):
 
     level: Annotated[Level, BeforeValidator(lambda v: "off" if v is False else v)] = "balanced"
     """How much may be hidden: `off`, `lossless`, `balanced` or `aggressive`."""
-    floor: Count = 200
+    floor: Count = 40
     """Results below this many estimated tokens are left alone."""
     margin: Share = 0.1
     """The least share a result must shrink by to be touched at all."""
