@@ -16,8 +16,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from clawmw.core.stage import Stage
+from clawmw.errors import PolicyError
 
-__all__ = ["BUILTIN", "Build", "ModelRef", "Registration", "StageConfig", "registered"]
+__all__ = ["BUILTIN", "Build", "ModelRef", "Registration", "StageConfig", "register", "registered"]
 
 BUILTIN: Mapping[str, str] = {
     "loop_guard": "clawmw.stages.guard.loop_guard",
@@ -85,13 +86,34 @@ class Registration:
     """Whether the stage runs when the policy does not mention it."""
 
 
+_added: dict[str, Registration] = {}
+
+
+def register(registration: Registration) -> None:
+    """Make a stage known to this process's policies; a package names it as an entry point.
+
+    Raises `PolicyError` for a section that is taken.
+    """
+    if registration.section in registered():
+        raise PolicyError(f"there is a stage {registration.section!r} already")
+    _added[registration.section] = registration
+    registered.cache_clear()
+
+
 @cache
 def registered() -> Mapping[str, Registration]:
-    """Every stage that can be named in a policy, built-in ones first."""
+    """Every stage that can be named in a policy, built-in ones first.
+
+    Raises `PolicyError` naming an entry point that cannot be loaded.
+    """
     found: dict[str, Registration] = {}
     for section, module in BUILTIN.items():
         found[section] = import_module(module).REGISTRATION
     for point in entry_points(group="clawmw.stages"):
-        registration = point.load()
-        found.setdefault(registration.section, registration)
-    return found
+        try:
+            registration = point.load()
+            found.setdefault(registration.section, registration)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise PolicyError(f"the stage {point.value!r} cannot be loaded: {reason}") from error
+    return found | _added

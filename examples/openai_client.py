@@ -1,0 +1,32 @@
+"""Two lines put clawmw in front of the OpenAI SDK. Here against the emulator, so it runs as is.
+
+    python examples/openai_client.py
+"""
+
+from openai import OpenAI
+
+import clawmw
+from clawmw.emulator import Emulator, turns
+
+POLICY = {
+    "version": 1,
+    "compress": "balanced",
+    "budget": {"chain": {"calls": 3}},
+    "trace": "off",
+}
+
+with Emulator(bill="openai", brain=turns(["Hello.", "Still here.", "Last one."])) as provider:
+    client = OpenAI(
+        base_url=provider.base_url,
+        api_key="any",
+        http_client=clawmw.http_client(POLICY),  # the one line that matters
+    )
+    messages = [{"role": "user", "content": "Hi!"}]
+    for _ in range(4):
+        reply = client.chat.completions.create(model="gpt-5.4", messages=messages)
+        text = reply.choices[0].message.content
+        print(text)
+        messages += [
+            {"role": "assistant", "content": text},
+            {"role": "user", "content": "And now?"},
+        ]
