@@ -28,8 +28,14 @@ from clawmw.testing import answer
 
 RESULTS = Path(__file__).parent / "results" / "overhead.json"
 TOOLS = [
-    {"type": "function", "function": {"name": f"tool_{i}", "description": "Does a thing. " * 20,
-     "parameters": {"type": "object", "properties": {"q": {"type": "string"}}}}}
+    {
+        "type": "function",
+        "function": {
+            "name": f"tool_{i}",
+            "description": "Does a thing. " * 20,
+            "parameters": {"type": "object", "properties": {"q": {"type": "string"}}},
+        },
+    }
     for i in range(12)
 ]
 
@@ -43,7 +49,9 @@ def history(tokens: int) -> list[dict[str, Any]]:
     size, index = 600, 0
     while size < tokens:
         lines = 30 + (index * 37) % 150
-        result = "\n".join(f"{index}:{n} def f_{n}_{index}(value): return {n * index}" for n in range(lines))
+        result = "\n".join(
+            f"{index}:{n} def f_{n}_{index}(value): return {n * index}" for n in range(lines)
+        )
         messages += call(index, result)
         size += len(result) // 3
         index += 1
@@ -54,8 +62,11 @@ def call(index: int, result: str) -> list[dict[str, Any]]:
     """One tool call and its result."""
     function = {"name": "tool_1", "arguments": json.dumps({"q": f"file {index}"})}
     return [
-        {"role": "assistant", "content": None,
-         "tool_calls": [{"id": f"call_{index}", "type": "function", "function": function}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": f"call_{index}", "type": "function", "function": function}],
+        },
         {"role": "tool", "tool_call_id": f"call_{index}", "content": result},
     ]
 
@@ -108,9 +119,7 @@ def wire(messages: list[dict[str, Any]]) -> bytes:
     return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def one(
-    runtime: Runtime, body: bytes, who: Identity, parts: dict[str, list[float]] | None
-) -> None:
+def one(runtime: Runtime, body: bytes, who: Identity, parts: dict[str, list[float]] | None) -> None:
     """One call; its parts are added to `parts`."""
     gc.collect()
     gc.disable()
@@ -139,8 +148,17 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--sizes", default="1000,10000,100000,200000,500000")
     options = parser.parse_args()
-    names = ["decode", "decide", "encode", "settle", "total", "floor_parse", "floor_hash",
-             "floor_write", "beyond"]
+    names = [
+        "decode",
+        "decide",
+        "encode",
+        "settle",
+        "total",
+        "floor_parse",
+        "floor_hash",
+        "floor_write",
+        "beyond",
+    ]
     print(f"{'tokens':>8} {'messages':>8} " + " ".join(f"{n:>11}" for n in names) + "   (CPU ms)")
     policy = {"budget": {"chain": {"calls": 1000, "usd": 100}}}
     table = {}

@@ -69,6 +69,8 @@ class Live:
     request: Request
     exchange: str
     _runtime: Runtime
+    policy: str
+    """Digest of the policy it runs under; a reload changes it for later calls only."""
     began: float
     called: float = 0.0
     """Seconds spent in the model calls themselves."""
@@ -174,14 +176,16 @@ class Runtime:
         with self._lock:
             history = self._histories.get(key)
         setup = Setup(name, now, identity, codec, self.profile, history)
-        return Live(exchange(request, pipeline, setup), codec, request, name, self, began)
+        return Live(
+            exchange(request, pipeline, setup), codec, request, name, self, pipeline.digest, began
+        )
 
     def remember(self, live: Live, result: Result) -> None:
         """Keep the body and the folded history, bounded, newest longest."""
         identity = result.finished.identity
         body = getattr(live.request.source, "body", b"")
         with self._lock:
-            key = (self.pipeline.digest, identity.scope("session"))
+            key = (live.policy, identity.scope("session"))
             if result.finished.totals.raw:  # a stopped call was never sent
                 self._histories[key] = result.history
                 self._histories.move_to_end(key)
@@ -232,9 +236,7 @@ class Runtime:
         except Exception as error:
             raise StoreError(f"{_home(effect)}: {type(error).__name__}") from error
 
-    def _perform(
-        self, stores: Stores, live: Live, effect: Effect
-    ) -> Any:
+    def _perform(self, stores: Stores, live: Live, effect: Effect) -> Any:
         match effect:
             case Load(keys):
                 return stores.slots.load(keys)

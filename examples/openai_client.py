@@ -1,6 +1,6 @@
 """Two lines put clawmw in front of the OpenAI SDK. Here against the emulator, so it runs as is.
 
-    python examples/openai_client.py
+python examples/openai_client.py
 """
 
 from openai import OpenAI

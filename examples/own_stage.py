@@ -1,6 +1,6 @@
 """A stage of your own: refuse heartbeats at night. Under 60 lines, tests included.
 
-    python examples/own_stage.py
+python examples/own_stage.py
 """
 
 import time

@@ -40,7 +40,9 @@ def rows(count: int, seed: int = 1) -> str:
 
 def log(count: int) -> str:
     """A service's log with one error in it."""
-    lines = [f"2026-11-01T10:{i % 60:02d}:00Z INFO worker-{i % 4} handled job {i}" for i in range(count)]
+    lines = [
+        f"2026-11-01T10:{i % 60:02d}:00Z INFO worker-{i % 4} handled job {i}" for i in range(count)
+    ]
     lines[count // 2] = "2026-11-01T10:30:00Z ERROR worker-2 job 17 failed: disk quota exceeded"
     return "\n".join(lines)
 
@@ -55,8 +57,11 @@ def turn(call_id: str, name: str, arguments: dict[str, Any], result: str) -> lis
     """A tool call and its result."""
     function = {"name": name, "arguments": json.dumps(arguments)}
     return [
-        {"role": "assistant", "content": None,
-         "tool_calls": [{"id": call_id, "type": "function", "function": function}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": call_id, "type": "function", "function": function}],
+        },
         {"role": "tool", "tool_call_id": call_id, "content": result},
     ]
 

@@ -18,8 +18,15 @@ import clawmw
 ROOT = Path(clawmw.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 HEAVY = {
-    "litellm", "langgraph", "langchain_core", "openai", "anthropic", "starlette", "uvicorn",
-    "diskcache", "cel",
+    "litellm",
+    "langgraph",
+    "langchain_core",
+    "openai",
+    "anthropic",
+    "starlette",
+    "uvicorn",
+    "diskcache",
+    "cel",
 }
 RATCHET = json.loads((Path(__file__).parent / "ratchet.json").read_text())
 """What is longer than it should be, and why. It only shrinks."""
@@ -27,8 +34,11 @@ RATCHET = json.loads((Path(__file__).parent / "ratchet.json").read_text())
 
 def test_the_layers_hold() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "importlinter.cli", "lint"], capture_output=True, text=True,
-        cwd=ROOT.parent, check=False,
+        [sys.executable, "-m", "importlinter.cli", "lint"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT.parent,
+        check=False,
     )
     if "No module named" in done.stderr:
         from importlinter.cli import lint_imports
@@ -48,7 +58,9 @@ def loaded_by(code: str) -> set[str]:
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    assert not loaded_by("import clawmw") & (HEAVY | {"httpx", "httpx2", "pydantic", "yaml", "rich", "click"})
+    assert not loaded_by("import clawmw") & (
+        HEAVY | {"httpx", "httpx2", "pydantic", "yaml", "rich", "click"}
+    )
 
 
 def test_a_call_through_the_transport_loads_no_framework() -> None:

@@ -13,8 +13,9 @@ from clawmw.core.identity import Identity
 from clawmw.core.types import Message, Role, ToolCall
 from clawmw.errors import StoreError
 from clawmw.ownership import Token, Tokens, body_digest
+from clawmw.policy.load import load_policy
 from clawmw.runtime import shared
-from clawmw.testing import Bench
+from clawmw.testing import Bench, answer
 from tests.conftest import rows, tool, turn
 
 ASK = {"role": "user", "content": "hello"}
@@ -74,6 +75,51 @@ def test_a_full_disk_leaves_the_rest_in_memory(home: str) -> None:
     degraded = [e for e in case.events if isinstance(e, Degraded)]
     assert {e.store for e in degraded} == {store}
     assert "disk is full" in degraded[0].error
+
+
+def test_what_was_sent_outlives_the_process_on_disk(tmp_path: Any) -> None:
+    policy = {"version": 1, "store": {"disk": str(tmp_path / "kept")}, "prompt_cache": False}
+    first = Bench(policy)
+    sent = first.send(HISTORY, tools=TOOLS).body["messages"]
+    first.runtime.close()
+    changed = Bench({**policy, "compress": "off"})
+    later = [*HISTORY, {"role": "assistant", "content": "."}, ASK]
+    assert changed.send(later, tools=TOOLS).body["messages"][:3] == sent
+    changed.runtime.close()
+
+
+def test_a_reload_while_a_call_is_under_way() -> None:
+    case = Bench({"version": 1})
+    raw = load_policy({"version": 1, "trace": "off", "compress": False, "dedupe": False})
+
+    def model(body: Any) -> Any:
+        case.runtime.reload(raw)
+        return answer()
+
+    case.model = model
+    first = case.send(HISTORY, tools=TOOLS).body["messages"]
+    later = [*HISTORY, *turn("d", "read", {"x": 1}, rows(200, 9))]
+    second = case.send(later, tools=TOOLS).body["messages"]
+    assert second[:3] == first
+    assert second[-1] == later[-1]
+
+
+def test_many_calls_of_one_session_at_once_are_all_remembered() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    case = Bench({"version": 1, "prompt_cache": False, "loop_guard": False})
+
+    def call(index: int) -> Any:
+        history = [*HISTORY, *turn(f"x{index}", "read", {"i": index}, rows(80, index))]
+        case.send(history, tools=TOOLS)
+        return history
+
+    with ThreadPoolExecutor(16) as pool:
+        histories = list(pool.map(call, range(64)))
+    for history in histories:
+        again = case.restart().send(history, tools=TOOLS)
+        assert all(step.recorded for step in again.result.history.steps)
+        assert not [e for e in again.events if isinstance(e, Degraded)]
 
 
 def test_an_observer_that_fails_is_not_asked_why() -> None:

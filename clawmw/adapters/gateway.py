@@ -33,7 +33,6 @@ from clawmw.adapters.gateway_guard import (
 from clawmw.adapters.gateway_relay import refused, relay
 from clawmw.adapters.gateway_upstream import (
     CALLER,
-    TIMEOUT,
     Caller,
     Place,
     Places,
@@ -180,7 +179,7 @@ class Gateway:
                 "GET",
                 f"{url}/models",
                 headers=forwarded(request.scope["headers"]),
-                extensions={"timeout": TIMEOUT, CALLER: Caller()},
+                extensions={CALLER: Caller()},
             )
             try:
                 async with asyncio.timeout(MODELS_SECONDS):
@@ -208,7 +207,7 @@ def _request(place: Place, scope: Scope, body: bytes, caller: Caller) -> httpx.R
         httpx.URL(url, query=query) if query else url,
         headers=headers,
         content=body,
-        extensions={"timeout": TIMEOUT, CALLER: caller},
+        extensions={CALLER: caller},
     )
 
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from clawmw.adapters import wire
+from clawmw.adapters.gateway_aiohttp import AiohttpTransport
 from clawmw.adapters.gateway_guard import GatewayError, Receive
 from clawmw.errors import ClawmwError
 from clawmw.policy.models import ModelEntry
@@ -23,9 +24,6 @@ __all__ = ["CALLER", "Caller", "Place", "Places", "RedirectError", "Upstream", "
 
 CALLER = "clawmw.caller"
 """The key under which a request carries its `Caller`."""
-
-TIMEOUT = {"connect": 10.0, "read": 600.0, "write": 60.0, "pool": 60.0}
-"""Seconds; models think for minutes."""
 
 _HOP = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
@@ -171,12 +169,7 @@ class Upstream(httpx.AsyncBaseTransport):
     """The last hop: sends, cleans what comes back, stops when the caller leaves."""
 
     def __init__(self, inner: httpx.AsyncBaseTransport | None = None) -> None:
-        # No bound of its own: how much runs at once is the policy's to say. Idle connections
-        # are kept over an agent's pause between two calls.
-        limits = httpx.Limits(
-            max_connections=None, max_keepalive_connections=100, keepalive_expiry=30.0
-        )
-        self.inner = inner or httpx.AsyncHTTPTransport(limits=limits)
+        self.inner = inner or AiohttpTransport()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """See the class. Raises `RedirectError`, and what httpx raises."""

@@ -31,13 +31,13 @@ def descend(ex: Exchange) -> Generator[Effect, Any, Request]:
     """
     kept = len(ex.events)
     request = ex.raw
-    for _ in range(COMMITS):
+    for left in reversed(range(COMMITS)):
         del ex.events[kept:]
         ex.ran, ex.stop, ex.answer = [], None, None
         yield from _load(ex)
         ex.kept = yield from down(ex, _base(ex), _running(ex, "call"))
         request = yield from down(ex, ex.kept, _running(ex, "attempt"))
-        if (yield from _commit(ex, request)):
+        if (yield from _commit(ex, request, account=left > 0)):
             return request
     lost = Degraded(ex.setup.exchange, ex.now, "slots", "commit_lost")
     ex.events.append(lost)
@@ -190,8 +190,12 @@ def _decided(ex: Exchange, stage: Stage, decision: Decision, request: Request) -
     return request
 
 
-def _commit(ex: Exchange, request: Request) -> Generator[Effect, Any, bool]:
-    """Keep originals, then write all that the call needs remembered, in one step."""
+def _commit(ex: Exchange, request: Request, *, account: bool) -> Generator[Effect, Any, bool]:
+    """Keep originals, then write all that the call needs remembered, in one step.
+
+    The account, which every call of a session writes, is left out of the last try: what
+    was sent must be remembered even when many calls of one session run at once.
+    """
     if ex.stop is not None or ex.answer is not None:
         return True
     state, scope = ex.state, ex.setup.identity.scope("session")
@@ -201,8 +205,9 @@ def _commit(ex: Exchange, request: Request) -> Generator[Effect, Any, bool]:
             yield PutBlob(scope, ref, data)
         writes.append(Write((scope, f"sent/{step.digest}"), step.record(), 0))
     ex.totals = ex.total(request)
-    account = state.account.sent(ex.raw, request, state.history, len(state.journal.entries), ex.now)
-    writes.append(Write(Account.key(scope), account.to_json(), state.account_version))
+    new = state.account.sent(ex.raw, request, state.history, len(state.journal.entries), ex.now)
+    if account:
+        writes.append(Write(Account.key(scope), new.to_json(), state.account_version))
     if state.journal_changed:
         writes.append(Write((scope, "journal"), state.journal.to_json(), state.journal_version))
     for stage in ex.pipeline.stages:
@@ -212,7 +217,7 @@ def _commit(ex: Exchange, request: Request) -> Generator[Effect, Any, bool]:
             writes.append(Write((ex.owner(stage), name), state.pending[name], version))
     if not (yield Commit(tuple(writes))):
         return False
-    state.account, state.account_version = account, state.account_version + 1
+    state.account, state.account_version = new, state.account_version + account
     state.history = state.history.as_recorded()
     return True
 

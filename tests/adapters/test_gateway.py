@@ -45,12 +45,13 @@ class Case:
         self.events = events
         self.url = served.base_url
         self.chat = f"{served.base_url}/chat/completions"
+        self.http = httpx.Client(verify=False, timeout=20)
 
     def post(self, body: Any, **headers: str) -> httpx.Response:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         named = {k.replace("_", "-"): v for k, v in headers.items()}
         given = {"content-type": "application/json", **named}
-        return httpx.post(self.chat, content=content, headers=given, timeout=20)
+        return self.http.post(self.chat, content=content, headers=given)
 
     def sdk(self, **options: Any) -> openai.OpenAI:
         return openai.OpenAI(base_url=self.url, api_key="sk-caller", max_retries=0, **options)
@@ -72,14 +73,22 @@ def gateway(
     runtime = Runtime.of(loaded, observers=[events.append])
     made = Gateway(runtime, Places(loaded.models, upstream), tokens=Tokens.of_user(), **options)
     with Served(made, token=token) as served:
-        yield Case(served, events)
+        case = Case(served, events)
+        with case.http:
+            yield case
     runtime.close()
 
 
-@pytest.fixture
-def provider() -> Iterator[Emulator]:
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Emulator]:
     with Emulator(bill="openai") as emulator:
         yield emulator
+
+
+@pytest.fixture
+def provider(shared: Emulator) -> Emulator:
+    shared.requests.clear()
+    return shared
 
 
 @pytest.fixture
@@ -550,7 +559,7 @@ def test_only_our_own_names_are_answered_to(case: Case) -> None:
 
     def status(**headers: str) -> int:
         named = {k.replace("_", "-"): v for k, v in headers.items()}
-        return httpx.get(health, headers=named).status_code
+        return case.http.get(health, headers=named).status_code
 
     for good in ("127.0.0.1", "localhost", "LOCALHOST.", "[::1]", "[0:0::1]"):
         assert status(host=f"{good}:{port}") == 200, good

@@ -89,9 +89,7 @@ def stream_text(raw: str) -> str:
 
 @pytest.mark.parametrize("flavour", ["httpx", "httpx2"])
 @pytest.mark.parametrize("stream", [False, True])
-def test_both_flavours_reduce_and_answer(
-    provider: Emulator, flavour: str, stream: bool
-) -> None:
+def test_both_flavours_reduce_and_answer(provider: Emulator, flavour: str, stream: bool) -> None:
     case = Case(provider, {})
     response = case.post(body(*long_task(), tools=TOOLS, stream=stream), flavour=flavour)
     assert response.status_code == 200
@@ -117,7 +115,8 @@ def test_the_async_twin_sends_the_same_bytes(provider: Emulator, flavour: str) -
 
 
 def test_an_unchanged_body_is_forwarded_as_its_own_bytes(provider: Emulator) -> None:
-    raw = b'{ "model" : "gpt-4o",\n "messages":[{"content":"h\\u00e9 \\ud83d\\ude00","role":"user"}],"x":1.50}'
+    message = rb'{"content":"h\u00e9 \ud83d\ude00","role":"user"}'
+    raw = b'{ "model" : "gpt-4o",\n "messages":[' + message + b'],"x":1.50}'
     seen: list[bytes] = []
     module = import_module("httpx")
 
@@ -199,8 +198,11 @@ def _expanding(case: Case, *, stream: bool) -> None:
         assert response.text.count('"role"') == 1
     assert len(provider.requests) == 2
     # The agent goes on, knowing nothing of it; the exchange is put back at its place.
-    messages = [*messages, {"role": "assistant", "content": answer},
-                {"role": "user", "content": "thanks"}]
+    messages = [
+        *messages,
+        {"role": "assistant", "content": answer},
+        {"role": "user", "content": "thanks"},
+    ]
     case.post(body(*messages, tools=TOOLS))
     before, after = case.sent(1)["messages"], case.sent(2)["messages"]
     plain = [_unmarked(m) for m in after]
@@ -231,11 +233,15 @@ def test_an_expansion_beside_the_agents_own_call(provider: Emulator) -> None:
     provider._world.brain = brain  # type: ignore[misc]
     message = case.post(body(*long_task(), tools=TOOLS)).json()["choices"][0]["message"]
     assert [c["function"]["name"] for c in message["tool_calls"]] == ["read"]
-    follow = [*long_task(), message,
-              {"role": "tool", "tool_call_id": message["tool_calls"][0]["id"], "content": "x"}]
+    follow = [
+        *long_task(),
+        message,
+        {"role": "tool", "tool_call_id": message["tool_calls"][0]["id"], "content": "x"},
+    ]
     case.post(body(*follow, tools=TOOLS))
-    assert any("clawmw_expand(" in json.dumps(m) and m["role"] == "user"
-               for m in case.sent()["messages"])
+    assert any(
+        "clawmw_expand(" in json.dumps(m) and m["role"] == "user" for m in case.sent()["messages"]
+    )
 
 
 def test_an_unknown_reference_is_answered_finally(provider: Emulator) -> None:
@@ -243,9 +249,10 @@ def test_an_unknown_reference_is_answered_finally(provider: Emulator) -> None:
     replies = [Reply(tools=(ToolUse("clawmw_expand", {"ref": "rnope"}),)), Reply(text="I see")]
     left = iter(replies)
     provider._world.brain = lambda asked: next(left)  # type: ignore[misc]
-    assert case.post(body(*long_task(), tools=TOOLS)).json()["choices"][0]["message"][
-        "content"
-    ] == "I see"
+    assert (
+        case.post(body(*long_task(), tools=TOOLS)).json()["choices"][0]["message"]["content"]
+        == "I see"
+    )
     assert "Asking again will not help" in json.dumps(case.sent()["messages"])
 
 
@@ -319,9 +326,12 @@ def test_a_broken_stream_is_accounted_once(provider: Emulator, fault: Fault) -> 
 def test_a_reader_who_leaves_ends_the_exchange(provider: Emulator) -> None:
     case = Case(provider, {"budget": {"chain": {"calls": 5}}})
     provider.fail_next(Fault(chunk_delay=0.05))
-    with clawmw.http_client(case.runtime) as client, client.stream(
-        "POST", case.url, json=body({"role": "user", "content": "word " * 50}, stream=True)
-    ) as response:
+    with (
+        clawmw.http_client(case.runtime) as client,
+        client.stream(
+            "POST", case.url, json=body({"role": "user", "content": "word " * 50}, stream=True)
+        ) as response,
+    ):
         next(response.iter_bytes())
     [done] = case.finished
     assert done.status == "cancelled"
@@ -344,7 +354,8 @@ def test_a_stage_with_a_bug_costs_nothing(provider: Emulator) -> None:
     assert case.post(body(*long_task(), tools=TOOLS)).status_code == 200
     assert case.sent()["messages"] == long_task()
     assert {e.stage for e in case.events if isinstance(e, StageFailed)} == {
-        "compress", "prompt_cache",
+        "compress",
+        "prompt_cache",
     }
 
 
@@ -425,8 +436,10 @@ def test_thread_pools_and_tasks_count_each_call_once(provider: Emulator) -> None
 
     async def many() -> None:
         async with clawmw.async_http_client(case.runtime) as client:
-            calls = [client.post(case.url, json=body({"role": "user", "content": f"a{i}"}))
-                     for i in range(16)]
+            calls = [
+                client.post(case.url, json=body({"role": "user", "content": f"a{i}"}))
+                for i in range(16)
+            ]
             await asyncio.gather(*calls)
 
     asyncio.run(many())
@@ -449,7 +462,10 @@ def test_a_child_process_owns_its_calls(provider: Emulator) -> None:
     case.post(body())
     done = subprocess.run(
         [sys.executable, "-c", script, case.url, json.dumps(body())],
-        capture_output=True, text=True, check=True, env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        check=True,
+        env=dict(os.environ),
     )
     assert done.stdout.strip() == "1"
     assert len(case.finished) == 1
@@ -477,14 +493,14 @@ def test_four_turns_through_the_real_sdk_with_history(provider: Emulator) -> Non
         messages.append({"role": "user", "content": f"question {index}"})
         with_stream = index % 2 == 1
         if with_stream:
-            stream = client.chat.completions.create(
-                model="gpt-4o", messages=messages, stream=True
-            )
+            stream = client.chat.completions.create(model="gpt-4o", messages=messages, stream=True)
             text = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
         else:
-            text = client.chat.completions.create(
-                model="gpt-4o", messages=messages
-            ).choices[0].message.content
+            text = (
+                client.chat.completions.create(model="gpt-4o", messages=messages)
+                .choices[0]
+                .message.content
+            )
         messages.append({"role": "assistant", "content": text})
     assert [m["content"] for m in messages[1::2]] == ["one", "two", "three", "four"]
     assert len(case.finished) == 4

@@ -47,7 +47,9 @@ def test_digests_tell_apart_what_matters() -> None:
         ends(turn("c", "f", {}, "x"))[-1],
         ends(turn("c", "f", {}, "y"))[-1],
         ends(turn("c", "g", {}, "x"))[-1],
-        ends([*turn("c", "f", {}, "x")[:1], {"role": "tool", "tool_call_id": "?", "content": "x"}])[-1],
+        ends([*turn("c", "f", {}, "x")[:1], {"role": "tool", "tool_call_id": "?", "content": "x"}])[
+            -1
+        ],
     }
     assert len(seen) == 8
 
@@ -113,8 +115,11 @@ def test_a_fork_keeps_what_both_branches_share() -> None:
 def test_compaction_by_the_agent_starts_anew() -> None:
     bench = Bench({"version": 1, "dedupe": {"floor": 20}, "compress": False})
     result = rows(30)
-    long = [{"role": "user", "content": "go"}, *turn("a", "read", {}, result),
-            *turn("b", "read", {}, result)]
+    long = [
+        {"role": "user", "content": "go"},
+        *turn("a", "read", {}, result),
+        *turn("b", "read", {}, result),
+    ]
     assert "identical" in bench.send(long, tools=TOOLS).body["messages"][-1]["content"]
     compacted = [{"role": "user", "content": "summary of it"}, *turn("b", "read", {}, result)]
     assert bench.send(compacted, tools=TOOLS).body["messages"][-1]["content"] == result

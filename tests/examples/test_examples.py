@@ -43,9 +43,10 @@ def test_a_skill_has_its_front_matter_and_its_commands_work(path: Path) -> None:
     from clawmw.runtime import Runtime
 
     runtime = Runtime.of(clawmw.load_policy({"version": 1}))
-    with Emulator(bill="openai") as provider, clawmw.http_client(
-        runtime, identity=Identity(session="s", chain="c")
-    ) as client:
+    with (
+        Emulator(bill="openai") as provider,
+        clawmw.http_client(runtime, identity=Identity(session="s", chain="c")) as client,
+    ):
         body = {"model": "gpt-5.4", "messages": [{"role": "user", "content": "hi"}]}
         client.post(provider.base_url + "/chat/completions", json=body)
     for observer in runtime.observers:
@@ -54,7 +55,10 @@ def test_a_skill_has_its_front_matter_and_its_commands_work(path: Path) -> None:
         arguments = shlex.split(command)[1:]
         done = subprocess.run(
             [sys.executable, "-m", "clawmw.cli.main", *arguments],
-            capture_output=True, text=True, check=False, timeout=60,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
         )
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)

@@ -14,14 +14,16 @@ PAGE = (
     + "".join(f"<p class='x y z'>Gate {i} opens at {i % 12}:30.</p>" for i in range(80))
     + "</body></html>"
 )
-PROSE = " ".join(f"The {i}th visitor, Ms {chr(65 + i % 26)}., paid {i * 3} yuan." for i in range(160))
+PROSE = " ".join(
+    f"The {i}th visitor, Ms {chr(65 + i % 26)}., paid {i * 3} yuan." for i in range(160)
+)
 
 results = st.one_of(
     st.sampled_from([rows(60), rows(200, 2), log(300), PAGE, PROSE, "", "ok", "上海迪士尼" * 120]),
     st.text(max_size=300),
     st.builds(lambda n: rows(n, 3), st.integers(1, 90)),
 )
-words = st.text(alphabet="abc défgh 上海\n\"\\{}[]", min_size=1, max_size=40)
+words = st.text(alphabet='abc défgh 上海\n"\\{}[]', min_size=1, max_size=40)
 ids = st.sampled_from(["call_1", "call_2", "a", ""])  # doubled and missing ones on purpose
 
 
@@ -31,13 +33,17 @@ def _tool_turn(draw: st.DrawFn) -> list[dict[str, Any]]:
     for _ in range(draw(st.integers(1, 2))):
         call_id, name = draw(ids), draw(st.sampled_from(["search", "read", "tool_call"]))
         arguments = json.dumps({"q": draw(words)})
-        calls.append({"id": call_id, "type": "function",
-                      "function": {"name": name, "arguments": arguments}})
+        calls.append(
+            {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+        )
         content: Any = draw(results)
         if draw(st.booleans()):
             content = [{"type": "text", "text": content}]
         answers.append({"role": "tool", "tool_call_id": call_id, "content": content})
-    return [{"role": "assistant", "content": draw(st.none() | words), "tool_calls": calls}, *answers]
+    return [
+        {"role": "assistant", "content": draw(st.none() | words), "tool_calls": calls},
+        *answers,
+    ]
 
 
 @st.composite

@@ -23,7 +23,9 @@ ON: dict[str, Any] = {
 """Settings that make each stage act on small conversations."""
 
 laws = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow],
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
     derandomize=True,
 )
 

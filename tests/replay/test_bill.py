@@ -17,10 +17,17 @@ from tests.replay import samples
 
 RULES = CacheRules("automatic", min_tokens=100, granularity=10)
 PROFILE = Profile(
-    "p", "p", Price(100, 500, 10, 125, "2026-11-22", "test"),
-    CacheRules("marks", min_tokens=100, bills_writes=True), "cached_apart", "2026-11-22", (),
+    "p",
+    "p",
+    Price(100, 500, 10, 125, "2026-11-22", "test"),
+    CacheRules("marks", min_tokens=100, bills_writes=True),
+    "cached_apart",
+    "2026-11-22",
+    (),
 )
-FREE_WRITES = Profile("w", "w", Price(100, 500, 10, 100, "x", "x"), RULES, "cached_in_input", "", ())
+FREE_WRITES = Profile(
+    "w", "w", Price(100, 500, 10, 100, "x", "x"), RULES, "cached_in_input", "", ()
+)
 UNKNOWN = Profile("u", "u", None, RULES, "cached_in_input", "", ())
 
 
@@ -60,7 +67,11 @@ def test_a_hidden_literal_costs_a_call_and_is_carried_from_then_on() -> None:
     net.call(sized("t", "a", "b", "c"), 3, "", ())
     net.call(sized("t", "x"), 1, "", ())  # the agent went back to before the slice
     assert net.items == [
-        Item(0, 200), Item(200, 300), Item(300, 1800), Item(1800, 1900), Item(100, 1700),
+        Item(0, 200),
+        Item(200, 300),
+        Item(300, 1800),
+        Item(1800, 1900),
+        Item(100, 1700),
     ]
 
 
@@ -94,11 +105,16 @@ def test_counts_are_exact_without_a_network() -> None:
 
 def test_cache_marks_are_no_tokens() -> None:
     counter = Counter()
-    marked = {"role": "user", "content": [
-        {"type": "text", "text": "Hello there", "cache_control": {"type": "ephemeral"}},
-    ]}
+    marked = {
+        "role": "user",
+        "content": [
+            {"type": "text", "text": "Hello there", "cache_control": {"type": "ephemeral"}},
+        ],
+    }
     plain = {"role": "user", "content": "Hello there"}
-    assert counter.message(CODEC.message(dump(marked))) == counter.message(CODEC.message(dump(plain)))
+    assert counter.message(CODEC.message(dump(marked))) == counter.message(
+        CODEC.message(dump(plain))
+    )
 
 
 def test_an_image_counts_by_its_kind_not_by_its_bytes() -> None:

@@ -36,7 +36,9 @@ GO = samples.user("Go.")
 def test_what_only_a_result_has_shown_is_needed() -> None:
     shown = turn("a", "find", {"q": "x"}, '{"id": "tkt_77", "price": 149.5, "name": "José"}')
     assert needed({"ticket": "tkt_77", "pay": 149.5, "who": "José"}, GO, *shown) == [
-        "tkt_77", "149.5", "José",
+        "tkt_77",
+        "149.5",
+        "José",
     ]
 
 
@@ -62,12 +64,12 @@ def test_what_a_tool_definition_offers_is_not_needed() -> None:
 def test_words_in_a_long_value_count_when_they_look_like_data() -> None:
     listing = "src/app_main.py\nREADME\nfound with errors"
     shown = turn("a", "ls", {"q": "x"}, listing)
-    command = "cat src/app_main.py && echo found with care | tee notes to be read by someone later on"
+    command = "cat src/app_main.py && echo found with care | tee notes to be read by others later"
     assert needed({"command": command}, GO, *shown) == ["src/app_main.py"]
 
 
 def test_plain_words_count_only_where_the_result_quotes_them() -> None:
-    query = "SELECT count FROM airports WHERE country IS NOT NULL AND name LIKE 'x' ORDER BY country"
+    query = "SELECT count FROM airports WHERE country IS NOT NULL AND name LIKE 'x' ORDER BY name"
     shown = turn("a", "sql", {"q": "SHOW TABLES"}, "[('airports',), ('flights',)] country")
     assert needed({"sql": query}, GO, *shown) == ["airports"]
 
@@ -103,12 +105,19 @@ def test_placed_says_where_each_literal_is() -> None:
     sent = request(GO, *turn("a", "f", {"q": "x"}, "tkt_1 [cut, ref rabc]")).messages
     originals = {"rabc": "tkt_1 tkt_2", "rgone": "tkt_3"}  # no marker names rgone
     assert [(p.where, p.ref) for p in placed(found, sent, originals)] == [
-        ("context", ""), ("reachable", "rabc"), ("lost", ""), ("lost", ""),
+        ("context", ""),
+        ("reachable", "rabc"),
+        ("lost", ""),
+        ("lost", ""),
     ]
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
-                    | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+        lambda v: st.lists(v) | st.dictionaries(st.text(), v),
+    )
+)
 def test_any_arguments_can_be_read(value: object) -> None:
     for whole, words in literals(json.dumps(value)):
         assert len(whole) <= 80

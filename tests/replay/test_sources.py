@@ -144,7 +144,10 @@ def captured(messages: list[samples.Message], **more: Any) -> dict[str, Any]:
     return {
         "method": "POST",
         "path": "/v1/chat/completions",
-        "headers": {"Authorization": "Bearer secret", "Traceparent": f"00-{'a' * 32}-{'b' * 16}-01"},
+        "headers": {
+            "Authorization": "Bearer secret",
+            "Traceparent": f"00-{'a' * 32}-{'b' * 16}-01",
+        },
         "body": request,
         **more,
     }
@@ -235,16 +238,26 @@ def openclaw() -> list[dict[str, Any]]:
     usage = {"input": 100, "output": 5, "cacheRead": 400, "cacheWrite": 0}
     return [
         {"type": "session", "version": 3, "id": "s-1", "cwd": "/x"},
-        {"type": "model_change", "id": "m", "parentId": None, "provider": "acme",
-         "modelId": "big"},
+        {"type": "model_change", "id": "m", "parentId": None, "provider": "acme", "modelId": "big"},
         entry("u1", "m", role="user", content=block("Look.")),
         entry("a1", "u1", role="assistant", content=called, usage=usage),
-        entry("r1", "a1", role="toolResult", toolCallId="t1", toolName="exec",
-              content=block("file1.go")),
+        entry(
+            "r1",
+            "a1",
+            role="toolResult",
+            toolCallId="t1",
+            toolName="exec",
+            content=block("file1.go"),
+        ),
         entry("a2", "r1", role="assistant", content=block("One file.")),
         entry("b2", "r1", role="assistant", content=block("Another answer.")),
-        {"type": "compaction", "id": "k", "parentId": "a2", "summary": "They looked.",
-         "firstKeptEntryId": "a2"},
+        {
+            "type": "compaction",
+            "id": "k",
+            "parentId": "a2",
+            "summary": "They looked.",
+            "firstKeptEntryId": "a2",
+        },
         entry("u2", "k", role="user", content=block("And?")),
         entry("a3", "u2", role="assistant", content=block("That is all.")),
     ]
@@ -261,7 +274,8 @@ def test_an_openclaw_session_is_one_run(tmp_path: Path) -> None:
     assert [m["role"] for m in sent["messages"]] == ["user", "assistant", "tool"]
     assert sent["messages"][1]["content"] == "Let me look."
     assert sent["messages"][1]["tool_calls"][0]["function"] == {
-        "name": "exec", "arguments": '{"command": "ls"}',
+        "name": "exec",
+        "arguments": '{"command": "ls"}',
     }
     assert sent["messages"][2]["tool_call_id"] == "t1"
     assert body(run, 2)["messages"] == sent["messages"]  # a branch off the same place

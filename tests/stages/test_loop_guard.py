@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -54,7 +55,7 @@ def test_same_call_same_result_is_nudged_refused_and_stopped() -> None:
 
 def test_the_nudge_stays_where_it_was() -> None:
     sent = walk(bench(), [("read", {"path": "a"}, "same")] * 6)
-    for earlier, later in zip(sent, sent[1:], strict=False):
+    for earlier, later in itertools.pairwise(sent):
         before = earlier.body["messages"]
         assert later.body["messages"][: len(before)] == before
 
@@ -86,8 +87,11 @@ def test_a_loop_goes_on_after_compaction_and_in_another_process() -> None:
         [("read", {"page": i}, f"page {i}") for i in range(40)],
         [("read", {"path": f"f{i}"}, "ok") for i in range(40)],
         [("read", {}, f"polled at {i}") for i in range(40)],
-        [step for i in range(20) for step in (
-            ("edit", {"line": i}, "edited"), ("test", {}, "1 failed"))],
+        [
+            step
+            for i in range(20)
+            for step in (("edit", {"line": i}, "edited"), ("test", {}, "1 failed"))
+        ],
     ],
     ids=["paging", "many files", "a poll that moves", "edit and test"],
 )

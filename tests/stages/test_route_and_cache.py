@@ -26,10 +26,12 @@ def model_of(case: Bench, *messages: Any, **params: Any) -> str:
 
 
 def test_rules_choose_by_kind_agent_and_size() -> None:
-    case = bench(route=[
-        {"when": "kind in ['title', 'summary']", "to": "light"},
-        {"when": "agent == 'cheap' && tokens < 1000", "to": "light"},
-    ])
+    case = bench(
+        route=[
+            {"when": "kind in ['title', 'summary']", "to": "light"},
+            {"when": "agent == 'cheap' && tokens < 1000", "to": "light"},
+        ]
+    )
     assert model_of(case) == "fake"
     case.identity = Identity(session="s2", chain="c", kind="title")
     assert model_of(case) == "small-1"
@@ -82,8 +84,12 @@ def test_marks_where_the_provider_takes_them() -> None:
     assert [_marked(m) for m in first] == [True, True]
     later = case.send(messages, tools=[tool("read")]).body["messages"]
     assert [_marked(m) for m in later] == [True, True, False, True]
-    own = [{"role": "user", "content": [
-        {"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]}]
+    own = [
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}],
+        }
+    ]
     assert case.send([*own, ASK]).body["messages"] == [*own, ASK]
 
 

@@ -174,6 +174,8 @@ def _facts(seen: _Seen) -> Facts | list[_Missing]:
     text = seen.all_text()
     found = list(sight.tickets(text))
     day = _off_peak_saturday(text, found)
+    if not day:  # everything else depends on it, so nothing else is asked for yet
+        return [_Missing("an off-peak Saturday", "park_queue_page", "off_peak")]
     prices = {t.audience: t for t in found if t.day == day and t.tier == "off_peak"}
     windows = sorted(sight.slots(text, day), key=lambda s: s.start)
     opening, wet = sight.hours(text, day), sight.rain(text, day)
@@ -182,12 +184,12 @@ def _facts(seen: _Seen) -> Facts | list[_Missing]:
     inside = next((m for m in food if m.area == "in_park"), None)
     outside = next((m for m in food if m.area == "disneytown"), None)
     adult, child = prices.get("adult"), prices.get("child")
-    shop = "ticket_search", f"{day} off_peak one_day" if day else "off_peak one_day"
+    shop = "ticket_search", f"{day} off_peak one_day"
     needs = (
         (adult, _Missing("the adult ticket of an off-peak Saturday", *shop)),
         (child, _Missing("the child ticket of an off-peak Saturday", *shop)),
         (windows, _Missing("a free window's slot id", "park_queue_page", "SP-7DM available")),
-        (opening, _Missing("the opening hours", "park_queue_page", day or "off_peak")),
+        (opening, _Missing("the opening hours", "park_queue_page", day)),
         (wet, _Missing("the chance of rain", "weather_forecast", day)),
         (trains, _Missing("a train home", "metro_routes", "L11W 18: 19: fare")),
         (inside, _Missing("a place for lunch", "restaurant_list", "kids_menu in_park")),

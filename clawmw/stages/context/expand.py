@@ -72,9 +72,9 @@ class Expand:
         self.spec: ToolSpec = tool_spec(NAME, {"type": "function", "function": function})
 
     def offered(self, request: Request) -> bool:
-        """See `Offer.offered`: only beside other tools, and when the model may call them."""
+        """See `Offer.offered`: only beside other tools that the model may call, for one answer."""
         choice = request.params.get("tool_choice", "auto")
-        return bool(request.tools) and choice in ("auto", "required")
+        return bool(request.tools) and request.choices == 1 and choice in ("auto", "required")
 
     def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision:
         """Offer the tool, last in the list so that the others keep their place."""

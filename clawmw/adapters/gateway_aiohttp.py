@@ -1,0 +1,117 @@
+"""The gateway's HTTP client: aiohttp behind httpx's transport interface.
+
+Chosen by measurement: sending 60 KB and reading the answer takes 0.15 ms of CPU, and 0.7
+with httpx's own transport (the parser is C, and there is no second event-loop layer).
+"""
+
+from __future__ import annotations
+
+import io
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+
+import aiohttp
+import httpx
+from yarl import URL
+
+__all__ = ["AiohttpTransport"]
+
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 600.0
+"""The longest silence; models think for minutes."""
+IDLE_SECONDS = 30.0
+"""How long a connection is kept for the next call: an agent's pause between two calls."""
+HEADER_BYTES = 65536
+"""Of one header line in an answer."""
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """Sends a request as it is: no redirect followed, no cookie kept, nothing added.
+
+    Belongs to the event loop of its first request. Raises httpx's exceptions.
+    """
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                # No bound of its own: how much runs at once is the policy's to say.
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS
+                ),
+                max_line_size=HEADER_BYTES,
+                max_field_size=HEADER_BYTES,
+            )
+        return self._session
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """Trusts whom httpx trusts, so that an SDK's call and ours meet the same answer."""
+        return httpx.create_ssl_context()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The answer, its body still to be read."""
+        headers = [(name.decode(), value.decode()) for name, value in request.headers.raw]
+        body = request.content
+        with _as_httpx():
+            response = await self._opened().request(
+                request.method,
+                URL(str(request.url), encoded=True),
+                headers=headers,
+                data=io.BytesIO(body) if body else None,
+                allow_redirects=False,
+                ssl=self._tls if request.url.scheme == "https" else True,
+            )
+        return httpx.Response(
+            response.status, headers=list(response.raw_headers), stream=_Body(response)
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+
+
+class _Body(httpx.AsyncByteStream):
+    """An answer's bytes as they come off the wire."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            with _as_httpx():
+                async for chunk in self._response.content.iter_any():
+                    yield chunk
+        except BaseException:  # a reader that is cancelled may never get to `aclose`
+            self._response.close()
+            raise
+
+    async def aclose(self) -> None:
+        """Ends the connection, unless the answer was read to its end."""
+        self._response.close()
+
+
+@contextmanager
+def _as_httpx() -> Iterator[None]:
+    """aiohttp's exceptions as httpx's."""
+    try:
+        yield
+    except aiohttp.ConnectionTimeoutError as error:
+        raise httpx.ConnectTimeout(str(error)) from error
+    except TimeoutError as error:
+        raise httpx.ReadTimeout(str(error)) from error
+    except aiohttp.ClientConnectorError as error:
+        raise httpx.ConnectError(str(error)) from error
+    except aiohttp.ClientOSError as error:
+        raise httpx.ReadError(str(error)) from error
+    except aiohttp.ClientError as error:
+        raise httpx.RemoteProtocolError(str(error)) from error

@@ -1,0 +1,188 @@
+"""One run of the demo's flow: a provider on loopback, the agents, clawmw between them or not."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from clawmw.adapters.http import http_client
+from clawmw.core.events import CallFinished, Event
+from clawmw.core.money import Profile
+from clawmw.core.types import Usage
+from clawmw.demo.bill import Bill, spent
+from clawmw.emulator.app import Received
+from clawmw.emulator.server import Emulator
+from clawmw.emulator.trip import check
+from clawmw.flow.call import http_caller
+from clawmw.flow.langgraph import FlowRunner, Outcome
+from clawmw.flow.plan import Plan, make_plan
+from clawmw.flow.tools import load_tools
+from clawmw.observe.otel import OtelObserver
+from clawmw.observe.spanstore import SpanStore
+from clawmw.policy.load import load_policy
+from clawmw.policy.models import ModelEntry, Policy
+from clawmw.runtime import Runtime
+from clawmw.stages.base import ModelRef
+
+__all__ = ["FILES", "RUNGS", "Played", "Rung", "Scene"]
+
+FLOW, MODEL = "trip", "main"
+FILES = ("trip.yaml", "desk.md")
+"""The policy, and what it refers to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """How much of the policy is at work in a run."""
+
+    name: str
+    label: str
+    without: tuple[str, ...] = ()
+    """Sections of the policy that are switched off."""
+    off: bool = False
+    """clawmw is not there at all."""
+
+
+RUNGS = (
+    Rung("off", "without clawmw", off=True),
+    Rung("prompt_cache", "only prompt_cache", without=("compress", "expand", "dedupe")),
+    Rung("dedupe", "and dedupe", without=("compress", "expand")),
+    Rung("all", "with clawmw"),
+)
+"""From nothing to the whole policy, one mechanism at a time; compress and expand go together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """How a run went, and what the provider saw of it."""
+
+    profile: Profile
+    rung: Rung
+    outcome: Outcome
+    problems: tuple[str, ...]
+    """What is wrong with the plan the agents made; empty when it keeps every constraint."""
+    received: tuple[Received, ...]
+    finished: tuple[CallFinished, ...]
+    """clawmw's account of each call; empty without clawmw."""
+    seconds: float
+
+    @property
+    def usages(self) -> list[Usage]:
+        """What the provider measured, call by call."""
+        return [r.usage for r in self.received if r.usage is not None]
+
+    @property
+    def bill(self) -> Bill:
+        """What the provider bills."""
+        return spent(self.usages, self.profile)
+
+    @property
+    def report(self) -> str:
+        """The agents' last word."""
+        return str(self.outcome.output or "")
+
+
+class Scene:
+    """The demo's policy and flow, loaded once, to be run any number of times.
+
+    `store`: where the traces of runs under the whole policy go. Raises `PolicyError`.
+    """
+
+    def __init__(self, store: Path, *, run_id: str) -> None:
+        folder = Path(str(files("clawmw.demo")))
+        self.path = folder / FILES[0]
+        self.store = store
+        self.policy = load_policy(self.path)
+        flow = self.policy.flows[FLOW]
+        tools = load_tools(flow.tools, f"flows.{FLOW}.tools", folder)
+        self.plan: Plan = make_plan(
+            FLOW, flow, models=self.policy.models, tools=tools, base=folder
+        )
+        self._run_id = run_id
+
+    def chain(self, profile: Profile) -> str:
+        """The name of the run under the whole policy, as `clawmw traces` shows it."""
+        return f"{FLOW}-{self._run_id}-{profile.family}"
+
+    def play(self, profile: Profile, rung: Rung) -> Played:
+        """Run the flow once against a provider that bills like `profile`.
+
+        Raises `FlowError` when the provider fails, `StoreError` for a trace store that cannot
+        be used.
+        """
+        began = time.perf_counter()
+        finished: list[CallFinished] = []
+        with Emulator(brain="trip", bill=profile.name) as provider:
+            entry = ModelEntry(model=profile.name, base_url=provider.base_url)
+            policy = self._policy(rung, entry)
+            with self._runner(policy, rung, finished.append) as run:
+                outcome = run(self.chain(profile))
+            received = tuple(provider.requests)
+        problems = check(str(outcome.output)) if outcome.status == "done" else ()
+        seconds = time.perf_counter() - began
+        return Played(
+            profile, rung, outcome, tuple(problems), received, tuple(finished), seconds
+        )
+
+    def _policy(self, rung: Rung, model: ModelEntry) -> Policy:
+        stages = {
+            section: config.model_copy(update={"enabled": False})
+            if section in rung.without
+            else config
+            for section, config in self.policy.stages.items()
+        }
+        return self.policy.model_copy(update={"models": {MODEL: model}, "stages": stages})
+
+    @contextmanager
+    def _runner(
+        self, policy: Policy, rung: Rung, finished: Callable[[CallFinished], None]
+    ) -> Iterator[Callable[[str], Outcome]]:
+        """What runs the flow under a thread's name, with all it needs around it."""
+        with ExitStack() as stack:
+            spans: OtelObserver | None = None
+            if rung.name == "all":
+                spans = OtelObserver(store=SpanStore.open(self.store, keep=policy.trace.keep))
+                stack.callback(spans.close)
+            client = stack.enter_context(
+                httpx.Client(timeout=60.0) if rung.off else _through(policy, spans, finished, stack)
+            )
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="clawmw-demo-"))
+            runner = FlowRunner(
+                self.plan,
+                call=http_caller(client, _models(policy)),
+                checkpoints=Path(folder) / "flows.sqlite",
+                observer=spans,
+            )
+            yield lambda thread: runner.run({}, thread)
+
+
+def _through(
+    policy: Policy,
+    spans: OtelObserver | None,
+    finished: Callable[[CallFinished], None],
+    stack: ExitStack,
+) -> Any:
+    """A client whose calls go through clawmw."""
+
+    def note(event: Event) -> None:
+        if isinstance(event, CallFinished):
+            finished(event)
+
+    runtime = Runtime.of(policy, observers=(note, spans) if spans else (note,))
+    stack.callback(runtime.close)
+    return http_client(runtime)
+
+
+def _models(policy: Policy) -> Mapping[str, ModelRef]:
+    return {
+        name: ModelRef(name, entry.model, entry.base_url, entry.profile)
+        for name, entry in policy.models.items()
+    }
