@@ -28,7 +28,7 @@ __all__ = ["command"]
 
 DEFAULT_PROFILES = ("anthropic/claude-sonnet-5-5", "openai/gpt-5.6", "deepseek/deepseek-v4-flash")
 _INTERRUPTED = 130
-_WIDTH = 140
+_WIDTH = 100
 """Columns when nobody says how many there are."""
 _OBSERVES = "mode: observe sends what was recorded; write mode: enforce to see what it would save"
 _SAID = 20

@@ -13,17 +13,16 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import is_
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from clawmw.core.canon import Ids, message_digest
 from clawmw.core.tokens import estimate
+from clawmw.core.traits import StageTraits
 from clawmw.core.types import Json, Message, Text, ToolCall, ToolResult
-
-if TYPE_CHECKING:
-    from clawmw.core.stage import Folder
 
 __all__ = [
     "FoldContext",
+    "Folder",
     "Folding",
     "History",
     "Replacement",
@@ -173,6 +172,31 @@ class History:
         steps = tuple(replace(step, recorded=True) for step in self.steps[first:])
         shorter = self.shorter.as_recorded() if self.shorter else None
         return replace(self, steps=self.steps[:first] + steps, shorter=shorter)
+
+
+@runtime_checkable
+class Folder(Protocol):
+    """A stage that reduces history on arrival."""
+
+    traits: ClassVar[StageTraits]
+
+    def start(self) -> Any:
+        """The state before the first message.
+
+        Taken over with `copy.copy`: a flat dict, or an object whose `__copy__` shares
+        nothing that `fold` changes.
+        """
+        ...
+
+    def fold(
+        self, state: Any, message: Message, parts: Sequence[int], ctx: FoldContext
+    ) -> dict[int, Replacement]:
+        """What some of `parts` (indices not yet replaced) become.
+
+        Must depend only on `state`, `message` and `ctx`; updates `state` with `message`
+        even when nothing is replaced.
+        """
+        ...
 
 
 def message_tokens(message: Message) -> int:

@@ -6,19 +6,22 @@ changed is forwarded as it came.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
-from clawmw.core.types import Json, Message, Part, Response, Role, Text, ToolCall, Usage
+from clawmw.core.types import Json, Message, Part, Request, Response, Role, Text, ToolCall, Usage
 
 __all__ = [
     "Begin",
+    "Cut",
     "Done",
     "Finish",
     "Frame",
     "FrameDecoder",
     "StreamEvent",
     "StreamFold",
+    "Streamer",
     "TextDelta",
     "ToolDelta",
     "UsageEvent",
@@ -82,6 +85,27 @@ class Frame:
     wire: bytes
     events: tuple[StreamEvent, ...] = ()
     raw: Json | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """End the stream here: the stages see what came so far as the answer."""
+
+    reason: str
+    events: tuple[StreamEvent, ...] = field(default=())
+
+
+@runtime_checkable
+class Streamer(Protocol):
+    """A stage that looks at stream events. `state` is fresh for every attempt."""
+
+    def watches(self, request: Request) -> bool:
+        """Whether this request's stream must be shown to `chunk` at all."""
+        ...
+
+    def chunk(self, event: StreamEvent, state: dict[str, Json]) -> Sequence[StreamEvent] | Cut:
+        """What the reader gets instead of `event`; pure but for `state`."""
+        ...
 
 
 class FrameDecoder(Protocol):

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from clawmw.core.codec import Codec
 from clawmw.core.stream import (
     Begin,
+    Cut,
     Done,
     Finish,
     Frame,
     FrameDecoder,
+    Streamer,
     StreamEvent,
     StreamFold,
     UsageEvent,
 )
 from clawmw.core.types import Json, Response, Usage
-
-if TYPE_CHECKING:
-    from clawmw.core.stage import Cut, Streamer
 
 __all__ = ["Tap", "add_usage"]
 

@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,7 @@ import httpx
 from clawmw.adapters.http import http_client
 from clawmw.core.events import CallFinished, Event
 from clawmw.core.money import Profile
-from clawmw.core.types import Usage
-from clawmw.demo.bill import Bill, spent
-from clawmw.emulator.app import Received
+from clawmw.demo.played import Played, Rung
 from clawmw.emulator.server import Emulator
 from clawmw.emulator.trip import check
 from clawmw.flow.call import http_caller
@@ -32,62 +29,11 @@ from clawmw.policy.models import ModelEntry, Policy
 from clawmw.runtime import Runtime
 from clawmw.stages.base import ModelRef
 
-__all__ = ["FILES", "RUNGS", "Played", "Rung", "Scene"]
+__all__ = ["FILES", "Scene"]
 
 FLOW, MODEL = "trip", "main"
 FILES = ("trip.yaml", "desk.md")
 """The policy, and what it refers to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rung:
-    """How much of the policy is at work in a run."""
-
-    name: str
-    label: str
-    without: tuple[str, ...] = ()
-    """Sections of the policy that are switched off."""
-    off: bool = False
-    """clawmw is not there at all."""
-
-
-RUNGS = (
-    Rung("off", "without clawmw", off=True),
-    Rung("prompt_cache", "only prompt_cache", without=("compress", "expand", "dedupe")),
-    Rung("dedupe", "and dedupe", without=("compress", "expand")),
-    Rung("all", "with clawmw"),
-)
-"""From nothing to the whole policy, one mechanism at a time; compress and expand go together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Played:
-    """How a run went, and what the provider saw of it."""
-
-    profile: Profile
-    rung: Rung
-    outcome: Outcome
-    problems: tuple[str, ...]
-    """What is wrong with the plan the agents made; empty when it keeps every constraint."""
-    received: tuple[Received, ...]
-    finished: tuple[CallFinished, ...]
-    """clawmw's account of each call; empty without clawmw."""
-    seconds: float
-
-    @property
-    def usages(self) -> list[Usage]:
-        """What the provider measured, call by call."""
-        return [r.usage for r in self.received if r.usage is not None]
-
-    @property
-    def bill(self) -> Bill:
-        """What the provider bills."""
-        return spent(self.usages, self.profile)
-
-    @property
-    def report(self) -> str:
-        """The agents' last word."""
-        return str(self.outcome.output or "")
 
 
 class Scene:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group as Lines
 from rich.console import RenderableType
 from rich.table import Table
@@ -46,6 +47,7 @@ def _header(report: Report) -> Iterator[Text]:
 def _facts(report: Report) -> Table:
     total = report.total
     table = Table(title="In total", title_justify="left", show_header=False, box=None)
+    table.title_style, table.pad_edge = "bold", False
     table.add_column(style="cyan", no_wrap=True)
     table.add_column()
     change = _change(total.before, total.after)
@@ -79,70 +81,80 @@ def _facts(report: Report) -> Table:
 
 
 def _costs(report: Report) -> Table:
-    table = Table(title="Input cost by profile (USD, simulated)", title_justify="left")
-    table.add_column("profile", no_wrap=True)
-    for name in (
-        "no caching",
-        "native caching",
-        "with clawmw",
-        "clawmw adds",
-        "net of asking back",
-        "score / mean",
-        "cached before -> after",
-    ):
-        table.add_column(name, justify="right")
+    table = _table("Input cost in USD, simulated", "")
     for profile in report.profiles:
-        money = report.total.money.get(profile.name, Money())
-        table.add_row(
-            profile.name,
-            _usd(money.uncached),
-            f"{_usd(money.native)} ({_change(money.uncached, money.native)})",
-            _usd(money.clawmw),
-            _change(money.native, money.clawmw),
-            f"{_usd(money.net)} ({_change(money.native, money.net)})",
-            f"{_score(money.score)} / {_score(report.score_mean(profile.name))}",
-            f"{_percent(money.cached_before, money.tokens_before)} -> "
-            f"{_percent(money.cached_after, money.tokens_after)}",
-        )
+        table.add_column(profile.name.rpartition("/")[2], justify="right")
+    bills = [(p.name, report.total.money.get(p.name, Money())) for p in report.profiles]
+    rows: list[tuple[str, list[str]]] = [
+        ("without any caching", [_usd(m.uncached) for _, m in bills]),
+        ("native caching alone", [_usd(m.native) for _, m in bills]),
+        ("with clawmw", [_usd(m.clawmw) for _, m in bills]),
+        ("and asking back (net)", [_usd(m.net) for _, m in bills]),
+        ("native caching saves", [_change(m.uncached, m.native) for _, m in bills]),
+        ("clawmw adds", [_change(m.native, m.clawmw) for _, m in bills]),
+        ("clawmw adds, net", [_change(m.native, m.net) for _, m in bills]),
+        ("score", [_score(m.score) for _, m in bills]),
+        ("score, mean of sources", [_score(report.score_mean(name)) for name, _ in bills]),
+        ("read from cache before", [_percent(m.cached_before, m.tokens_before) for _, m in bills]),
+        ("read from cache after", [_percent(m.cached_after, m.tokens_after) for _, m in bills]),
+    ]
+    for name, cells in rows:
+        bold = "bold" if name.startswith("clawmw") else ""
+        table.add_row(name, *cells, style=bold, end_section=name.endswith("(net)"))
     table.caption = (
-        "native caching: the same calls with the provider's cache used as well as it can be; "
-        "clawmw adds: on top of that.\nnet: after paying for what was hidden and needed; "
-        "score: 1 is a clairvoyant compressor, below 0 costs more than doing nothing."
+        "Native caching: the calls as recorded, with the provider's cache used as well as it "
+        "can be; clawmw's share is told against that. Net: after paying for what was hidden and "
+        "needed. Score: 1 is a clairvoyant compressor, below 0 costs more than doing nothing."
     )
-    table.caption_justify = "left"
     return table
 
 
 def _sources(report: Report) -> Table:
     first = report.profiles[0].name
-    title = f"By source (money: {first}, change against native caching)"
-    table = Table(title=title, title_justify="left")
-    table.add_column("source", no_wrap=True)
-    for name in ("runs", "calls", "tokens before", "after", "change", "cost", "net", "score"):
-        table.add_column(name, justify="right")
-    for name in ("needed", "hidden", "lost", "rewrites"):
-        table.add_column(name, justify="right")
+    table = _table(f"By source (cost: {first}, against native caching)", "source")
+    for name in ("runs", "calls", "tokens", "change", "cost", "net", "score"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("needed/hidden/lost", justify="right")
+    table.add_column("moved", justify="right", no_wrap=True)
     rows = [("total", report.total), *report.sources.items()]
     for index, (name, group) in enumerate(rows):
         money = group.money.get(first, Money())
+        found = group.literals
         table.add_row(
             name,
             f"{group.runs:,}",
             f"{group.calls:,}",
-            f"{group.before:,}",
-            f"{group.after:,}",
+            _short(group.before),
             _change(group.before, group.after),
             _change(money.native, money.clawmw),
             _change(money.native, money.net),
             _score(money.score),
-            f"{group.needed:,}",
-            f"{group.literals['reachable']:,}",
-            f"{group.literals['lost']:,}",
+            f"{group.needed:,}/{found['reachable']:,}/{found['lost']:,}",
             f"{group.rewrites:,}",
             end_section=index == 0,
             style="bold" if index == 0 else "",
         )
+    table.caption = (
+        "tokens: before, and how the policy changed them; needed/hidden/lost: literals that later "
+        "calls took from tool results alone; moved: calls whose sent prefix was rewritten."
+    )
     return table
+
+
+def _table(title: str, first: str) -> Table:
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.title_justify = table.caption_justify = "left"
+    table.title_style, table.caption_style = "bold", "dim"
+    table.add_column(first, overflow="fold")
+    return table
+
+
+def _short(number: int) -> str:
+    """Three digits and a unit."""
+    if number < 10_000:
+        return f"{number:,}"
+    size, unit = (number / 1e6, "M") if number >= 1_000_000 else (number / 1e3, "k")
+    return f"{size:.3g}{unit}" if size < 1000 else f"{size:,.0f}{unit}"
 
 
 def _count(number: int, noun: str) -> str:
