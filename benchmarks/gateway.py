@@ -49,7 +49,7 @@ def sessions(count: int) -> Iterator[list[bytes]]:
                 f"{dice.random():.6f} worker did job {dice.randrange(9999)}" for _ in range(40)
             ]
             messages += _turn(len(messages), "\n".join(lines))
-        bodies = []
+        bodies: list[bytes] = []
         while not bodies or len(bodies[-1]) < SIZE * 1.1:
             bodies.append(json.dumps({"model": "gpt-4o", "messages": messages}).encode())
             messages += _turn(len(messages), f"exit code {len(bodies)}")
@@ -136,53 +136,45 @@ def streamed(body: bytes) -> bytes:
 
 
 def run(count: int) -> dict[str, Any]:
-    """Both kinds of answer, over each policy, in `count` sessions."""
+    """Both kinds of answer over each policy, in `count` sessions beside direct calls."""
     asked = list(sessions(count))
+    kinds = {"whole": asked, "stream": [[streamed(body) for body in bodies] for bodies in asked]}
+    rows: dict[str, Any] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         provider = stack.enter_context(command("emulate"))
-        addresses = {"direct": provider}
         for name, (policy, env) in POLICIES.items():
             path = folder / f"{name.replace(' ', '-')}.yaml"
             path.write_text(policy)
             args = ("serve", "--policy", str(path), "--upstream", f"{provider}/v1")
             home = {"XDG_STATE_HOME": str(folder / "state")}
-            addresses[name] = stack.enter_context(command(*args, env={**env, **home}))
-        clients = {name: Client(name, address) for name, address in addresses.items()}
-        whole = measure(clients, asked)
-        stream = measure(clients, [[streamed(body) for body in bodies] for bodies in asked])
-        for client in clients.values():
-            client.close()
-    return {"whole": whole, "stream": stream}
-
-
-def summary(found: dict[str, Any]) -> dict[str, Any]:
-    """What each gateway adds, and how many times as long a call takes."""
-    rows: dict[str, Any] = {}
-    for kind, clients in found.items():
-        direct = clients["direct"]
-        for name, taken in clients.items():
-            row = {key: round(value, 3) for key, value in taken.items()}
-            if name != "direct":
-                row |= {f"added_{k}": round(taken[k] - direct[k], 3) for k in direct}
-                row["ratio_p50"] = round(taken["p50"] / direct["p50"], 2)
-            rows.setdefault(kind, {})[name] = row
+            with command(*args, env={**env, **home}) as address:
+                clients = {"direct": Client("direct", provider), "gateway": Client(name, address)}
+                for kind, bodies in kinds.items():
+                    rows.setdefault(kind, {})[name] = summary(measure(clients, bodies))
+                for client in clients.values():
+                    client.close()
     return rows
+
+
+def summary(found: dict[str, dict[str, float]]) -> dict[str, float]:
+    """What a gateway adds, and how many times as long a call takes."""
+    direct, gateway = found["direct"], found["gateway"]
+    row = {f"direct_{key}": value for key, value in direct.items()}
+    row |= {f"gateway_{key}": value for key, value in gateway.items()}
+    row |= {f"added_{key}": gateway[key] - direct[key] for key in direct}
+    row["ratio_p50"] = gateway["p50"] / direct["p50"]
+    return {key: round(value, 2) for key, value in row.items()}
 
 
 def show(rows: dict[str, Any]) -> None:
     """The table."""
     print(f"{SIZE // 1000} KB bodies, one worker, milliseconds (added: minus direct)\n")
-    head = f"{'':24}{'p50':>9}{'p99':>9}{'added p50':>11}{'added p99':>11}{'first byte':>12}"
-    print(head)
-    for kind, clients in rows.items():
-        for name, row in clients.items():
-            added = [row.get("added_p50"), row.get("added_p99"), row.get("added_first_p50")]
-            shown = ["" if value is None else f"{value:+.2f}" for value in added]
-            print(
-                f"{kind + ', ' + name:24}{row['p50']:9.2f}{row['p99']:9.2f}"
-                f"{shown[0]:>11}{shown[1]:>11}{shown[2]:>12}"
-            )
+    columns = ("direct_p50", "gateway_p50", "added_p50", "added_p99", "added_first_p50")
+    print(f"{'':24}" + "".join(f"{name.replace('_', ' '):>16}" for name in columns))
+    for kind, policies in rows.items():
+        for name, row in policies.items():
+            print(f"{kind + ', ' + name:24}" + "".join(f"{row[c]:16.2f}" for c in columns))
 
 
 def main() -> None:
@@ -190,7 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--sessions", type=int, default=6, help="of some 50 calls each")
     options = parser.parse_args()
-    rows = summary(run(options.sessions))
+    rows = run(options.sessions)
     show(rows)
     packages = ("clawmw", "httpx", "httpcore", "h11", "starlette", "uvicorn")
     result = {

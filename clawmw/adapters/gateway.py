@@ -11,6 +11,7 @@ import asyncio
 import json
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, cast
 
 import httpx
@@ -202,13 +203,17 @@ def _request(place: Place, scope: Scope, body: bytes, caller: Caller) -> httpx.R
         texts = [(name.decode(), value.decode()) for name, value in headers]
         _, headers = wire.elsewhere(place.base_url, place.key_env, url, texts)
     query = scope["query_string"]
+    target = _parsed(url)
     return httpx.Request(
         "POST",
-        httpx.URL(url, query=query) if query else url,
+        target.copy_with(query=query) if query else target,
         headers=headers,
         content=body,
         extensions={CALLER: caller},
     )
+
+
+_parsed = lru_cache(maxsize=64)(httpx.URL)
 
 
 async def _no_such(request: WebRequest, error: Exception) -> Response:

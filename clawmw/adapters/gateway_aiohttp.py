@@ -16,7 +16,7 @@ import aiohttp
 import httpx
 from yarl import URL
 
-__all__ = ["AiohttpTransport"]
+__all__ = ["AiohttpTransport", "TlsError"]
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 600.0
@@ -25,6 +25,10 @@ IDLE_SECONDS = 30.0
 """How long a connection is kept for the next call: an agent's pause between two calls."""
 HEADER_BYTES = 65536
 """Of one header line in an answer."""
+
+
+class TlsError(httpx.ConnectError):
+    """The other end is not who it should be, or speaks no TLS."""
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -109,6 +113,8 @@ def _as_httpx() -> Iterator[None]:
         raise httpx.ConnectTimeout(str(error)) from error
     except TimeoutError as error:
         raise httpx.ReadTimeout(str(error)) from error
+    except aiohttp.ClientSSLError as error:
+        raise TlsError(str(error)) from error
     except aiohttp.ClientConnectorError as error:
         raise httpx.ConnectError(str(error)) from error
     except aiohttp.ClientOSError as error:

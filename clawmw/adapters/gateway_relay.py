@@ -10,6 +10,7 @@ from typing import Any, cast
 import httpx
 
 from clawmw.adapters import wire
+from clawmw.adapters.gateway_aiohttp import TlsError
 from clawmw.adapters.gateway_guard import GatewayError, Send, answer
 from clawmw.adapters.gateway_upstream import Caller, RedirectError
 from clawmw.errors import ClawmwError
@@ -74,6 +75,13 @@ def refused(error: Exception, caller: Caller) -> GatewayError:
                 f"{who} answered with a redirect, which is not followed; put the address it "
                 "redirects to into the configuration",
                 "upstream_redirected",
+                x_should_retry="false",
+            )
+        case TlsError():
+            return GatewayError(
+                502,
+                f"{who} has no certificate that is trusted here, or speaks no TLS",
+                "upstream_untrusted",
                 x_should_retry="false",
             )
         case httpx.ConnectError() | httpx.ConnectTimeout():

@@ -28,6 +28,7 @@ class Entry(NamedTuple):
 
 
 COMMANDS: Mapping[str, Entry] = {
+    "demo": Entry("clawmw.cli.demo", "Watch a long task with and without clawmw; see what both cost."),
     "init": Entry("clawmw.cli.init", "Write a policy to start from."),
     "validate": Entry("clawmw.cli.validate", "Check policies; say what is wrong and where."),
     "explain": Entry("clawmw.cli.explain", "Show what a policy does, defaults included."),

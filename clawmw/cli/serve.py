@@ -44,6 +44,10 @@ def command(
     """
     from clawmw.adapters.gateway_server import Server, listen
 
+    if any(set("/:") & set(name) for name in allow_host):
+        raise click.BadParameter(
+            "a host's name, without scheme and port", param_hint="--allow-host"
+        )
     token = _token(token_env, host)
     gateway = _gateway(path, upstream)
     if gateway is None:

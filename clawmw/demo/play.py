@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ import httpx
 from clawmw.adapters.http import http_client
 from clawmw.core.events import CallFinished, Event
 from clawmw.core.money import Profile
+from clawmw.demo.keep import POLICY
 from clawmw.demo.played import Played, Rung
 from clawmw.emulator.server import Emulator
 from clawmw.emulator.trip import check
@@ -29,30 +31,28 @@ from clawmw.policy.models import ModelEntry, Policy
 from clawmw.runtime import Runtime
 from clawmw.stages.base import ModelRef
 
-__all__ = ["FILES", "Scene"]
+__all__ = ["Scene"]
 
 FLOW, MODEL = "trip", "main"
-FILES = ("trip.yaml", "desk.md")
-"""The policy, and what it refers to."""
 
 
 class Scene:
     """The demo's policy and flow, loaded once, to be run any number of times.
 
-    `store`: where the traces of runs under the whole policy go. Raises `PolicyError`.
+    `store`: where the traces of runs under the whole policy go. Raises `PolicyError`, and
+    `StoreError` for a trace store that cannot be used.
     """
 
-    def __init__(self, store: Path, *, run_id: str) -> None:
+    def __init__(self, store: Path) -> None:
         folder = Path(str(files("clawmw.demo")))
-        self.path = folder / FILES[0]
+        self.path = folder / POLICY
         self.store = store
         self.policy = load_policy(self.path)
+        SpanStore.open(store, keep=self.policy.trace.keep).close()
         flow = self.policy.flows[FLOW]
         tools = load_tools(flow.tools, f"flows.{FLOW}.tools", folder)
-        self.plan: Plan = make_plan(
-            FLOW, flow, models=self.policy.models, tools=tools, base=folder
-        )
-        self._run_id = run_id
+        self.plan: Plan = make_plan(FLOW, flow, models=self.policy.models, tools=tools, base=folder)
+        self._run_id = secrets.token_hex(3)
 
     def chain(self, profile: Profile) -> str:
         """The name of the run under the whole policy, as `clawmw traces` shows it."""
@@ -61,8 +61,7 @@ class Scene:
     def play(self, profile: Profile, rung: Rung) -> Played:
         """Run the flow once against a provider that bills like `profile`.
 
-        Raises `FlowError` when the provider fails, `StoreError` for a trace store that cannot
-        be used.
+        Raises `FlowError` when the provider fails.
         """
         began = time.perf_counter()
         finished: list[CallFinished] = []
@@ -74,9 +73,7 @@ class Scene:
             received = tuple(provider.requests)
         problems = check(str(outcome.output)) if outcome.status == "done" else ()
         seconds = time.perf_counter() - began
-        return Played(
-            profile, rung, outcome, tuple(problems), received, tuple(finished), seconds
-        )
+        return Played(profile, rung, outcome, tuple(problems), received, tuple(finished), seconds)
 
     def _policy(self, rung: Rung, model: ModelEntry) -> Policy:
         stages = {
@@ -98,7 +95,9 @@ class Scene:
                 spans = OtelObserver(store=SpanStore.open(self.store, keep=policy.trace.keep))
                 stack.callback(spans.close)
             client = stack.enter_context(
-                httpx.Client(timeout=60.0) if rung.off else _through(policy, spans, finished, stack)
+                httpx.Client(timeout=60.0, trust_env=False)
+                if rung.off
+                else _through(policy, spans, finished, stack)
             )
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="clawmw-demo-"))
             runner = FlowRunner(

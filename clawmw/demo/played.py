@@ -20,6 +20,7 @@ class Rung:
 
     name: str
     label: str
+    """As people are told of it."""
     without: tuple[str, ...] = ()
     """Sections of the policy that are switched off."""
     off: bool = False
@@ -28,9 +29,9 @@ class Rung:
 
 RUNGS = (
     Rung("off", "without clawmw", off=True),
-    Rung("prompt_cache", "only prompt_cache", without=("compress", "expand", "dedupe")),
-    Rung("dedupe", "and dedupe", without=("compress", "expand")),
-    Rung("all", "with clawmw"),
+    Rung("prompt_cache", "prompt_cache", without=("compress", "expand", "dedupe")),
+    Rung("dedupe", "prompt_cache, dedupe", without=("compress", "expand")),
+    Rung("all", "all of clawmw"),
 )
 """From nothing to the whole policy, a mechanism at a time; compress goes with expand."""
 

@@ -68,6 +68,9 @@ def _facts(report: Report) -> Table:
                 f"({total.stopped_tokens:,} tokens, in no other figure)"
             )
         table.add_row("stopped by guards", stopped)
+    if total.open_ends:
+        ends = f"{_count(total.open_ends, 'run')} end before an answer (see --open-ends)"
+        table.add_row("open ends", ends)
     if total.mechanisms:
         cut = ", ".join(f"{name} {tokens:,}" for name, tokens in total.mechanisms.most_common())
         table.add_row("tokens cut by", f"{cut}  (estimated)")
@@ -90,16 +93,16 @@ def _costs(report: Report) -> Table:
         ("native caching alone", [_usd(m.native) for _, m in bills]),
         ("with clawmw", [_usd(m.clawmw) for _, m in bills]),
         ("and asking back (net)", [_usd(m.net) for _, m in bills]),
-        ("native caching saves", [_change(m.uncached, m.native) for _, m in bills]),
-        ("clawmw adds", [_change(m.native, m.clawmw) for _, m in bills]),
-        ("clawmw adds, net", [_change(m.native, m.net) for _, m in bills]),
+        ("change by native caching", [_change(m.uncached, m.native) for _, m in bills]),
+        ("change by clawmw", [_change(m.native, m.clawmw) for _, m in bills]),
+        ("change by clawmw, net", [_change(m.native, m.net) for _, m in bills]),
         ("score", [_score(m.score) for _, m in bills]),
         ("score, mean of sources", [_score(report.score_mean(name)) for name, _ in bills]),
         ("read from cache before", [_percent(m.cached_before, m.tokens_before) for _, m in bills]),
         ("read from cache after", [_percent(m.cached_after, m.tokens_after) for _, m in bills]),
     ]
     for name, cells in rows:
-        bold = "bold" if name.startswith("clawmw") else ""
+        bold = "bold" if name.startswith("change by clawmw") else ""
         table.add_row(name, *cells, style=bold, end_section=name.endswith("(net)"))
     table.caption = (
         "Native caching: the calls as recorded, with the provider's cache used as well as it "
@@ -114,7 +117,7 @@ def _sources(report: Report) -> Table:
     table = _table(f"By source (cost: {first}, against native caching)", "source")
     for name in ("runs", "calls", "tokens", "change", "cost", "net", "score"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("needed/hidden/lost", justify="right")
+    table.add_column("literals", justify="right", no_wrap=True)
     table.add_column("moved", justify="right", no_wrap=True)
     rows = [("total", report.total), *report.sources.items()]
     for index, (name, group) in enumerate(rows):
@@ -135,17 +138,17 @@ def _sources(report: Report) -> Table:
             style="bold" if index == 0 else "",
         )
     table.caption = (
-        "tokens: before, and how the policy changed them; needed/hidden/lost: literals that later "
-        "calls took from tool results alone; moved: calls whose sent prefix was rewritten."
+        "tokens: before, and how the policy changed them; literals: needed by later calls from "
+        "tool results alone / hidden / lost; moved: calls whose sent prefix was rewritten."
     )
     return table
 
 
 def _table(title: str, first: str) -> Table:
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0, show_edge=False)
     table.title_justify = table.caption_justify = "left"
     table.title_style, table.caption_style = "bold", "dim"
-    table.add_column(first, overflow="fold")
+    table.add_column(first, overflow="fold", min_width=16)
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import socket
@@ -11,9 +12,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,7 +26,7 @@ import pytest
 from clawmw.adapters.gateway import Gateway
 from clawmw.adapters.gateway_server import Served, listen
 from clawmw.adapters.gateway_upstream import Places
-from clawmw.core.events import Attempted, CallFinished, CallStarted, Event
+from clawmw.core.events import Attempted, CallFinished, CallStarted, Event, StageFailed
 from clawmw.emulator import Emulator, Fault, Reply, ToolUse, script
 from clawmw.errors import ClawmwError
 from clawmw.ownership import Tokens
@@ -270,6 +273,27 @@ def test_a_caller_who_leaves_ends_the_call_upstream_once(
         assert case.served.gateway.counts.in_flight == 0
 
 
+def test_leaving_at_any_moment_settles_once(provider: Emulator, tmp_path: Path) -> None:
+    """Over stores on disk, where writing down what happened takes a while."""
+
+    def leave(number: int) -> None:
+        ask = body({"role": "user", "content": f"{number} " + "word " * 30}, stream=True)
+        with httpx.stream("POST", case.chat, json=ask) as response:
+            for read, _ in enumerate(response.iter_raw()):
+                if read >= number % 8:
+                    return
+
+    policy = {"store": {"disk": str(tmp_path / "store")}, "budget": {"chain": {"calls": 9}}}
+    with gateway(provider.base_url, policy) as case:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(leave, range(24)))
+        until(lambda: len(case.finished) == 24)
+        until(lambda: case.served.gateway.counts.in_flight == 0)
+    assert len({done.exchange for done in case.finished}) == len(case.finished) == 24
+    assert {done.status for done in case.finished} <= {"ok", "cancelled"}
+    assert not [e for e in case.events if isinstance(e, StageFailed)]
+
+
 def test_leaving_at_done_is_no_cancellation(case: Case) -> None:
     """SDKs close the connection as soon as they have read [DONE]."""
     for n in range(10):
@@ -360,6 +384,29 @@ def test_a_redirect_is_not_followed() -> None:
     assert "redirect" in error(failed)
     assert "location" not in failed.headers
     assert seen == ["Bearer sk-1"]
+
+
+def test_an_upstream_without_a_trusted_certificate(provider: Emulator) -> None:
+    with gateway(provider.base_url.replace("http:", "https:")) as case:
+        failed = case.post(body())
+    assert failed.status_code == 502
+    assert "no certificate that is trusted here, or speaks no TLS" in error(failed)
+    assert failed.headers["x-should-retry"] == "false"
+
+
+def test_an_answer_that_is_compressed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def squeezed(handler: BaseHTTPRequestHandler, _sent: bytes) -> None:
+        handler.send_response(200)
+        handler.send_header("content-type", "application/json")
+        handler.send_header("content-encoding", "gzip")
+        handler.end_headers()
+        handler.wfile.write(gzip.compress(COMPLETION))
+
+    with upstream(squeezed) as url, gateway(url) as case:
+        answers = [case.post(body())]
+        monkeypatch.setenv("CLAWMW_OFF", "1")
+        answers.append(case.post(body()))
+    assert [a.content for a in answers] == [COMPLETION] * 2
 
 
 @pytest.mark.parametrize(

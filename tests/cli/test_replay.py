@@ -48,14 +48,16 @@ def test_a_person_reads_totals_then_sources(recorded: Path) -> None:
         "prefix rewrites",
         "lost",
         "p95",
-        "no caching",
-        "anthropic/claude-sonnet-5-5",
-        "openai/gpt-5.6",
-        "deepseek/deepseek-v4-flash",
+        "claude-sonnet-5-5",
+        "gpt-5.6",
+        "deepseek-v4-flash",
+        "without any caching",
+        "native caching alone",
+        "with clawmw",
         "By source",
-        "│ total",
-        "│ trips",
-        "│ loops",
+        "\ntotal",
+        "\ntrips",
+        "\nloops",
     ]
     places = [out.index(words) for words in order]
     assert places == sorted(places)

@@ -198,6 +198,11 @@ def test_what_cannot_be_started_is_one_clear_line(
     assert "hunter2" not in said
 
 
+def test_wrong_usage_is_exit_code_2(policy: Path) -> None:
+    assert main(["serve", "--policy", str(policy)]) == 2
+    assert main(["serve", "--policy", str(policy), "--port", "0", "--allow-host", "a:1"]) == 2
+
+
 def test_it_does_not_call_itself(policy: Path, failing: Failing) -> None:
     with socket.socket(proto=socket.IPPROTO_TCP) as free:
         free.bind(("127.0.0.1", 0))

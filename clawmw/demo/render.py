@@ -1,0 +1,207 @@
+"""The demo's result for people: costs, what saved them, the plan, one trace, what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import median
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from clawmw.demo.played import Bill
+from clawmw.demo.result import Provider, Result
+from clawmw.demo.savings import Saving
+from clawmw.observe.figures import money, share
+from clawmw.observe.render import render_trace
+
+__all__ = ["render", "render_intro"]
+
+_INTRO = """\
+clawmw sits between agents and their models. Under one policy file it sends less, keeps the \
+providers' prompt caches warm, and stops what runs away.
+
+Here four agents (plan, gather, check, report) plan a Saturday at Shanghai Disneyland in one long \
+conversation. Their tools answer as real ones do: a web page of 30 kB, 116 tickets as JSON, \
+timetables. The task is done without clawmw, then with more and more of it, on several providers.
+No real model is called and nothing is paid: an emulator on this machine plays the models. It \
+decides only from what it is sent, and bills by each provider's prices and caching rules.\
+"""
+_LEGEND = """\
+measured: the difference between the bills of two runs, the second with this mechanism as well. \
+billed again: likewise, but for what asking back added to the second run: its requests are billed \
+once more without it. estimated (~): shares of the line above, by clawmw's own count of tokens.\
+"""
+_KEYED = """\
+A prompt_cache_key, as {} takes it, leads requests with the same beginning to the same machine. \
+The emulator is one machine, so here it saves nothing.\
+"""
+
+
+def render_intro(console: Console) -> None:
+    """What is about to happen, for someone who has never seen clawmw."""
+    console.print(Text("clawmw demo", style="bold"))
+    console.print(Text(_INTRO))
+    console.print()
+
+
+def render(result: Result, console: Console) -> None:
+    """Everything but the introduction."""
+    console.print(_head("What the task costs"))
+    console.print(_costs(result.providers))
+    for note in _notes(result.providers):
+        console.print(_note(note))
+    console.print()
+    console.print(_head("What saved it"))
+    console.print(_mechanisms(result.providers))
+    for note in (_LEGEND, *_keyed(result.providers)):
+        console.print(_note(note))
+    console.print()
+    console.print(_facts(result))
+    console.print()
+    if result.trace is not None:
+        last = result.providers[-1].profile.name
+        console.print(_head(f"One run call by call: {last}, with clawmw"))
+        render_trace(result.trace.chain, result.trace.spans, console)
+        console.print()
+
+
+def _head(text: str) -> Text:
+    return Text(text, style="bold")
+
+
+def _note(text: str) -> Padding:
+    return Padding(Text(text, style="dim"), (0, 0, 0, 2), expand=False)
+
+
+def _costs(providers: Sequence[Provider]) -> Table:
+    table = _table()
+    table.add_column("", no_wrap=True)
+    for name in ("model\ncalls", "input\ntokens", "read from\ncache"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("cost without\nany caching", "cost", "clawmw\nsaves"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for provider in providers:
+        table.add_row(Text(provider.profile.name, style="cyan"))
+        table.add_row("  without clawmw", *_bill(provider.off.bill, provider.off.outcome.calls), "")
+        saved = Text(_percent(provider.saved, provider.off.bill.nano), style="bold green")
+        calls = provider.on.outcome.calls
+        table.add_row("  with clawmw", *_bill(provider.on.bill, calls), saved, end_section=True)
+    return table
+
+
+def _bill(bill: Bill, calls: int) -> tuple[str, ...]:
+    extra = bill.calls - calls
+    return (
+        f"{calls}+{extra}" if extra > 0 else str(calls),
+        f"{bill.input_tokens:,}",
+        share(bill.cached_tokens, bill.input_tokens),
+        money(bill.uncached_nano),
+        money(bill.nano),
+    )
+
+
+def _notes(providers: Sequence[Provider]) -> Iterator[str]:
+    extra = max(p.on.bill.calls - p.on.outcome.calls for p in providers)
+    if extra > 0:
+        yield f"+{extra}: calls in which the model asked clawmw for what had been cut; all counted."
+    for provider in providers:
+        marked = provider.runs["prompt_cache"].bill
+        if provider.profile.cache.style == "marks" and not provider.off.bill.cached_tokens:
+            less = _percent(marked.nano - provider.on.bill.nano, marked.nano)
+            yield (
+                f"{provider.profile.name} caches only what the caller marks. These agents mark "
+                f"nothing; with marks of their own they would pay {money(marked.nano)}, and clawmw "
+                f"would save {less}."
+            )
+    own = [p.profile.name for p in providers if p.off.bill.cached_tokens]
+    if own:
+        caches = "caches on its own" if len(own) == 1 else "cache on their own"
+        yield f"{' and '.join(own)} {caches}: what is saved there comes from sending less."
+
+
+def _keyed(providers: Sequence[Provider]) -> Iterator[str]:
+    names = [p.profile.name for p in providers if p.profile.cache.hint == "prompt_cache_key"]
+    if names:
+        yield _KEYED.format(" and ".join(names))
+
+
+def _mechanisms(providers: Sequence[Provider]) -> Table:
+    table = _table()
+    table.add_column("", no_wrap=True)
+    table.add_column("input tokens\nnot sent", justify="right", no_wrap=True)
+    families = [p.profile.family for p in providers]
+    for provider in providers:
+        profile = provider.profile
+        shared = families.count(profile.family) > 1
+        table.add_column(profile.name if shared else profile.family, justify="right")
+    table.add_column("how it is known", no_wrap=True)
+    native = [p.off.bill.uncached_nano - p.off.bill.nano for p in providers]
+    own = "the provider's own caching"
+    table.add_row(own, "", *(_saved(n) for n in native), "without clawmw", style="dim")
+    columns = [{saving.mechanism: saving for saving in p.savings} for p in providers]
+    for mechanism in max(columns, key=len):
+        some = [column.get(mechanism) for column in columns]
+        table.add_row(*_row([s for s in some if s], some))
+    tokens = providers[0].off.bill.input_tokens - providers[0].on.bill.input_tokens
+    totals = (Text(_saved(provider.saved), style="bold green") for provider in providers)
+    table.add_row(Text("clawmw in all", style="bold"), f"{tokens:,}", *totals, "measured")
+    return table
+
+
+def _row(known: Sequence[Saving], by_provider: Sequence[Saving | None]) -> list[Text]:
+    """A mechanism's line; its tokens are the first provider's: all are sent the same."""
+    first = known[0]
+    part = first.basis == "estimated"
+    about, style = ("~", "dim") if part else ("", "")
+    costs = (f"{about}{_saved(s.nano)}" if s else "-" for s in by_provider)
+    cells = (_name(first), f"{about}{first.tokens:,}", *costs, first.basis)
+    return [Text(cell, style=style) for cell in cells]
+
+
+def _name(saving: Saving) -> str:
+    if saving.basis == "estimated":
+        return f"  of it {saving.mechanism.partition('.')[2]}"
+    explained = {
+        "prompt_cache": "prompt_cache (marks, keys)",
+        "dedupe": "dedupe (repeats)",
+        "compress": "compress (tool results)",
+        "expand": "expand (asking back)",
+    }
+    return explained.get(saving.mechanism, saving.mechanism)
+
+
+def _facts(result: Result) -> Table:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0), expand=True)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(ratio=1)
+    runs, wrong = len(result.played), len(result.troubles)
+    plan = result.providers[-1].on.report.partition("```")[0].strip().splitlines()
+    said = f"right in {runs - wrong} of {runs} runs: every constraint kept, every fact as its source has it"
+    table.add_row("The plan", Text(said, style="red" if wrong else ""))
+    for line in plan:
+        if line:
+            table.add_row("", Text(line, style="dim"))
+    table.add_row()
+    for index, wish in enumerate(result.providers[-1].asked):
+        about = f"{wish.tool}, {wish.query!r}: {wish.tokens:,} tokens"
+        table.add_row("" if index else "Asked back", about)
+    times = [1000 * seconds for seconds in result.in_clawmw]
+    if times:
+        spent = f"{median(times):.1f} ms a call in the median, {max(times):.1f} ms at most"
+        table.add_row("In clawmw", f"{spent} (wall time, of {len(times)} calls)")
+    table.add_row("All this", f"{runs} runs over real sockets in {result.seconds:.1f} s")
+    return table
+
+
+def _table() -> Table:
+    return Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+
+
+def _saved(nano: int) -> str:
+    return money(nano) if nano else "0"
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.0f}%" if whole else "-"
