@@ -184,7 +184,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = run(options.sessions)
     show(rows)
-    packages = ("clawmw", "httpx", "httpcore", "h11", "starlette", "uvicorn")
+    packages = ("clawmw", "aiohttp", "h11", "httpx", "starlette", "uvicorn")
     result = {
         "unit": "ms, as the client sees it",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clawmw.errors import ClawmwError, StoreError
+from clawmw.errors import ClawmwError, FlowError, StoreError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 PROFILES = ("anthropic/claude-sonnet-5-5", "openai/gpt-5.6", "deepseek/deepseek-v4-flash")
-_INTERRUPTED = 130
+_UPSTREAM, _INTERRUPTED = 4, 130
 _WIDTH = 100
 """Columns when nobody says how many there are."""
 
@@ -57,16 +57,20 @@ def command(as_json: bool, keep: Path | None, names: tuple[str, ...]) -> int:
     Needs no key and no network: an emulator on this machine plays the models, and bills by the
     providers' prices and caching rules. Traces go where `clawmw traces` finds them.
     """
+    profiles = [_profile(name) for name in dict.fromkeys(names or PROFILES)]
     console = _console()
     try:
         if not as_json:
             from clawmw.demo.render import render_intro
 
             render_intro(console)
-        result = _run([_profile(name) for name in dict.fromkeys(names or PROFILES)], keep)
+        result = _run(profiles, keep)
     except KeyboardInterrupt:
         click.echo("clawmw demo: interrupted", err=True)
         raise SystemExit(_INTERRUPTED) from None
+    except FlowError as e:
+        click.echo(f"clawmw demo: {e}", err=True)
+        return _UPSTREAM
     if as_json:
         click.echo(json.dumps(result.to_json(), ensure_ascii=False, indent=2))
     else:
@@ -144,6 +148,7 @@ def _progress(profiles: int) -> Iterator[Step]:
             )
 
         yield tell
+        click.echo(err=True)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -183,15 +188,15 @@ def _closer(result: Result, keep: Path | None) -> Iterator[tuple[str, str]]:
     yield _shell("traces", "show", chain, *store), "the tree above, once more"
     if keep is None:
         yield _shell("explain", _near(result.policy)), "the policy, in plain words"
-        yield _shell("demo", "--keep", "DIR"), "keep the policy, a run and the traces in DIR"
+        yield _shell("demo", "--keep", "DIR"), "keep policy, run and traces in DIR"
         replay = _shell("replay", "DIR/run.jsonl", "--policy", "DIR/trip.yaml")
-        yield replay, "then: what a changed policy would save"
+        yield replay, "what a changed policy would save"
     else:
         policy, run = keep / "trip.yaml", keep / "run.jsonl"
         yield _shell("explain", str(policy)), "the policy, in plain words"
         yield (
             _shell("replay", str(run), "--policy", str(policy)),
-            "what it would save, once you changed it",
+            "what a changed policy would save",
         )
 
 

@@ -73,9 +73,10 @@ def _str(value: Json) -> str:
 
 
 def _block(block: Json) -> Part:
-    if isinstance(block, dict) and isinstance(block.get("text"), str) and block["type"] == "text":
+    kind = _str(block.get("type")) if isinstance(block, dict) else ""
+    if kind == "text" and isinstance(block["text"], str):
         return Text(block["text"])
-    if isinstance(block, dict) and "image" in _str(block.get("type")):
+    if "image" in kind:
         return Image(block)
     return Opaque(block)
 

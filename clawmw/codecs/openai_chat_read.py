@@ -165,7 +165,11 @@ def _rest(reader: _Reader, draft: _Draft) -> None:
 
 def _one(reader: _Reader, draft: _Draft) -> None:
     value, start, end = reader.value()
-    draft.messages.append(parse(value, reader.body[start:end], len(draft.messages)))
+    index = len(draft.messages)
+    try:
+        draft.messages.append(parse(value, reader.body[start:end], index))
+    except (TypeError, LookupError, AttributeError) as error:
+        raise CodecError(f"messages[{index}] is not a chat message") from error
     draft.ends.append(end)
 
 

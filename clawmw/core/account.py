@@ -23,8 +23,9 @@ __all__ = ["Account", "baseline", "estimated", "totals"]
 class Account:
     """What the engine itself remembers of a session, in one slot."""
 
-    can_expand: bool | None = None
-    """Decided at the session's first call; None before it."""
+    can_expand: bool = False
+    """Whether the model was given the means to ask for what is cut: decided at the
+    session's first call, or when its cache is cold anyway; then it stays."""
     warm: tuple[Warm, ...] = ()
     """The last state of the prompt cache, newest first, one a model."""
     answered: float | None = None
@@ -50,7 +51,7 @@ class Account:
             if value is None:
                 return cls()
             kept = tuple(Warm.from_json(w) for w in value["w"])
-            return cls(value["x"], kept, value["a"])
+            return cls(bool(value["x"]), kept, value["a"])
         except (KeyError, TypeError, ValueError):
             return cls()
 

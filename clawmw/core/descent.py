@@ -11,8 +11,9 @@ from clawmw.core.decisions import Answer, Decision, Halt, Pass, Retry, Rewrite
 from clawmw.core.effects import Commit, Effect, Key, Load, PutBlob, Slot, Write
 from clawmw.core.events import Degraded, ToolReturned
 from clawmw.core.exchange import Exchange, State
-from clawmw.core.fold import FoldContext, Folding, History, Step, chain, extend
+from clawmw.core.fold import FoldContext, Folding, History, Step, chain, extend, message_tokens
 from clawmw.core.journal import Journal, woven
+from clawmw.core.prefix import tools_digest, tools_tokens
 from clawmw.core.stage import Stage
 from clawmw.core.types import Request, Text, ToolResult
 from clawmw.errors import StoreError
@@ -81,7 +82,7 @@ def _load(ex: Exchange) -> Generator[Effect, Any, None]:
     keys += [(scope, f"sent/{digest}") for digest in chained[0]]
     slots: list[Slot] = yield Load(tuple(keys))
     account = Account.from_json(slots[0].value)
-    if account.can_expand is None:
+    if not account.can_expand and _cold(ex, account):
         account = replace(account, can_expand=_offered(ex))
     rows = [slot.value for slot in slots[2 + len(stages) :]]
     history = extend(earlier, fresh, chained, rows, _folding(ex, scope, account))
@@ -91,9 +92,26 @@ def _load(ex: Exchange) -> Generator[Effect, Any, None]:
     _tools_seen(ex, len(earlier.steps))
 
 
+def _cold(ex: Exchange, account: Account) -> bool:
+    """Whether the prefix must be written anew in any case, so that nothing is lost by moving it."""
+    last = account.for_model(ex.raw.model)
+    if last is None:
+        return not account.warm
+    ttl = ex.setup.profile(ex.raw.model).cache.ttl_s
+    idle = ttl is not None and ex.now - last.time > ttl
+    return idle or last.raw_tools != tools_digest(ex.raw.tools)
+
+
 def _offered(ex: Exchange) -> bool:
-    """Whether a stage gives the model the means to ask for what is cut."""
-    return any(ex.acts(stage) and offer.offered(ex.raw) for stage, offer in ex.pipeline.offers)
+    """Whether something may be cut, and a stage gives the model the means to ask for it."""
+    if not any(ex.acts(stage) for stage in ex.pipeline.hiding):
+        return False
+    tokens = tools_tokens(ex.raw.tools) + sum(message_tokens(m) for m in ex.raw.messages)
+    least = ex.setup.profile(ex.raw.model).cache.min_tokens
+    return any(
+        ex.acts(stage) and offer.offered(ex.raw, tokens, least)
+        for stage, offer in ex.pipeline.offers
+    )
 
 
 def _folding(ex: Exchange, scope: str, account: Account) -> Folding:
@@ -101,7 +119,7 @@ def _folding(ex: Exchange, scope: str, account: Account) -> Folding:
     acting = tuple(folder for stage, folder in folders if ex.acts(stage))
     observing = tuple(folder for stage, folder in folders if not ex.acts(stage))
     # What only observes may say what it would do with all its means.
-    context = FoldContext(scope, bool(account.can_expand) or not acting)
+    context = FoldContext(scope, account.can_expand or not acting)
     return Folding(
         acting,
         observing,

@@ -44,6 +44,8 @@ class Pipeline:
     folders: tuple[tuple[Stage, Folder], ...] = field(init=False)
     streamers: tuple[tuple[Stage, Streamer], ...] = field(init=False)
     offers: tuple[tuple[Stage, Offer], ...] = field(init=False)
+    hiding: tuple[Stage, ...] = field(init=False)
+    """The folders that may cut something."""
 
     def __post_init__(self) -> None:
         """Sort the stages by what else they do, once: asking each call is slow."""
@@ -51,6 +53,8 @@ class Pipeline:
         for name, kind in kinds.items():
             found = tuple((s, s) for s in self.stages if isinstance(s, kind))
             object.__setattr__(self, name, found)
+        hiding = tuple(stage for stage, folder in self.folders if folder.hides())
+        object.__setattr__(self, "hiding", hiding)
 
     def held_out(self, identity: Identity) -> bool:
         """Whether this chain goes raw; the same for all its calls, in any process."""
@@ -248,7 +252,7 @@ class Exchange:
             warm_tokens=steps[count - 1].upto.sent if count else 0,
             warm_messages=count,
             last_model=state.account.warm[0].model if state.account.warm else None,
-            can_expand=bool(state.account.can_expand),
+            can_expand=state.account.can_expand,
         )
 
     def total(self, request: Request) -> Totals:

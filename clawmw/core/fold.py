@@ -180,6 +180,10 @@ class Folder(Protocol):
 
     traits: ClassVar[StageTraits]
 
+    def hides(self) -> bool:
+        """Whether it may cut something, for which the model must have the means to ask."""
+        ...
+
     def start(self) -> Any:
         """The state before the first message.
 

@@ -83,6 +83,9 @@ class Stage(Protocol):
 class Offer(Protocol):
     """A stage that gives the model the means to ask for what was cut."""
 
-    def offered(self, request: Request) -> bool:
-        """Whether it can for the session that begins with `request`; decided from it alone."""
+    def offered(self, request: Request, tokens: int, least: int) -> bool:
+        """Whether it does so in the session that begins with `request`; decided from it alone.
+
+        `tokens`: the request's, estimated; `least`: the shortest prefix its provider caches.
+        """
         ...

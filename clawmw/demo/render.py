@@ -178,15 +178,19 @@ def _facts(result: Result) -> Table:
     table.add_column(ratio=1)
     runs, wrong = len(result.played), len(result.troubles)
     plan = result.providers[-1].on.report.partition("```")[0].strip().splitlines()
-    said = f"right in {runs - wrong} of {runs} runs: every constraint kept, every fact as its source has it"
+    kept = "all constraints kept, all facts as their sources say"
+    said = f"right in {runs - wrong} of {runs} runs: {kept}"
     table.add_row("The plan", Text(said, style="red" if wrong else ""))
     for line in plan:
         if line:
             table.add_row("", Text(line, style="dim"))
     table.add_row()
-    for index, wish in enumerate(result.providers[-1].asked):
-        about = f"{wish.tool}, {wish.query!r}: {wish.tokens:,} tokens"
-        table.add_row("" if index else "Asked back", about)
+    wishes = result.providers[-1].asked
+    if wishes:
+        table.add_row("Asked back", "in the last run the model asked for what had been cut from")
+    for wish in wishes:
+        what = f"what has {wish.query!r}" if wish.query else "all of it"
+        table.add_row("", Text(f"- {wish.tool}: {what} ({wish.tokens:,} tokens)", style="dim"))
     times = [1000 * seconds for seconds in result.in_clawmw]
     if times:
         spent = f"{median(times):.1f} ms a call in the median, {max(times):.1f} ms at most"

@@ -167,6 +167,8 @@ def test_parts_of_each_kind() -> None:
         (b'{"messages":[{"role":"user","content":"x"}]}', "names no model"),
         (b'{"model":"m","messages":["x"]}', "messages[0] is not an object"),
         (b'{"model":"m","messages":[{"role":"pope"}]}', "messages[0] has no known role"),
+        (b'{"model":"m","messages":[{"role":[]}]}', "messages[0] is not a chat message"),
+        (b'{"model":"m","messages":[{"role":"user","tool_calls":5}]}', "messages[0] is not a chat"),
         (b'{"model":"m","model":"n","messages":[{"role":"user"}]}', "doubled key"),
         (b'{"model":"m","messages":[{"role":"user"}]} x', "more text after the body"),
         (b'{"model":"m","messages":[{"role":"user"}', "expected ',' or ']'"),

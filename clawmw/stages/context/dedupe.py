@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from clawmw.core.decisions import Decision, Pass
-from clawmw.core.fold import FoldContext, Replacement, reference
+from clawmw.core.fold import FoldContext, Replacement
 from clawmw.core.stage import Context, StageTraits
 from clawmw.core.tokens import estimate
 from clawmw.core.types import Json, Message, Outcome, Request, ToolResult
@@ -34,6 +34,10 @@ class Dedupe:
     def __init__(self, config: DedupeConfig) -> None:
         self.config = config
 
+    def hides(self) -> bool:
+        """See `Folder.hides`: the earlier copy stays in the context."""
+        return False
+
     def start(self) -> Any:
         """`#`: results so far; `c:<id>`: a call's tool; `t:<digest>`: where a text was."""
         return {"#": 0}
@@ -56,16 +60,9 @@ class Dedupe:
                 name = part.name or state.get("c:" + part.call_id) or "tool"
                 state[key] = f"result {state['#']} in this conversation, from `{name}`"
             elif index in parts and estimate(part.text) >= self.config.floor:
-                replaced[index] = self._same(part.text, first, ctx)
+                text = f"[clawmw: identical to {first}; read it there]"
+                replaced[index] = Replacement(text, f"dedupe@{VERSION}")
         return replaced
-
-    def _same(self, text: str, first: str, ctx: FoldContext) -> Replacement:
-        by = f"dedupe@{VERSION}"
-        said = f"[clawmw: identical to {first}; read it there"
-        if not ctx.can_expand:
-            return Replacement(said + "]", by)
-        ref = reference(ctx.scope, text)
-        return Replacement(f'{said}, or clawmw_expand(ref="{ref}")]', by, ref)
 
     def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision:
         """Nothing more: the fold did it."""

@@ -37,17 +37,13 @@ __all__ = ["NAME", "REGISTRATION", "Expand", "ExpandConfig"]
 
 NAME = "clawmw_expand"
 
-_DESCRIPTION = (
-    "Returns text that was shortened earlier in this conversation. Where a marker names a "
-    "ref, call this with it to read what was left out."
-)
+_LEAST = 1024
+"""Tokens; the shortest prefix that most providers cache."""
+_DESCRIPTION = "Returns what a [clawmw REF ...] marker left out; query: words to find, lines: A-B."
+_TEXT = {"type": "string"}
 _PARAMETERS: Json = {
     "type": "object",
-    "properties": {
-        "ref": {"type": "string", "description": "the reference in the marker"},
-        "query": {"type": "string", "description": "only records or lines with these words"},
-        "lines": {"type": "string", "description": "only these lines, as A-B"},
-    },
+    "properties": {"ref": _TEXT, "query": _TEXT, "lines": _TEXT},
     "required": ["ref"],
 }
 
@@ -71,8 +67,14 @@ class Expand:
         function = {"name": NAME, "description": _DESCRIPTION, "parameters": _PARAMETERS}
         self.spec: ToolSpec = tool_spec(NAME, {"type": "function", "function": function})
 
-    def offered(self, request: Request) -> bool:
-        """See `Offer.offered`: only beside other tools that the model may call, for one answer."""
+    def offered(self, request: Request, tokens: int, least: int) -> bool:
+        """See `Offer.offered`: only beside other tools that the model may call, for one answer.
+
+        And only where the tool's own definition is part of a cached prefix: below a
+        provider's minimum it would be paid in full on every call.
+        """
+        if tokens < max(least, _LEAST):
+            return False
         choice = request.params.get("tool_choice", "auto")
         return bool(request.tools) and request.choices == 1 and choice in ("auto", "required")
 

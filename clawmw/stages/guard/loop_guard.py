@@ -141,6 +141,11 @@ _NUDGE = (
 def _new_pairs(ctx: Context) -> list[str]:
     """`call/result@place` for each tool result this call shows for the first time."""
     fresh = ctx.history.fresh()
+    if len(fresh) == len(ctx.history.steps):
+        # A history first seen whole (a review, a fork, a restart elsewhere) was not made
+        # under our eyes: only its last round is this conversation's doing.
+        calls_at = [i for i, step in enumerate(fresh) if step.raw.tool_calls]
+        fresh = fresh[calls_at[-1] :] if calls_at else ()
     if not any(step.raw.tool_results for step in fresh):
         return []
     wanted = {r.call_id for step in fresh for r in step.raw.tool_results}

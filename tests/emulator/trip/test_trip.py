@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.resources import files
 from typing import Any
 
 import openai
@@ -16,10 +17,13 @@ from hypothesis import strategies as st
 from clawmw.core.types import Usage
 from clawmw.emulator import Emulator, Reply
 from clawmw.emulator.bill import input_tokens
-from clawmw.emulator.trip import AGENTS, TASK, TOOLS, brain, call_tool, check
+from clawmw.emulator.trip import TOOLS, brain, call_tool, check
 from clawmw.emulator.trip.world import saturdays, tickets, tier, trains
 
 Message = dict[str, Any]
+ROLES = ("plan", "gather", "check", "report")
+TASK = "Plan a Saturday at Shanghai Disneyland."
+DESK = "You plan outings for a family and never invent a fact. " * 200
 EXPAND: dict[str, Any] = {
     "type": "function",
     "function": {"name": "clawmw_expand", "parameters": {"type": "object", "properties": {}}},
@@ -42,10 +46,10 @@ class Agents:
     def run(self) -> str:
         """The last agent's text."""
         log, said = [user(TASK)], ""
-        for role, prompt in AGENTS.items():
+        for role in ROLES:
             if not self.shared and said:
                 log = [user(f"{TASK}\n\n{said}")]
-            text = self._turns({"role": "system", "content": prompt}, log)
+            text = self._turns({"role": "system", "content": f"{DESK}\nAgent: {role}"}, log)
             said += f"\n\n{role}: {text}"
             if text.startswith("TASK FAILED"):
                 return text
@@ -100,14 +104,26 @@ def test_with_everything_in_sight_the_plan_is_right(shared: bool) -> None:
     assert "clawmw_expand" not in agents.called
 
 
-def test_sizes_are_those_of_a_real_run() -> None:
+def test_tools_answer_at_the_length_of_real_ones() -> None:
     agents = Agents()
     agents.run()
     assert 8 <= len(agents.sizes) <= 12
-    assert 13_500 <= agents.sizes[0] <= 16_500
-    assert agents.sizes[-1] > 35_000
-    assert 270_000 <= sum(agents.sizes) <= 330_000
+    assert agents.sizes[-1] - agents.sizes[0] > 20_000
     assert 25_000 <= len(call_tool("park_queue_page", {}).encode()) <= 36_000
+
+
+def test_in_one_conversation_the_agent_is_the_one_named_last() -> None:
+    task = user(f"Agent: plan\n{TASK}")
+    messages = [{"role": "system", "content": DESK}, task]
+    assert (brain({"messages": messages}).text or "").startswith("Outline")
+    messages += [
+        {"role": "assistant", "content": "Outline. Next agent: report"},
+        user("Agent: gather\nFetch the sources.\n\nGo on."),
+    ]
+    assert [use.name for use in brain({"messages": messages}).tools] == [
+        "park_queue_page",
+        "weather_forecast",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -206,7 +222,7 @@ def _cached(usages: list[Usage]) -> float:
 
 def test_the_brain_knows_only_agents_of_this_task() -> None:
     body = {"messages": [{"role": "system", "content": "You are helpful."}, user("hi")]}
-    assert (brain(body).text or "").startswith("TASK FAILED: the system prompt names no agent")
+    assert (brain(body).text or "").startswith("TASK FAILED: nothing I was told names an agent")
 
 
 def test_tools_answer_the_same_every_time_and_in_words_when_asked_wrongly() -> None:
@@ -287,8 +303,11 @@ def test_a_report_without_a_whole_plan_is_wrong(plan: dict[str, Any]) -> None:
         assert told(rest) or gone == "tier", gone
 
 
-def test_nothing_the_agents_must_find_out_stands_in_their_prompts() -> None:
-    text = json.dumps([*AGENTS.values(), TOOLS, TASK])
-    assert not re.search(
-        r"TK-[A-Z2-7]{10}|SP-7DM-\d|L11W-[A-Z2-7]{5}|RS-[A-Z2-7]{6}|2026-12-12", text
-    )
+SECRETS = re.compile(r"TK-[A-Z2-7]{10}|SP-7DM-\d|L11W-[A-Z2-7]{5}|RS-[A-Z2-7]{6}|2026-12-12")
+"""What the agents must find out."""
+
+
+@pytest.mark.parametrize("name", ["trip.yaml", "desk.md"])
+def test_nothing_the_agents_must_find_out_stands_in_their_prompts(name: str) -> None:
+    assert not SECRETS.search((files("clawmw.demo") / name).read_text("utf-8"))
+    assert not SECRETS.search(json.dumps(TOOLS))

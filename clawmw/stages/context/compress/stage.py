@@ -46,6 +46,10 @@ class Compress:
     def __init__(self, config: CompressConfig) -> None:
         self.config = config
 
+    def hides(self) -> bool:
+        """See `Folder.hides`."""
+        return self.config.level in ("balanced", "aggressive")
+
     def start(self) -> Any:
         """No state: each result is reduced by itself."""
         return {}
