@@ -13,7 +13,6 @@ plain function. `check_stage` holds one stage against the laws that all stages k
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,8 +23,9 @@ from clawmw.core.drive import adrive, drive
 from clawmw.core.effects import Call, Called
 from clawmw.core.engine import Result
 from clawmw.core.events import Event
+from clawmw.core.fold import History, chain
 from clawmw.core.identity import Identity
-from clawmw.core.prefix import digests
+from clawmw.core.prefix import tools_digest
 from clawmw.core.types import (
     Failure,
     Json,
@@ -213,7 +213,8 @@ def check_session(
     frozen = json.dumps(calls)
     first, other = Bench(policy), Bench(policy)
     forgetful = Bench(policy)
-    before: list[str] = []
+    before: Request | None = None
+    cached = False
     for messages in calls:
         sent = first.send(messages, tools=tools)
         check_call(first, messages, sent)
@@ -224,20 +225,20 @@ def check_session(
         assert sent.bodies == fresh.bodies, "law: same bytes in any process"
         assert _kinds(sent) == _kinds(fresh), "law: a recorded run replays to the same events"
         if sent.bodies:
-            now = _digests(first, sent.bodies[0])
-            keep = _common_messages(before, now)
-            assert keep, "law: the sent prefix is kept"
-            before = now
+            now = first.runtime.codecs[DIALECT].decode(sent.bodies[0])
+            if before is not None:
+                _check_prefix(before, now, cached=cached)
+            least = first.runtime.profile("fake").cache.min_tokens
+            before, cached = now, sent.result.finished.totals.sent >= least
     assert json.dumps(calls) == frozen, "law: the input is unchanged"
 
 
-def _digests(bench: Bench, body: bytes) -> list[str]:
-    request: Request = bench.runtime.codecs[DIALECT].decode(body)
-    return digests(request)
-
-
-def _common_messages(before: list[str], now: list[str]) -> bool:
-    return all(one == two for one, two in itertools.zip_longest(before, now[: len(before)]))
+def _check_prefix(before: Request, now: Request, *, cached: bool) -> None:
+    """Messages are kept always; the tools unless no provider had cached the prefix yet."""
+    one, two = (chain(History(), request.messages)[0] for request in (before, now))
+    assert two[: len(one)] == one, "law: the sent prefix is kept"
+    if cached:
+        assert tools_digest(before.tools) == tools_digest(now.tools), "law: the tools are kept"
 
 
 def _kinds(sent: Sent) -> list[str]:

@@ -248,6 +248,7 @@ class AsyncTransport(Base):
     async def call(self, request: Any, live: Live, call: Call) -> tuple[Attempt, Called | None]:
         """Make one attempt. No outcome: a stream is open and wants to be read."""
         attempt = Attempt(self, request, live, call)
+        response: Any = None
         try:
             with passing(attempt.token):
                 response = await self.inner.handle_async_request(attempt.sent)
@@ -262,6 +263,8 @@ class AsyncTransport(Base):
             return attempt, attempt.failed(error)
         except BaseException:
             self.cancelled(live, attempt)
+            if response is not None:
+                await response.aclose()
             raise
         attempt.waited()
         return attempt, self.whole(attempt, body)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any, assert_never
 
@@ -82,24 +82,50 @@ def _load(ex: Exchange) -> Generator[Effect, Any, None]:
     keys += [(scope, f"sent/{digest}") for digest in chained[0]]
     slots: list[Slot] = yield Load(tuple(keys))
     account = Account.from_json(slots[0].value)
-    if not account.can_expand and _cold(ex, account):
-        account = replace(account, can_expand=_offered(ex))
     rows = [slot.value for slot in slots[2 + len(stages) :]]
-    history = extend(earlier, fresh, chained, rows, _folding(ex, scope, account))
+    history, account = _folded(
+        ex,
+        account,
+        earlier,
+        lambda can_expand: extend(
+            earlier, fresh, chained, rows, _folding(ex, scope, can_expand=can_expand)
+        ),
+    )
     journal = Journal() if ex.observing else Journal.from_json(slots[1].value)
     named = {s.traits.name: slot for s, slot in zip(stages, slots[2:], strict=False)}
     ex.state = State(account, slots[0].version, journal, slots[1].version, named, history)
     _tools_seen(ex, len(earlier.steps))
 
 
-def _cold(ex: Exchange, account: Account) -> bool:
-    """Whether the prefix must be written anew in any case, so that nothing is lost by moving it."""
+def _folded(
+    ex: Exchange, account: Account, earlier: History, fold: Callable[[bool], History]
+) -> tuple[History, Account]:
+    """The folded history; and whether the model is given the means to ask for what is cut.
+
+    That adds a tool, so it is decided where no cached prefix is lost by it: at a session's
+    first call, or later when the cache is cold and something new would be cut at once.
+    """
+    if account.can_expand or not _offered(ex):
+        return fold(account.can_expand), account
+    first = not account.warm
+    if not first and not _cold(ex, account, earlier):
+        return fold(False), account
+    history = fold(True)
+    cut = any(part.ref for step in history.fresh() for part in step.parts.values())
+    if first or cut:
+        return history, replace(account, can_expand=True)
+    return fold(False), account
+
+
+def _cold(ex: Exchange, account: Account, earlier: History) -> bool:
+    """Whether the prefix is written anew in any case: never cached, expired, or moved."""
     last = account.for_model(ex.raw.model)
     if last is None:
-        return not account.warm
-    ttl = ex.setup.profile(ex.raw.model).cache.ttl_s
-    idle = ttl is not None and ex.now - last.time > ttl
-    return idle or last.raw_tools != tools_digest(ex.raw.tools)
+        return False
+    rules = ex.setup.profile(ex.raw.model).cache
+    idle = rules.ttl_s is not None and ex.now - last.time > rules.ttl_s
+    small = tools_tokens(ex.raw.tools) + earlier.sums.sent < rules.min_tokens
+    return idle or small or last.raw_tools != tools_digest(ex.raw.tools)
 
 
 def _offered(ex: Exchange) -> bool:
@@ -114,12 +140,12 @@ def _offered(ex: Exchange) -> bool:
     )
 
 
-def _folding(ex: Exchange, scope: str, account: Account) -> Folding:
+def _folding(ex: Exchange, scope: str, *, can_expand: bool) -> Folding:
     folders = ex.pipeline.folders
     acting = tuple(folder for stage, folder in folders if ex.acts(stage))
     observing = tuple(folder for stage, folder in folders if not ex.acts(stage))
     # What only observes may say what it would do with all its means.
-    context = FoldContext(scope, account.can_expand or not acting)
+    context = FoldContext(scope, can_expand or not acting)
     return Folding(
         acting,
         observing,

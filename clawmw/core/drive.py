@@ -25,6 +25,9 @@ def advance(run: Run, perform: Callable[[Effect], Any], answer: Called | None) -
                 given = perform(effect)
             except StoreError as error:
                 effect = run.throw(error)
+            except BaseException:  # interrupted: what comes later must find it ended
+                run.close()
+                raise
             else:
                 effect = run.send(given)
         return effect
@@ -43,6 +46,9 @@ async def aadvance(
                 given = await perform(effect)
             except StoreError as error:
                 effect = run.throw(error)
+            except BaseException:  # interrupted: what comes later must find it ended
+                run.close()
+                raise
             else:
                 effect = run.send(given)
         return effect
