@@ -86,7 +86,6 @@ def _load(ex: Exchange) -> Generator[Effect, Any, None]:
     history, account = _folded(
         ex,
         account,
-        earlier,
         lambda can_expand: extend(
             earlier, fresh, chained, rows, _folding(ex, scope, can_expand=can_expand)
         ),
@@ -98,7 +97,7 @@ def _load(ex: Exchange) -> Generator[Effect, Any, None]:
 
 
 def _folded(
-    ex: Exchange, account: Account, earlier: History, fold: Callable[[bool], History]
+    ex: Exchange, account: Account, fold: Callable[[bool], History]
 ) -> tuple[History, Account]:
     """The folded history; and whether the model is given the means to ask for what is cut.
 
@@ -107,24 +106,27 @@ def _folded(
     """
     if account.can_expand or not _offered(ex):
         return fold(account.can_expand), account
-    first = not account.warm
-    if not first and not _cold(ex, account, earlier):
-        return fold(False), account
-    history = fold(True)
-    cut = any(part.ref for step in history.fresh() for part in step.parts.values())
-    if first or cut:
-        return history, replace(account, can_expand=True)
-    return fold(False), account
+    given = replace(account, can_expand=True)
+    if not account.warm:
+        return fold(True), given
+    history = fold(False)
+    if not _cold(ex, account, history):
+        return history, account
+    cutting = fold(True)
+    cut = any(part.ref for step in cutting.fresh() for part in step.parts.values())
+    return (cutting, given) if cut else (history, account)
 
 
-def _cold(ex: Exchange, account: Account, earlier: History) -> bool:
+def _cold(ex: Exchange, account: Account, history: History) -> bool:
     """Whether the prefix is written anew in any case: never cached, expired, or moved."""
     last = account.for_model(ex.raw.model)
     if last is None:
         return False
     rules = ex.setup.profile(ex.raw.model).cache
     idle = rules.ttl_s is not None and ex.now - last.time > rules.ttl_s
-    small = tools_tokens(ex.raw.tools) + earlier.sums.sent < rules.min_tokens
+    known = len(history.steps) - len(history.fresh())
+    sent = history.steps[known - 1].upto.sent if known else 0
+    small = tools_tokens(ex.raw.tools) + sent < rules.min_tokens
     return idle or small or last.raw_tools != tools_digest(ex.raw.tools)
 
 

@@ -23,7 +23,7 @@ clawmw sits between agents and their models. Under one policy file it sends less
 providers' prompt caches warm, and stops what runs away.
 
 Here four agents (plan, gather, check, report) plan a Saturday at Shanghai Disneyland in one long \
-conversation. Their tools answer as real ones do: a web page of 30 kB, 116 tickets as JSON, \
+conversation. Their tools answer as real ones do: a web page of 27 kB, 116 tickets as JSON, \
 timetables. The task is done without clawmw, then with more and more of it, on several providers.
 No real model is called and nothing is paid: an emulator on this machine plays the models. It \
 decides only from what it is sent, and bills by each provider's prices and caching rules.\

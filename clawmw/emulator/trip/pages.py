@@ -140,7 +140,6 @@ def ticket_page(first: date | None = None, last: date | None = None) -> str:
                 "price": f"¥{t.yuan}.00",
                 "stock": t.stock,
                 "name": f"{zh} {en}",
-                "refund": "D-2" if t.tier != "holiday" else "none",
             }
         )
     body: dict[str, Any] = {
@@ -175,7 +174,7 @@ def weather_page(observed: str = "06:10") -> str:
         )
     for day in saturdays():
         low, high, wet = weather(day)
-        for hour in range(8, 21, 2):
+        for hour in range(8, 21, 3):
             warm = low + (high - low) * (6 - abs(14 - hour)) // 6
             wind = number(1, 5, "wind", day, hour)
             hourly.append(

@@ -219,8 +219,8 @@ def slots() -> tuple[Slot, ...]:
 def trains() -> tuple[Train, ...]:
     """Evening trains from Disney Resort to People's Square."""
     found = []
-    for index in range(34):
-        leave = 16 * 60 + 32 + index * 8
+    for index in range(28):
+        leave = 16 * 60 + 56 + index * 8
         arrive = leave + 56 + number(0, 6, "train", index)
         trip = f"L11W-{code('trip', index, size=5)}"
         found.append(Train(trip, _clock(leave), _clock(arrive), 7))
@@ -231,7 +231,7 @@ def trains() -> tuple[Train, ...]:
 def restaurants() -> tuple[Restaurant, ...]:
     """Places to eat in the park and in the town before its gates."""
     found = []
-    for index, (en, zh) in enumerate(json.loads(text("restaurants.json")) * 2):
+    for index, (en, zh) in enumerate((json.loads(text("restaurants.json")) * 2)[:34]):
         area = "in_park" if index % 20 < 10 else "disneytown"
         branch = "" if index < 20 else " (second house)"
         adult = number(85, 190, "adult", index)
