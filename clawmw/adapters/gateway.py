@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, cast
@@ -55,8 +54,6 @@ DIALECT = "openai.chat"
 MODELS_SECONDS = 5.0
 """How long an upstream may take to say which models it has."""
 
-_arrived: ContextVar[Request] = ContextVar("clawmw_arrived")
-
 
 @dataclass(slots=True)
 class Counts:
@@ -66,19 +63,6 @@ class Counts:
     owned_elsewhere: int = 0
     """Calls that another process's clawmw had decided about; they passed as they were."""
     in_flight: int = 0
-
-
-class _AsArrived:
-    """The runtime, for a transport whose requests were decoded when they arrived."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-
-    def decode(self, dialect: str, body: bytes) -> Request:
-        return _arrived.get()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._runtime, name)
 
 
 class Gateway:
@@ -102,9 +86,7 @@ class Gateway:
         self.max_body = max_body
         self.counts = Counts()
         self.upstream = Upstream()
-        self.deciding = make_async_transport(
-            cast("Runtime", _AsArrived(runtime)), inner=self.upstream, identity=identity
-        )
+        self.deciding = make_async_transport(runtime, inner=self.upstream, identity=identity)
         routes = [
             Route("/v1" + CHAT, _Chat(self), methods=["POST"]),
             Route("/v1/models", self._models, methods=["GET"]),
@@ -127,11 +109,8 @@ class Gateway:
         request = _request(place, scope, sent, caller)
         if asked is None or raw:
             return await self.upstream.handle_async_request(request)
-        mark = _arrived.set(asked)
-        try:
-            return cast("httpx.Response", await self.deciding.handle_async_request(request))
-        finally:
-            _arrived.reset(mark)
+        request.extensions[wire.DECODED] = asked  # parsed once
+        return cast("httpx.Response", await self.deciding.handle_async_request(request))
 
     def _read(self, body: bytes) -> tuple[Request | None, Place]:
         """The request, under the model id its place knows; None for one to pass unread."""

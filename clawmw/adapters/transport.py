@@ -66,8 +66,9 @@ class Base:
             return None
         if wire.owned(request.extensions.get(wire.EXTENSION), body):
             return None
+        decoded = request.extensions.get(wire.DECODED)
         try:
-            decoded = self.runtime.decode(dialect, body)
+            decoded = decoded or self.runtime.decode(dialect, body)
         except CodecError:
             return None  # not ours to judge: the provider says what is wrong with it
         headers = {k.lower(): v for k, v in request.headers.items()}

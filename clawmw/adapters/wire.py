@@ -18,6 +18,7 @@ from clawmw.ownership import HEADER, Token, Tokens, current
 from clawmw.runtime import Live
 
 __all__ = [
+    "DECODED",
     "EXTENSION",
     "Refusal",
     "answer_headers",
@@ -33,6 +34,8 @@ __all__ = [
 
 EXTENSION = "clawmw"
 """The key under which a request carries its token inside a process."""
+DECODED = "clawmw.decoded"
+"""The key under which a request carries its body as a gateway has decoded it."""
 
 Refusal: TypeAlias = Literal["message", "error"]
 Headers: TypeAlias = list[tuple[str, str]]

@@ -1,0 +1,125 @@
+"""The demo's flow, killed in the middle: it goes on, and the provider sees nothing twice."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from clawmw.cli.main import main
+from clawmw.emulator import Emulator, Reply
+from clawmw.emulator.trip import brain, check
+
+REQUESTS, ASKS_BACK = 11, (5, 6)
+"""What a whole run takes, and which of it the model asks back with."""
+
+
+class Brain:
+    """The trip's brain; it never answers request number `hang_at`.
+
+    The ids of its tool calls depend on the request alone, so that two runs can be compared.
+    """
+
+    def __init__(self) -> None:
+        self.hang_at = 0
+        self.count = 0
+        self.released = threading.Event()
+
+    def __call__(self, body: dict[str, Any]) -> Reply:
+        self.count += 1
+        if self.count == self.hang_at:
+            self.released.wait(60)
+        reply, place = brain(body), len(body["messages"])
+        tools = (replace(use, id=f"call-{place}-{i}") for i, use in enumerate(reply.tools))
+        return replace(reply, tools=tuple(tools))
+
+
+@pytest.fixture
+def provider() -> Iterator[tuple[Emulator, Brain]]:
+    mind = Brain()
+    with Emulator(brain=mind, bill="openai") as emulator:
+        yield emulator, mind
+        mind.released.set()
+
+
+def policy_in(folder: Path) -> Path:
+    """The demo's policy with its state on disk: what was asked back must outlive the process."""
+    folder.mkdir()
+    for name in ("trip.yaml", "desk.md"):
+        text = (files("clawmw.demo") / name).read_text("utf-8")
+        assert name != "trip.yaml" or "\nstore: memory\n" in text
+        text = text.replace("\nstore: memory\n", "\nstore: {disk: state}\n")
+        (folder / name).write_text(text, "utf-8")
+    return folder / "trip.yaml"
+
+
+def arguments(policy: Path, url: str, *words: str) -> list[str]:
+    checkpoints = policy.with_name("flows.sqlite")
+    files_ = ["--policy", str(policy), "--checkpoints", str(checkpoints)]
+    return ["flow", *words, *files_, "--upstream", url, "--json"]
+
+
+def finish(args: list[str]) -> dict[str, Any]:
+    with CliRunner().isolation() as (out, err, _):
+        code = main(args)
+        assert code == 0, err.getvalue().decode()
+        return dict(json.loads(out.getvalue()))
+
+
+def bodies(emulator: Emulator) -> list[str]:
+    return [json.dumps(r.body, ensure_ascii=False) for r in emulator.requests]
+
+
+@pytest.mark.parametrize("at", ASKS_BACK)
+def test_a_killed_run_resumes_with_the_same_requests(
+    tmp_path: Path, provider: tuple[Emulator, Brain], at: int
+) -> None:
+    emulator, mind = provider
+    run = ("run", "trip", "--thread", "t")
+    whole = finish(arguments(policy_in(tmp_path / "whole"), emulator.base_url, *run))
+    reference = bodies(emulator)
+    assert check(whole["output"]) == []
+    assert len(reference) == REQUESTS
+
+    emulator.requests.clear()
+    mind.count, mind.hang_at = 0, at
+    policy = policy_in(tmp_path / "killed")
+    command = [sys.executable, "-m", "clawmw.cli.main"]
+    log = tmp_path / "stderr"
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            [*command, *arguments(policy, emulator.base_url, *run)],
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+        ) as process,
+    ):
+        while mind.count < at:
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.02)
+        process.kill()
+    mind.hang_at = 0
+
+    resumed = finish(arguments(policy, emulator.base_url, "resume", "t"))
+    assert check(resumed["output"]) == []
+    assert resumed["output"] == whole["output"]
+    assert resumed["calls"] == whole["calls"]
+    sent = bodies(emulator)
+    assert sent[:at] == reference[:at]
+    _dbg(sent[at:], reference[at-1:])
+    assert sent[at:] == reference[at - 1 :], "the interrupted request once more, then the rest"
+def _dbg(a,b):
+    for i,(x,y) in enumerate(zip(a,b)):
+        if x!=y:
+            j=next(k for k in range(min(len(x),len(y))) if x[k]!=y[k])
+            print("DIFF",i,x[j-200:j+200],"|||||",y[j-200:j+200])
