@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any, Literal, assert_never
 
 from clawmw.core.codec import Codec
+from clawmw.core.drive import aadvance, advance
 from clawmw.core.effects import (
     Append,
     Call,
+    Called,
     Commit,
     Effect,
     Emit,
@@ -86,6 +88,12 @@ class Live:
         if self._runtime.stores.blocking and not isinstance(effect, Emit):
             return await asyncio.to_thread(self._runtime.perform, self, effect)
         return self._runtime.perform(self, effect)
+
+    async def aadvance(self, answer: Called | None) -> Call | Result:
+        """Go as far as the next model call; with a store that may wait, in one thread hop."""
+        if self._runtime.stores.blocking:
+            return await asyncio.to_thread(advance, self.run, self.perform, answer)
+        return await aadvance(self.run, self.aperform, answer)
 
     def ended(self, result: Result) -> Result:
         """Remember what makes the session's next call cheap."""

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, ClassVar, Literal
 
 from clawmw.adapters import wire
-from clawmw.core.drive import aadvance, advance
+from clawmw.core.drive import advance
 from clawmw.core.effects import Call, Called
 from clawmw.core.engine import Result
 from clawmw.core.identity import Identity
@@ -84,6 +84,7 @@ class Base:
             url, given = wire.elsewhere(entry.base_url, entry.api_key_env, url, given)
         headers = wire.outgoing_headers(given, url, live.exchange, body)
         extensions = {**request.extensions, wire.EXTENSION: token}
+        extensions.pop(wire.DECODED, None)
         sent = self.module.Request(
             request.method, url, headers=headers, content=body, extensions=extensions
         )
@@ -131,7 +132,7 @@ class Base:
     async def ago_on(self, live: Live, called: Called) -> Call | Result | None:
         """`go_on`, awaiting."""
         try:
-            return await aadvance(live.run, live.aperform, called)
+            return await live.aadvance(called)
         except Exception as error:  # noqa: BLE001 - the answer is there: it stays
             self.runtime.broke(live, error)
             return None
@@ -232,7 +233,7 @@ class AsyncTransport(Base):
             return await self.inner.handle_async_request(request)
         attempt: Attempt | None = None
         try:
-            step = await aadvance(live.run, live.aperform, None)
+            step = await live.aadvance(None)
         except Exception as error:  # noqa: BLE001 - a bug of ours must not stop an agent
             self.runtime.broke(live, error)
             return await self.inner.handle_async_request(request)

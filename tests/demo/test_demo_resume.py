@@ -53,13 +53,22 @@ def provider() -> Iterator[tuple[Emulator, Brain]]:
 
 
 def policy_in(folder: Path) -> Path:
-    """The demo's policy with its state on disk: what was asked back must outlive the process."""
+    """The demo's policy with its state on disk: what was asked back must outlive the process.
+
+    The model is one that takes no cache marks: those are hints, placed by what is warm.
+    """
     folder.mkdir()
-    for name in ("trip.yaml", "desk.md"):
-        text = (files("clawmw.demo") / name).read_text("utf-8")
-        assert name != "trip.yaml" or "\nstore: memory\n" in text
-        text = text.replace("\nstore: memory\n", "\nstore: {disk: state}\n")
-        (folder / name).write_text(text, "utf-8")
+    policy, desk = (
+        (files("clawmw.demo") / name).read_text("utf-8") for name in ("trip.yaml", "desk.md")
+    )
+    for old, new in (
+        ("store: memory", "store: {disk: state}"),
+        ("main: anthropic/claude-sonnet-5-5", "main: openai/gpt-5.6"),
+    ):
+        assert policy.count(old) == 1
+        policy = policy.replace(old, new)
+    (folder / "desk.md").write_text(desk, "utf-8")
+    (folder / "trip.yaml").write_text(policy, "utf-8")
     return folder / "trip.yaml"
 
 
@@ -80,7 +89,7 @@ def bodies(emulator: Emulator) -> list[str]:
     return [json.dumps(r.body, ensure_ascii=False) for r in emulator.requests]
 
 
-@pytest.mark.parametrize("at", ASKS_BACK)
+@pytest.mark.parametrize("at", [pytest.param(ASKS_BACK[0], marks=pytest.mark.slow), ASKS_BACK[1]])
 def test_a_killed_run_resumes_with_the_same_requests(
     tmp_path: Path, provider: tuple[Emulator, Brain], at: int
 ) -> None:
@@ -116,10 +125,4 @@ def test_a_killed_run_resumes_with_the_same_requests(
     assert resumed["calls"] == whole["calls"]
     sent = bodies(emulator)
     assert sent[:at] == reference[:at]
-    _dbg(sent[at:], reference[at-1:])
     assert sent[at:] == reference[at - 1 :], "the interrupted request once more, then the rest"
-def _dbg(a,b):
-    for i,(x,y) in enumerate(zip(a,b)):
-        if x!=y:
-            j=next(k for k in range(min(len(x),len(y))) if x[k]!=y[k])
-            print("DIFF",i,x[j-200:j+200],"|||||",y[j-200:j+200])
