@@ -28,7 +28,6 @@ class Entry(NamedTuple):
 
 
 COMMANDS: Mapping[str, Entry] = {
-    "demo": Entry("clawmw.cli.demo", "Watch a long task with and without clawmw; see what both cost."),
     "init": Entry("clawmw.cli.init", "Write a policy to start from."),
     "validate": Entry("clawmw.cli.validate", "Check policies; say what is wrong and where."),
     "explain": Entry("clawmw.cli.explain", "Show what a policy does, defaults included."),
@@ -38,6 +37,9 @@ COMMANDS: Mapping[str, Entry] = {
     "traces": Entry("clawmw.cli.traces", "List recorded chains; show one as a tree."),
     "replay": Entry("clawmw.cli.replay", "Show what a policy would have saved on recorded runs."),
     "emulate": Entry("clawmw.cli.emulate", "Run a model provider on loopback, for trying out."),
+    "demo": Entry(
+        "clawmw.cli.demo", "Do a long task with and without clawmw; show what both cost."
+    ),
 }
 """Name -> where it is. The module holds a click command called `command`."""
 

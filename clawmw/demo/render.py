@@ -18,6 +18,14 @@ from clawmw.observe.render import render_trace
 
 __all__ = ["render", "render_intro"]
 
+_ROOMY = 96
+"""Columns from which on there is room for explanations in the tables."""
+_WHAT = {
+    "prompt_cache": "marks, keys",
+    "dedupe": "repeats",
+    "compress": "tool results",
+    "expand": "asking back",
+}
 _INTRO = """\
 clawmw sits between agents and their models. Under one policy file it sends less, keeps the \
 providers' prompt caches warm, and stops what runs away.
@@ -49,12 +57,13 @@ def render_intro(console: Console) -> None:
 def render(result: Result, console: Console) -> None:
     """Everything but the introduction."""
     console.print(_head("What the task costs"))
-    console.print(_costs(result.providers))
+    roomy = console.width >= _ROOMY
+    console.print(_costs(result.providers, roomy))
     for note in _notes(result.providers):
         console.print(_note(note))
     console.print()
     console.print(_head("What saved it"))
-    console.print(_mechanisms(result.providers))
+    console.print(_mechanisms(result.providers, roomy))
     for note in (_LEGEND, *_keyed(result.providers)):
         console.print(_note(note))
     console.print()
@@ -75,13 +84,12 @@ def _note(text: str) -> Padding:
     return Padding(Text(text, style="dim"), (0, 0, 0, 2), expand=False)
 
 
-def _costs(providers: Sequence[Provider]) -> Table:
-    table = _table()
-    table.add_column("", no_wrap=True)
-    for name in ("model\ncalls", "input\ntokens", "read from\ncache"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("cost without\nany caching", "cost", "clawmw\nsaves"):
-        table.add_column(name, justify="right", no_wrap=True)
+def _costs(providers: Sequence[Provider], roomy: bool) -> Table:
+    columns = ["model\ncalls", "input\ntokens", "read from\ncache"]
+    columns += ["cost without\nany caching", "cost", "clawmw\nsaves"]
+    if not roomy:
+        columns[2:4] = "from\ncache", "cost\nuncached"
+    table = _table("", *columns)
     for provider in providers:
         table.add_row(Text(provider.profile.name, style="cyan"))
         table.add_row("  without clawmw", *_bill(provider.off.bill, provider.off.outcome.calls), "")
@@ -127,49 +135,43 @@ def _keyed(providers: Sequence[Provider]) -> Iterator[str]:
         yield _KEYED.format(" and ".join(names))
 
 
-def _mechanisms(providers: Sequence[Provider]) -> Table:
-    table = _table()
-    table.add_column("", no_wrap=True)
-    table.add_column("input tokens\nnot sent", justify="right", no_wrap=True)
+def _mechanisms(providers: Sequence[Provider], roomy: bool) -> Table:
     families = [p.profile.family for p in providers]
-    for provider in providers:
-        profile = provider.profile
-        shared = families.count(profile.family) > 1
-        table.add_column(profile.name if shared else profile.family, justify="right")
-    table.add_column("how it is known", no_wrap=True)
+    names = [
+        p.profile.family if families.count(p.profile.family) == 1 else p.profile.name
+        for p in providers
+    ]
+    tokens_not_sent = "input tokens\nnot sent" if roomy else "tokens\nnot sent"
+    table = _table("", tokens_not_sent, *names)
+    table.add_column("how it is known" if roomy else "known by", overflow="fold")
     native = [p.off.bill.uncached_nano - p.off.bill.nano for p in providers]
-    own = "the provider's own caching"
+    own = "the provider's own caching" if roomy else "native caching"
     table.add_row(own, "", *(_saved(n) for n in native), "without clawmw", style="dim")
     columns = [{saving.mechanism: saving for saving in p.savings} for p in providers]
     for mechanism in max(columns, key=len):
         some = [column.get(mechanism) for column in columns]
-        table.add_row(*_row([s for s in some if s], some))
+        table.add_row(*_row([s for s in some if s], some, roomy))
     tokens = providers[0].off.bill.input_tokens - providers[0].on.bill.input_tokens
     totals = (Text(_saved(provider.saved), style="bold green") for provider in providers)
     table.add_row(Text("clawmw in all", style="bold"), f"{tokens:,}", *totals, "measured")
     return table
 
 
-def _row(known: Sequence[Saving], by_provider: Sequence[Saving | None]) -> list[Text]:
+def _row(known: Sequence[Saving], by_provider: Sequence[Saving | None], roomy: bool) -> list[Text]:
     """A mechanism's line; its tokens are the first provider's: all are sent the same."""
     first = known[0]
     part = first.basis == "estimated"
     about, style = ("~", "dim") if part else ("", "")
     costs = (f"{about}{_saved(s.nano)}" if s else "-" for s in by_provider)
-    cells = (_name(first), f"{about}{first.tokens:,}", *costs, first.basis)
+    cells = (_name(first, roomy), f"{about}{first.tokens:,}", *costs, first.basis)
     return [Text(cell, style=style) for cell in cells]
 
 
-def _name(saving: Saving) -> str:
+def _name(saving: Saving, roomy: bool) -> str:
     if saving.basis == "estimated":
         return f"  of it {saving.mechanism.partition('.')[2]}"
-    explained = {
-        "prompt_cache": "prompt_cache (marks, keys)",
-        "dedupe": "dedupe (repeats)",
-        "compress": "compress (tool results)",
-        "expand": "expand (asking back)",
-    }
-    return explained.get(saving.mechanism, saving.mechanism)
+    what = _WHAT.get(saving.mechanism)
+    return f"{saving.mechanism} ({what})" if what and roomy else saving.mechanism
 
 
 def _facts(result: Result) -> Table:
@@ -187,7 +189,7 @@ def _facts(result: Result) -> Table:
     table.add_row()
     wishes = result.providers[-1].asked
     if wishes:
-        table.add_row("Asked back", "in the last run the model asked for what had been cut from")
+        table.add_row("Asked back", "in the last run, parts of results that had been cut:")
     for wish in wishes:
         what = f"what has {wish.query!r}" if wish.query else "all of it"
         table.add_row("", Text(f"- {wish.tool}: {what} ({wish.tokens:,} tokens)", style="dim"))
@@ -199,8 +201,12 @@ def _facts(result: Result) -> Table:
     return table
 
 
-def _table() -> Table:
-    return Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+def _table(*columns: str) -> Table:
+    """A plain table, the first column to the left; what is too long goes on below, uncut."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="right" if index else "left", overflow="fold")
+    return table
 
 
 def _saved(nano: int) -> str:

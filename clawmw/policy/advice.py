@@ -21,15 +21,10 @@ def warnings_for(policy: Policy) -> Iterator[str]:
         yield "mode is observe: nothing is changed, saved or stopped; the trace says what would be"
     elif policy.holdout:
         share = show_share(policy.holdout)
-        yield f"holdout: {share} of chains go raw, so budget and loop_guard do not hold there"
+        yield f"holdout: {share} of chains go raw, to measure against; their limits still hold"
     yield from _guards(policy)
     yield from _reduction(policy)
     yield from _models(policy)
-    if policy.trace.content and policy.trace.store:
-        yield (
-            "trace.content is on: prompts and answers, which may hold personal data, are written "
-            "to the trace"
-        )
 
 
 def _guards(policy: Policy) -> Iterator[str]:

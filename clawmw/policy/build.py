@@ -36,11 +36,13 @@ def pipeline(policy: Policy) -> Pipeline:
 
 def stores(policy: Policy) -> Stores:
     """Where the policy keeps its state. Raises `StoreError` for a folder that cannot serve."""
+    expand = policy.stages.get("expand")
+    age = getattr(expand, "retention", 7 * 86_400.0)
     if policy.store.disk is None:
-        return memory_stores()
+        return memory_stores(blob_age=age)
     from clawmw.stores.disk import disk_stores  # SQLite and diskcache only where asked for
 
-    return disk_stores(_path(policy, policy.store.disk))
+    return disk_stores(_path(policy, policy.store.disk), blob_age=age)
 
 
 def _path(policy: Policy, text: str) -> Path:

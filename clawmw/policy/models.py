@@ -153,8 +153,8 @@ class AgentRule(_Model):
 class TraceConfig(_Model):
     """What is written down about each call. `off` keeps nothing on disk."""
 
-    content: bool = False
-    """Whether prompts and answers go on the trace; they may hold personal data."""
+    content: Literal[False] = False
+    """Prompts and answers are never written: `off` is the only value there is."""
     keep: Annotated[Duration, Field(gt=0)] = 30 * 86_400.0
     """How long traces are kept."""
     store: Text | None = "default"

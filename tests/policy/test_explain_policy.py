@@ -113,7 +113,6 @@ def test_json_holds_the_same() -> None:
         ("compress: aggressive", "compress is aggressive"),
         ("expand: off", "expand is off: what compress cuts cannot be asked back"),
         ("loop_guard: off", "loop_guard is off"),
-        ("trace: {content: on}", "trace.content is on"),
         (
             "models: {m: {model: x, base_url: http://example.com/v1, api_key_env: KEY}}",
             "the key in KEY is sent over plain http",
