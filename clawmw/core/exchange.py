@@ -184,7 +184,7 @@ class Exchange:
             if isinstance(effect, Append | Reserve) and not effect.id:
                 effect = replace(effect, id=f"{base}/{number}")
             elif isinstance(effect, Settle) and not effect.id:
-                effect = replace(effect, id=f"{base}/0")  # the stage's one reservation
+                effect = replace(effect, id=f"{base}/0")  # a reservation made first
             number += 1
             try:
                 step = partial(phase.send, (yield effect))

@@ -60,6 +60,30 @@ def test_a_limit_that_is_none_is_the_models_own(value: Json) -> None:
     assert stopped(send(case, max_tokens=value)) == "budget.chain.output_tokens"
 
 
+def test_an_answer_that_may_not_fit_is_limited_and_not_refused() -> None:
+    models = {"main": {"model": "fake", "profile": "gpt-5.4"}}
+    case = bench({"chain": {"usd": 1}}, models=models)
+    sent = send(case)
+    assert stopped(sent) is None
+    limit = sent.body["max_completion_tokens"]
+    price = case.runtime.profile("fake").price
+    assert price is not None
+    assert 4096 <= limit
+    assert limit * price.output < 10**9 / 3
+    assert used(case, "usd") == 100 * price.input + 10 * price.output  # settled all the same
+    explicit = send(case, max_tokens=100_000)
+    assert 4096 <= explicit.body["max_tokens"] < 100_000
+    assert "max_completion_tokens" not in explicit.body
+
+
+def test_a_limit_below_the_least_is_refused() -> None:
+    case = bench({"chain": {"output_tokens": 5000}})
+    assert "max_tokens" not in send(case).body  # 4,096 of an unknown model fit
+    assert stopped(send(case, max_tokens=6000)) is None
+    case = bench({"chain": {"output_tokens": 5000}, "min_output": 5001})
+    assert stopped(send(case, max_tokens=6000)) == "budget.chain.output_tokens"
+
+
 def test_an_unknown_price_fails_closed_unless_allowed() -> None:
     sent = send(bench({"chain": {"usd": 5}}))
     assert stopped(sent) == "budget.unknown_price"

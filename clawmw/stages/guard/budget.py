@@ -82,6 +82,9 @@ class BudgetConfig(StageConfig):
     """Everything under one tenant."""
     unknown_price: Literal["refuse", "allow"] = "refuse"
     """What a USD limit does with a model whose price is not known: `refuse` or `allow`."""
+    min_output: Count = 4096
+    """A call whose longest answer does not fit is made with a lower limit on it, never below
+    this; then it is refused."""
     lease: Duration = 900.0
     """A reservation not settled after this long counts as spent."""
 
@@ -116,17 +119,63 @@ class Budget:
             charges = [c for c in charges if c.meter != "usd"]
         if ctx.mode == "observe":
             charges = [replace(c, limit=None) for c in charges]
-        reserved: Reserved = yield Reserve(tuple(charges), self.config.lease)
+        name = _reservation(ctx, worst)
+        reserved: Reserved = yield Reserve(tuple(charges), self.config.lease, name)
+        if reserved.granted:
+            return self._asking_usage(request)
+        shorter = self._shorter(request, ctx, charges, reserved)
+        if shorter is None:
+            return _spent(reserved)
+        worst = self._worst(shorter, ctx)
+        meters = {c.meter for c in charges}
+        charges = [c for c in self._charges(ctx, worst) if c.meter in meters]
+        name = _reservation(ctx, worst)
+        reserved = yield Reserve(tuple(charges), self.config.lease, name)
         if not reserved.granted:
             return _spent(reserved)
-        return self._asking_usage(request)
+        asking = self._asking_usage(shorter)
+        changed = asking.request if isinstance(asking, Rewrite) else shorter
+        return Rewrite(Because("budget", "min_output"), changed)
+
+    def _shorter(
+        self, request: Request, ctx: Context, charges: Sequence[Charge], refused: Reserved
+    ) -> Request | None:
+        """The request with a limit on its answer that fits what is left; None if none does.
+
+        A caller who set no limit gets a quarter of what is left, so that others that run at
+        the same time find some too.
+        """
+        price = ctx.profile(request.model).price
+        fits = []
+        for charge in charges:
+            if charge.limit is None:
+                continue
+            left = charge.limit - refused.usage.get((charge.scope, charge.meter), 0)
+            if charge.meter == "output_tokens":
+                fits.append(left)
+            elif charge.meter == "usd" and price is not None:
+                each = price.at(int(ctx.sent_tokens * _MARGIN)).output
+                needed = charge.amount - each * self._output(request, ctx)
+                fits.append((left - needed) // max(each, 1))
+            elif charge.amount > left:
+                return None  # calls or input: a shorter answer does not help
+        most = min(fits, default=0) // request.choices
+        asked = request.max_output
+        limit = most if asked is not None else max(most // 4, min(most, self.config.min_output))
+        if limit < min(self.config.min_output, asked or self.config.min_output):
+            return None
+        return _limited(request, limit, ctx.profile(request.model))
+
+    def _output(self, request: Request, ctx: Context) -> int:
+        """The longest the answers can get, in tokens."""
+        most = ctx.profile(request.model).max_output or _FALLBACK_OUTPUT
+        return request.choices * (request.max_output or most)
 
     def _worst(self, request: Request, ctx: Context) -> dict[Meter, int]:
         """The most this call may use; `usd` is -1 where no price is known."""
         profile = ctx.profile(request.model)
         tokens = int(ctx.sent_tokens * _MARGIN) + 16
-        limit = request.max_output or profile.max_output or _FALLBACK_OUTPUT
-        output = request.choices * limit
+        output = self._output(request, ctx)
         usd = -1
         if profile.price is not None:
             price = profile.price.at(tokens)
@@ -177,8 +226,21 @@ class Budget:
     ) -> Effects:
         used = _used(outcome, ctx, worst, profile)
         charges = [c for c in self._charges(ctx, used) if c.meter != "usd" or used["usd"] >= 0]
-        yield Settle(tuple(charges))
+        yield Settle(tuple(charges), _reservation(ctx, worst))
         return Pass()
+
+
+def _reservation(ctx: Context, worst: dict[Meter, int]) -> str:
+    """The reservation's id; told apart by what was reserved, which settling knows too."""
+    return f"{ctx.exchange}/{ctx.attempt}/budget/{worst['output_tokens']}"
+
+
+def _limited(request: Request, limit: int, profile: Profile) -> Request:
+    """The request with a limit on its answer, under the name its provider knows."""
+    names = [n for n in ("max_completion_tokens", "max_tokens") if n in request.params]
+    fallback = "max_completion_tokens" if profile.family.startswith("openai") else "max_tokens"
+    params = {**request.params, **dict.fromkeys(names or [fallback], limit)}
+    return replace(request, params=params)
 
 
 def _used(
