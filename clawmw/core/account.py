@@ -59,14 +59,23 @@ class Account:
         """What is known of that model's cache."""
         return next((w for w in self.warm if w.model == model), None)
 
+    def marked(self, model: str, history: History, known: int) -> int:
+        """How many leading messages to take as cached when placing marks; `known` are.
+
+        A call made again (by a client that retries, after a crash) gets the marks it had.
+        """
+        last = self.for_model(model)
+        if last is not None and history.steps and last.tips[-1:] == (history.steps[-1].digest,):
+            return last.known
+        return known
+
     def sent(
-        self, raw: Request, request: Request, history: History, journal: int, now: float
+        self, raw: Request, request: Request, history: History, journal: int, now: float, known: int
     ) -> Account:
-        """The account once `request` was sent."""
+        """The account once `request` was sent; `known` as `marked` said."""
         tips = tuple(step.digest for step in history.steps[-2:])
-        new = Warm(
-            request.model, now, tools_digest(request.tools), tools_digest(raw.tools), tips, journal
-        )
+        tools, raw_tools = tools_digest(request.tools), tools_digest(raw.tools)
+        new = Warm(request.model, now, tools, raw_tools, tips, journal, known)
         others = tuple(w for w in self.warm if w.model != request.model)
         return replace(self, warm=(new, *others)[:4])
 

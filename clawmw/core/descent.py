@@ -251,7 +251,9 @@ def _commit(ex: Exchange, request: Request, *, account: bool) -> Generator[Effec
             yield PutBlob(scope, ref, data)
         writes.append(Write((scope, f"sent/{step.digest}"), step.record(), 0))
     ex.totals = ex.total(request)
-    new = state.account.sent(ex.raw, request, state.history, len(state.journal.entries), ex.now)
+    known = state.account.marked(request.model, state.history, ex.weigh(request))
+    entries = len(state.journal.entries)
+    new = state.account.sent(ex.raw, request, state.history, entries, ex.now, known)
     if account:
         writes.append(Write(Account.key(scope), new.to_json(), state.account_version))
     if state.journal_changed:

@@ -250,7 +250,7 @@ class Exchange:
             setup.profile,
             sent_tokens=tools_tokens(request.tools) + state.history.sums.sent + state.added,
             warm_tokens=steps[count - 1].upto.sent if count else 0,
-            warm_messages=count,
+            warm_messages=state.account.marked(request.model, state.history, count),
             last_model=state.account.warm[0].model if state.account.warm else None,
             can_expand=state.account.can_expand,
         )

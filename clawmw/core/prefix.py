@@ -71,17 +71,20 @@ class Warm:
     """Prefix digests of the agent's history at its end, and before its last message."""
     journal: int
     """How many journal entries were woven in."""
+    known: int = 0
+    """How many leading messages the cache was taken to hold when the call was made."""
 
     def to_json(self) -> Json:
         """As JSON, for a slot."""
         tips = list(self.tips)
-        return [self.model, self.time, self.tools, self.raw_tools, tips, self.journal]
+        tools = [self.tools, self.raw_tools]
+        return [self.model, self.time, *tools, tips, self.journal, self.known]
 
     @classmethod
     def from_json(cls, value: Json) -> Warm:
         """The inverse of `to_json`."""
-        model, time, tools, raw_tools, tips, journal = value
-        return cls(model, time, tools, raw_tools, tuple(tips), journal)
+        model, time, tools, raw_tools, tips, journal, known = value
+        return cls(model, time, tools, raw_tools, tuple(tips), journal, known)
 
 
 def warm(history: History, last: Warm | None, ttl: float | None, now: float) -> int:

@@ -93,6 +93,15 @@ def test_marks_where_the_provider_takes_them() -> None:
     assert case.send([*own, ASK]).body["messages"] == [*own, ASK]
 
 
+def test_a_call_made_again_has_the_marks_it_had() -> None:
+    case = bench(**as_model("claude-sonnet-4-5"), compress=False)
+    messages = [{"role": "system", "content": "s"}, ASK]
+    for index in range(4):
+        first = case.send(messages, tools=[tool("read")]).bodies
+        assert case.restart().send(messages, tools=[tool("read")]).bodies == first
+        messages = [*messages, *turn(f"c{index}", "read", {"i": index}, f"result {index} " * 40)]
+
+
 def _marked(message: dict[str, Any]) -> bool:
     return "cache_control" in json.dumps(message)
 
