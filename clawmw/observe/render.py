@@ -238,8 +238,14 @@ def _notes(span: SpanRow, glyphs: Glyphs) -> Iterator[str]:
         yield f"{glyphs.dot} {verb} {parts}"
 
 
+_ROUTINE = frozenset({"expand.offer", "budget.usage"})
+"""Rules that act alike on every call; `--json` has them."""
+
+
 def _note(event: Mapping[str, Any]) -> str:
     kind = event.get("name")
+    if event.get("rule") in _ROUTINE:
+        return ""
     if kind in ("clawmw.acted", "clawmw.loop.capped"):
         would = "would " if event.get("would") else ""
         details = ", ".join(
