@@ -106,7 +106,7 @@ def fresh(message: Message) -> dict[str, Json]:
         value["tool_call_id"] = results[0].call_id
         if results[0].name:
             value["name"] = results[0].name
-    texts = [p.text for p in message.parts if isinstance(p, Text | ToolResult)]
+    texts = [p.text for p in message.parts if isinstance(p, (Text, ToolResult))]
     value["content"] = "\n".join(texts) if texts or not message.tool_calls else None
     if message.tool_calls:
         value["tool_calls"] = [
@@ -122,11 +122,11 @@ def changed(message: Message) -> dict[str, Json]:
     content = value.get("content")
     if isinstance(content, list):
         for block, part in zip(content, message.parts, strict=False):
-            if isinstance(part, Text | ToolResult) and isinstance(block, dict):
+            if isinstance(part, (Text, ToolResult)) and isinstance(block, dict):
                 block["text"] = part.text
     elif isinstance(content, str):
         first = message.parts[0]
-        value["content"] = first.text if isinstance(first, Text | ToolResult) else content
+        value["content"] = first.text if isinstance(first, (Text, ToolResult)) else content
     return value
 
 

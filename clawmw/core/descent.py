@@ -275,6 +275,6 @@ def _originals(step: Step) -> list[tuple[str, bytes]]:
     found = []
     for index, replacement in step.parts.items():
         part = step.raw.parts[index]
-        if replacement.ref and isinstance(part, Text | ToolResult):
+        if replacement.ref and isinstance(part, (Text, ToolResult)):
             found.append((replacement.ref, part.text.encode("utf-8", "surrogatepass")))
     return found

@@ -181,7 +181,7 @@ class Exchange:
                 effect = step()
             except StopIteration as done:
                 return cast(Decision, done.value)
-            if isinstance(effect, Append | Reserve) and not effect.id:
+            if isinstance(effect, (Append, Reserve)) and not effect.id:
                 effect = replace(effect, id=f"{base}/{number}")
             elif isinstance(effect, Settle) and not effect.id:
                 effect = replace(effect, id=f"{base}/0")  # a reservation made first

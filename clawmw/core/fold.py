@@ -207,7 +207,7 @@ def message_tokens(message: Message) -> int:
     """Estimated tokens of a message: its text, its tool calls and its frame."""
     total = _MESSAGE_OVERHEAD
     for part in message.parts:
-        if isinstance(part, Text | ToolResult):
+        if isinstance(part, (Text, ToolResult)):
             total += estimate(part.text)
         elif isinstance(part, ToolCall):
             total += estimate(part.name) + estimate(part.arguments) + _MESSAGE_OVERHEAD
@@ -329,7 +329,9 @@ def _parts(row: Json, message: Message) -> dict[int, Replacement]:
     parts = {}
     for index, (text, by, ref) in row.get("p", {}).items():
         position = int(index)
-        if position < len(message.parts) and isinstance(message.parts[position], Text | ToolResult):
+        if position < len(message.parts) and isinstance(
+            message.parts[position], (Text, ToolResult)
+        ):
             parts[position] = Replacement(text, by, ref)
     return parts
 
@@ -362,7 +364,7 @@ def _render(
         parts = [
             index
             for index, part in enumerate(message.parts)
-            if isinstance(part, Text | ToolResult)
+            if isinstance(part, (Text, ToolResult))
             and index not in replaced
             and not (done and index in done)
         ]

@@ -111,7 +111,7 @@ class Message:
     @property
     def text(self) -> str:
         """All readable text, parts joined by newlines."""
-        return "\n".join(p.text for p in self.parts if isinstance(p, Text | ToolResult))
+        return "\n".join(p.text for p in self.parts if isinstance(p, (Text, ToolResult)))
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
@@ -128,7 +128,7 @@ class Message:
         parts = list(self.parts)
         for index, text in texts.items():
             part = parts[index]
-            if not isinstance(part, Text | ToolResult):
+            if not isinstance(part, (Text, ToolResult)):
                 raise TypeError(f"part {index} of a {self.role} message has no text to replace")
             parts[index] = replace(part, text=text)
         return Message(self.role, tuple(parts), None, self.wire or self.origin)

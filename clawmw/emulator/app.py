@@ -18,7 +18,6 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from clawmw.core.money import Profile
-from clawmw.core.tokens import estimate
 from clawmw.core.types import Usage
 from clawmw.emulator.bill import PrefixCache, marks
 from clawmw.emulator.faults import BadDirective, Fault, Faults
@@ -29,6 +28,7 @@ from clawmw.emulator.wire import (
     completion,
     cut,
     error_body,
+    output_tokens,
     sse,
     usage_body,
     validate,
@@ -192,7 +192,7 @@ async def _answer(world: World, request: Request, received: Received, call: _Cal
         call.profile,
         tenant=request.headers.get("authorization") or request.headers.get("x-api-key") or "",
         now=world.clock(),
-        output=_output_tokens(reply),
+        output=output_tokens(reply),
     )
     received.status, received.usage, received.reply = 200, usage, reply
     told = None if fault.no_usage else usage_body(usage, call.profile)
@@ -278,11 +278,6 @@ def _check_marks(body: Mapping[str, Any], profile: Profile) -> None:
             f"A maximum of {allowed} blocks with cache_control may be provided. Found {found}.",
             "messages",
         )
-
-
-def _output_tokens(reply: Reply) -> int:
-    calls = sum(estimate(json.dumps(u.arguments, ensure_ascii=False)) + 8 for u in reply.tools)
-    return estimate(reply.text or "") + calls
 
 
 def _readable(raw: bytes) -> Any:

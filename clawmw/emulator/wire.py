@@ -7,13 +7,14 @@ what the provider would have refused: above all calls and results that lost each
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from clawmw.core.money import Profile
 from clawmw.core.tokens import estimate
 from clawmw.core.types import Usage
-from clawmw.emulator.reply import Reply
+from clawmw.emulator.reply import Reply, ToolUse
 
 __all__ = [
     "BadRequest",
@@ -21,6 +22,7 @@ __all__ = [
     "completion",
     "cut",
     "error_body",
+    "output_tokens",
     "sse",
     "usage_body",
     "validate",
@@ -40,6 +42,8 @@ PIECES = 24
 """A text is streamed in at most about this many chunks."""
 PIECE = 24
 """Characters in a streamed piece of a short text, and of tool-call arguments."""
+CALL_TOKENS = 8
+"""What a tool call's name, id and frame cost."""
 
 
 class BadRequest(Exception):
@@ -154,12 +158,35 @@ def _check_tools(tools: list[Any]) -> None:
             )
 
 
+def output_tokens(reply: Reply) -> int:
+    """Estimated tokens of an answer: its text, and its calls with their frames."""
+    return estimate(reply.text or "") + sum(map(_call_tokens, reply.tools))
+
+
 def cut(reply: Reply, limit: int | None) -> Reply:
-    """The reply within `limit` output tokens; cut text ends with finish reason `length`."""
-    if limit is None or reply.text is None or estimate(reply.text) <= limit:
+    """The reply within `limit` output tokens; what is cut ends with finish reason `length`.
+
+    Text is cut where the limit is reached. A call that does not fit is left out with all
+    that follow: providers break off in its arguments, which nobody can use.
+    """
+    if limit is None or output_tokens(reply) <= limit:
         return reply
-    kept = reply.text[: max(int(len(reply.text) * limit / estimate(reply.text)), 0)]
-    return Reply(kept, (), "length")
+    text = reply.text or ""
+    if estimate(text) > limit:
+        # The estimate grows with every character, so the longest prefix can be bisected.
+        kept = bisect_right(range(1, len(text)), limit, key=lambda size: estimate(text[:size]))
+        return Reply(text[:kept], (), "length")
+    used, calls = estimate(text), []
+    for use in reply.tools:
+        used += _call_tokens(use)
+        if used > limit:
+            break
+        calls.append(use)
+    return Reply(reply.text if calls else text, tuple(calls), "length")
+
+
+def _call_tokens(use: ToolUse) -> int:
+    return estimate(json.dumps(use.arguments, ensure_ascii=False)) + CALL_TOKENS
 
 
 def usage_body(usage: Usage, profile: Profile) -> dict[str, Any]:

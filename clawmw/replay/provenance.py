@@ -115,7 +115,7 @@ def _texts(messages: Sequence[Message]) -> Iterator[str]:
     """All text of a request's messages, arguments included."""
     for message in messages:
         for part in message.parts:
-            if isinstance(part, Text | ToolResult):
+            if isinstance(part, (Text, ToolResult)):
                 yield part.text
             elif isinstance(part, ToolCall):
                 yield part.arguments
