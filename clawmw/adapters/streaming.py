@@ -51,11 +51,14 @@ class _Base:
         return wire.ending(self.live, self.tap, step)
 
     def _leave(self) -> None:
-        """The reader left early: settle here and now, in whatever task this is."""
+        """The reader left: settle here and now, in whatever task this is.
+
+        SDKs leave at the end of the message, before the connection is seen to end.
+        """
         if self.over:
             return
         self.over = True
-        _, called = self._ended(complete=False)
+        _, called = self._ended(complete=self.tap.finished)
         self._finish(self.owner.go_on(self.live, called))
 
 

@@ -204,7 +204,7 @@ class Exchange:
 
     def journaled(self, stage: Stage, messages: tuple[Message, ...], request: Request) -> Request:
         """Add messages after the history, and to the journal."""
-        if not messages or self.observing or not self.state.history.steps:
+        if not messages or self.observing or not self.state.history.settled():
             return request
         state, codec = self.state, self.setup.codec
         sealed = tuple(codec.seal(message) for message in messages)

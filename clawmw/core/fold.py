@@ -157,6 +157,19 @@ class History:
         )
         return replace(self, steps=steps, messages=messages[:count])
 
+    def settled(self) -> bool:
+        """Whether every tool call of the last round has its result.
+
+        Providers refuse a request in which anything comes between the two.
+        """
+        results = 0
+        for step in reversed(self.steps):
+            calls = step.raw.tool_calls
+            if calls or not step.raw.tool_results:
+                return results >= len(calls)
+            results += len(step.raw.tool_results)
+        return False
+
     def fresh(self) -> tuple[Step, ...]:
         """The newest steps, those that were never sent before."""
         first = len(self.steps)

@@ -11,7 +11,8 @@
   - `refused_calls`: stopped by a guard, counted as recorded; `stopped`: `calls` and their
     `tokens` that the end of a chain kept from being sent, counted nowhere else
   - `tokens`: `before`, `after`, `change` (share of before; negative is less), `output`
-  - `prefix_rewrites`: calls that moved a prefix the agent had kept
+  - `prefix_rewrites`: calls that moved a prefix the agent had kept and its provider could
+    have cached
   - `literals`: `needed`, `in_context`, `reachable`, `lost`
   - `cpu_us`: of clawmw per call, `p50`, `p95`, `max`, `total`
   - `cost`: by profile name, nano-USD of the input side, simulated: `uncached`, `native`

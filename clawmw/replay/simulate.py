@@ -286,7 +286,8 @@ class _Replay:
         """How many attempts moved a prefix that the agent itself had kept.
 
         Judged on the bodies sent: where the agent only appended, everything sent before must
-        stand; where it changed something itself, everything up to there.
+        stand; where it changed something itself, everything up to there. Below the shortest
+        prefix its provider caches there was nothing to lose.
         """
         if self.previous is None:
             return 0
@@ -295,8 +296,10 @@ class _Replay:
         whole = kept == len(raw_before.digests)
         moved = 0
         for sized, _ in self.attempts:
+            least = self.runtime.profile(sent_before.model).cache.min_tokens
+            stands = len(sent_before.digests) if whole else kept
             shared = common_prefix(sent_before.digests, sized.digests)
-            moved += shared < (len(sent_before.digests) if whole else kept)
+            moved += shared < stands and sent_before.prefix(stands) >= least
             sent_before, whole = sized, True
         return moved
 

@@ -153,7 +153,11 @@ def test_tool_calls_pass_and_results_are_reduced(stream: bool) -> None:
         gateway(provider.base_url) as case,
         case.sdk() as client,
     ):
-        first: Any = client.chat.completions.create(**body(tools=TOOLS), stream=stream)
+        asked = [
+            {"role": "system", "content": "You look things up. " * 300},
+            {"role": "user", "content": "hello there"},
+        ]
+        first: Any = client.chat.completions.create(**body(*asked, tools=TOOLS), stream=stream)
         if stream:
             deltas = [c.choices[0].delta for c in first if c.choices]
             calls = [call for d in deltas for call in d.tool_calls or ()]
@@ -163,14 +167,11 @@ def test_tool_calls_pass_and_results_are_reduced(stream: bool) -> None:
             function = first.choices[0].message.tool_calls[0].function
             name, arguments = function.name, function.arguments
         assert (name, json.loads(arguments)) == ("search", {"q": "x"})
-        history = [
-            {"role": "user", "content": "hello there"},
-            *turn("c1", "search", {"q": "x"}, rows(300)),
-        ]
+        history = [*asked, *turn("c1", "search", {"q": "x"}, rows(300))]
         second = client.chat.completions.create(**body(*history, tools=TOOLS))
         assert second.choices[0].message.content == "found it"
-        sent = provider.requests[1].body["messages"][2]["content"]
-        assert len(sent) < len(rows(300)) / 1.5
+        sent = provider.requests[1].body["messages"][3]["content"]
+        assert len(sent) < len(rows(300)) / 3
 
 
 def test_an_unchanged_body_is_forwarded_as_its_own_bytes() -> None:
@@ -294,21 +295,27 @@ def test_leaving_at_any_moment_settles_once(provider: Emulator, tmp_path: Path) 
     assert not [e for e in case.events if isinstance(e, StageFailed)]
 
 
-def test_leaving_at_done_is_no_cancellation(case: Case) -> None:
-    """SDKs close the connection as soon as they have read [DONE]."""
-    for n in range(10):
-        ask = json.dumps(body({"role": "user", "content": f"question {n}"}, stream=True)).encode()
-        with socket.create_connection(("127.0.0.1", case.served.port)) as sock:
-            sock.sendall(
-                b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost:%d\r\n"
-                b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
-                % (case.served.port, len(ask), ask)
-            )
-            seen = b""
-            while b"[DONE]" not in seen:
-                seen += sock.recv(65536)
-    until(lambda: len(case.finished) == 10)
-    assert {done.status for done in case.finished} == {"ok"}
+def test_leaving_at_done_is_no_cancellation() -> None:
+    """SDKs close the connection as soon as they have read [DONE], whatever comes after."""
+    gone = threading.Event()
+
+    def lingers(handler: BaseHTTPRequestHandler, _sent: bytes) -> None:
+        handler.send_response(200)
+        handler.send_header("content-type", "text/event-stream")
+        handler.end_headers()
+        handler.wfile.write(event("fine") + event("", "stop") + b"data: [DONE]\n\n")
+        handler.wfile.flush()
+        handler.connection.settimeout(10)
+        if handler.connection.recv(1) == b"":
+            gone.set()
+
+    with upstream(lingers) as url, gateway(url) as case:
+        with case.sdk() as client:
+            chunks = list(client.chat.completions.create(**body(), stream=True))
+        assert chunks[0].choices[0].delta.content == "fine"
+        assert gone.wait(5)
+        until(lambda: len(case.finished) == 1)
+        assert case.finished[0].status == "ok"
 
 
 def test_a_reset_in_mid_stream_is_told_in_the_stream(case: Case, provider: Emulator) -> None:
@@ -704,8 +711,8 @@ COMPLETION = json.dumps(
 ).encode()
 
 
-def event(text: str) -> bytes:
-    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+def event(text: str, reason: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": reason}
     chunk = {"id": "c1", "object": "chat.completion.chunk", "model": "m", "choices": [choice]}
     return b"data: " + json.dumps(chunk).encode() + b"\n\n"
 

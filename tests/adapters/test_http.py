@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
 
+import openai
 import pytest
 
 import clawmw
@@ -335,6 +336,23 @@ def test_a_reader_who_leaves_ends_the_exchange(provider: Emulator) -> None:
         next(response.iter_bytes())
     [done] = case.finished
     assert done.status == "cancelled"
+
+
+def test_an_sdk_that_leaves_at_done_has_its_answer(provider: Emulator) -> None:
+    case = Case(provider, {})
+    ask: Any = {**body(stream=True), "stream_options": {"include_usage": True}}
+    sdk: Any = {"base_url": provider.base_url, "api_key": "k", "max_retries": 0}
+
+    async def go() -> None:
+        http = clawmw.async_http_client(case.runtime)
+        async with openai.AsyncOpenAI(**sdk, http_client=http) as client:
+            assert [chunk async for chunk in await client.chat.completions.create(**ask)]
+
+    with openai.OpenAI(**sdk, http_client=clawmw.http_client(case.runtime)) as client:
+        assert list(client.chat.completions.create(**ask))
+    asyncio.run(go())
+    ended = [(done.status, done.usage and done.usage.basis) for done in case.finished]
+    assert ended == [("ok", "measured")] * 2
 
 
 @pytest.mark.parametrize("raw", [b"{", b"[]", b'{"model":"x"}', b"\xff\xfe", b"{}" * 3])

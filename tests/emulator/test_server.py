@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clawmw import emulator
 from clawmw.emulator import (
@@ -24,6 +26,7 @@ from clawmw.emulator import (
     script,
     turns,
 )
+from clawmw.emulator.wire import cut, output_tokens
 
 TOOLS: list[Any] = [
     {
@@ -149,8 +152,35 @@ def test_max_tokens_cuts_the_answer(client: openai.OpenAI) -> None:
     messages: list[Any] = [{"role": "user", "content": "word " * 200}]
     answer = client.chat.completions.create(model="m", messages=messages, max_tokens=10)
     assert answer.choices[0].finish_reason == "length"
+    assert answer.choices[0].message.content
     assert answer.usage is not None
     assert answer.usage.completion_tokens <= 10
+
+
+replies = st.builds(
+    Reply,
+    st.none() | st.text(st.sampled_from("aZ 9\n{}价é🚄"), max_size=80),
+    st.lists(
+        st.builds(ToolUse, st.just("f"), st.dictionaries(st.text(), st.text())), max_size=3
+    ).map(tuple),
+)
+
+
+@given(reply=replies, limit=st.integers(1, 60))
+def test_an_answer_is_cut_no_shorter_and_no_longer_than_its_limit(reply: Reply, limit: int) -> None:
+    kept, whole = cut(reply, limit), reply.text or ""
+    assert output_tokens(kept) <= limit
+    assert whole.startswith(kept.text or "")
+    assert reply.tools[: len(kept.tools)] == kept.tools
+    if output_tokens(reply) <= limit:
+        assert kept == reply
+        return
+    assert kept.finish_reason == "length"
+    if (kept.text or "") == whole:
+        more = Reply(reply.text, reply.tools[: len(kept.tools) + 1])
+    else:
+        more = Reply(whole[: len(kept.text or "") + 1])
+    assert output_tokens(more) > limit, "one step more would not have fitted"
 
 
 def test_models_are_listed(client: openai.OpenAI) -> None:

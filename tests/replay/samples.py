@@ -11,7 +11,8 @@ from tests.conftest import log, rows, tool, turn
 
 Message = dict[str, Any]
 
-SYSTEM = {"role": "system", "content": "You plan trips. Use the tools. " * 60}
+SYSTEM = {"role": "system", "content": "You plan trips. Use the tools. " * 160}
+"""Long enough for every provider in the tests to cache it."""
 
 
 def user(text: str) -> Message:

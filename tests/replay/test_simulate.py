@@ -148,8 +148,9 @@ def test_repeats_are_cut_and_say_by_what(tmp_path: Path) -> None:
 
 
 def test_a_refused_call_is_counted_as_recorded(tmp_path: Path) -> None:
-    off = {"compress": False, "dedupe": False}
-    (record,), bodies, report = replayed(tmp_path, samples.loop(10), **off)
+    run = samples.loop(10)
+    run["messages"].insert(0, samples.SYSTEM)
+    (record,), bodies, report = replayed(tmp_path, run)
     assert record.refused > 0
     assert record.stopped == 0
     assert record.decisions["loop_guard.refuse"] == record.refused
@@ -243,6 +244,13 @@ def test_a_moved_prefix_is_seen_in_the_bodies_themselves(
     assert [call.rewrites for call in record.calls] == [0, 1, 1, 1]
     assert report.to_json()["total"]["prefix_rewrites"] == 3
     assert [hit for call in record.calls for _, hit in call.sent] == [0, 1, 1, 1]
+
+
+def test_a_prefix_too_short_to_be_cached_may_move(tmp_path: Path) -> None:
+    _, bodies, report = replayed(tmp_path, samples.logs(), compress="aggressive")
+    tools = [len(sent["tools"]) for _, sent in bodies if sent]
+    assert tools[0] < tools[1] == tools[2]  # the tool came with the first cut
+    assert report.to_json()["total"]["prefix_rewrites"] == 0
 
 
 def test_a_transient_last_message_is_no_rewrite_of_ours(tmp_path: Path) -> None:

@@ -60,6 +60,17 @@ def test_the_nudge_stays_where_it_was() -> None:
         assert later.body["messages"][: len(before)] == before
 
 
+def test_a_nudge_never_comes_between_a_call_and_its_result() -> None:
+    case = bench(loop_guard={"nudge": 2, "refuse": 50, "stop": 60})
+    pair = turn("a", "read", {}, "same") + turn("b", "read", {}, "same")
+    both = {**pair[0], "tool_calls": [*pair[0]["tool_calls"], *pair[2]["tool_calls"]]}
+    half = case.send([ASK, *turn("x", "read", {}, "same"), both, pair[1]], tools=TOOLS)
+    assert len(half.body["messages"]) == 5
+    whole = case.send([ASK, *turn("x", "read", {}, "same"), both, pair[1], pair[3]], tools=TOOLS)
+    roles = [m["role"] for m in whole.body["messages"]]
+    assert roles[-4:] == ["assistant", "tool", "tool", "user"]
+
+
 def test_the_chain_stays_stopped_for_every_conversation_in_it() -> None:
     case = bench(loop_guard={"nudge": 2, "refuse": 3, "stop": 4})
     walk(case, [("read", {}, "same")] * 5)
