@@ -178,9 +178,10 @@ def show(rows: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measure, show, write."""
+    """Measure, show; with `--save` write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--sessions", type=int, default=6, help="of some 50 calls each")
+    parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name}")
     options = parser.parse_args()
     rows = run(options.sessions)
     show(rows)
@@ -196,8 +197,9 @@ def main() -> None:
         "sessions": options.sessions,
         "rows": rows,
     }
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    if options.save:
+        RESULTS.parent.mkdir(parents=True, exist_ok=True)
+        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -143,10 +143,11 @@ def one(runtime: Runtime, body: bytes, who: Identity, parts: dict[str, list[floa
 
 
 def main() -> None:
-    """Print the table and write the results."""
+    """Print the table; with `--save` write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--sizes", default="1000,10000,100000,200000,500000")
+    parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name}")
     options = parser.parse_args()
     names = [
         "decode",
@@ -167,8 +168,9 @@ def main() -> None:
         table[size] = {k: round(v, 4) for k, v in row.items()}
         shown = " ".join(f"{row[n]:>11.3f}" for n in names)
         print(f"{size:>8} {int(row['messages']):>8} {shown}")
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"unit": "CPU ms, median", "rows": table}, indent=1) + "\n")
+    if options.save:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps({"unit": "CPU ms, median", "rows": table}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from clawmw.core.events import CallFinished, Degraded, Event, StageFailed
 from clawmw.core.fold import History
 from clawmw.core.identity import Identity, identify
 from clawmw.core.money import Profile
-from clawmw.core.types import Request
+from clawmw.core.types import Request, Role
 from clawmw.errors import InternalError, StoreError
 from clawmw.policy import build
 from clawmw.policy.load import load_policy
@@ -53,6 +53,8 @@ Observer = Callable[[Event], None]
 
 REMEMBERED_BYTES = 64 * 2**20
 """Bodies kept to recognise the next one by."""
+AGAIN = 10.0
+"""Seconds after which a conversation that opens again is a new task."""
 _HEAD = 64
 """Bytes by which bodies are grouped: hardly more than the model's name."""
 
@@ -129,6 +131,7 @@ class Runtime:
         self._lock = threading.Lock()
         self._bodies: OrderedDict[bytes, list[Request]] = OrderedDict()
         self._bytes = 0
+        self._chains: OrderedDict[str, tuple[str, float | None]] = OrderedDict()
         self._histories: OrderedDict[tuple[str, str], History] = OrderedDict()
 
     @classmethod
@@ -176,7 +179,7 @@ class Runtime:
         """Start an exchange; nothing happens until its effects are performed."""
         began = time.perf_counter()
         now = self.clock()
-        identity = identify(request.messages, headers or {}, explicit)
+        identity = self._chained(identify(request.messages, headers or {}, explicit), request, now)
         name = f"{int(now * 1000):x}-{secrets.token_hex(6)}"
         codec = self.codecs[request.dialect]
         pipeline = self.pipeline
@@ -187,6 +190,25 @@ class Runtime:
         return Live(
             exchange(request, pipeline, setup), codec, request, name, self, pipeline.digest, began
         )
+
+    def _chained(self, identity: Identity, request: Request, now: float) -> Identity:
+        """A task that begins again, where nobody names its chain, is a chain of its own.
+
+        Else a job that asks the same every hour would use up one chain's budget for good.
+        At machine speed it is the same chain: a client that crashes and starts over.
+        """
+        if not identity.derived >= {"session", "chain"}:
+            return identity
+        opening = all(m.role is not Role.ASSISTANT for m in request.messages)
+        scope = identity.scope("session")
+        with self._lock:
+            chain, last = self._chains.pop(scope, (identity.chain, None))
+            if opening and (last is None or now - last > AGAIN):
+                chain = f"{identity.session}~{int(now)}"
+            self._chains[scope] = (chain, now)
+            while len(self._chains) > 4096:
+                self._chains.popitem(last=False)
+        return replace(identity, chain=chain)
 
     def remember(self, live: Live, result: Result) -> None:
         """Keep the body and the folded history, bounded, newest longest."""

@@ -7,7 +7,8 @@
     assert sent.body["messages"][-1] == messages[-1]
 
 `Bench` runs calls through a policy exactly as live ones go, against a model that is a
-plain function. `check_stage` holds one stage against the laws that all stages keep.
+plain function. `check_call` and `check_session` hold what was sent against the laws that
+all stages keep.
 """
 
 from __future__ import annotations

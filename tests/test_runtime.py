@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from clawmw.core.effects import Write
-from clawmw.core.events import Degraded
+from clawmw.core.events import CallFinished, Degraded
 from clawmw.core.identity import Identity
 from clawmw.core.types import Message, Role, ToolCall
 from clawmw.errors import StoreError
@@ -139,6 +139,22 @@ def test_an_unreadable_slot_is_as_if_never_kept() -> None:
     for name, value in (("account", [1]), ("journal", {"x": 1})):
         case.runtime.stores.slots.commit([Write((scope, name), value, 0)], 0.0)
     assert case.send(HISTORY, tools=TOOLS).bodies
+
+
+def test_a_task_that_nobody_names_is_a_new_chain_when_it_begins_again() -> None:
+    case = Bench({"version": 1, "budget": {"chain": {"calls": 2}}})
+    case.identity = Identity()
+
+    def run() -> list[bool]:
+        later = [ASK, {"role": "assistant", "content": "."}, ASK]
+        return [case.send(m).result.halt is None for m in ([ASK], later, later)]
+
+    assert run() == [True, True, False]
+    assert run() == [False, False, False]  # at machine speed it is the same task
+    case.clock.now += 60  # type: ignore[attr-defined]
+    assert run() == [True, True, False]
+    chains = {e.identity.chain for e in case.events if isinstance(e, CallFinished)}
+    assert len(chains) == 2
 
 
 def test_one_runtime_a_policy_in_a_process() -> None:

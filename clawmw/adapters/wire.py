@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from clawmw.core.engine import Result
 from clawmw.core.tap import Tap
-from clawmw.core.types import Failure, Message, Response, Role, Text
+from clawmw.core.types import Failure, Message, Response, Role, Text, Usage
 from clawmw.errors import StoreError
 from clawmw.ownership import HEADER, Token, Tokens, current
 from clawmw.runtime import Live
@@ -138,7 +138,8 @@ def refusal(live: Live, result: Result, style: Refusal) -> tuple[int, Headers, b
         body = error_body(str(halt), "clawmw_refused", str(halt.because))
         return 402, [*headers, ("content-type", "application/json")], body
     message = Message(Role.ASSISTANT, (Text(str(halt)),))
-    answer = Response(message, None, "stop", live.request.model, f"clawmw-{live.exchange}")
+    none = Usage(0, 0, 0)
+    answer = Response(message, none, "stop", live.request.model, f"clawmw-{live.exchange}")
     if live.request.stream:
         body = live.codec.opening(answer) + live.codec.closing(answer, None)
         return 200, [*headers, ("content-type", "text/event-stream")], body

@@ -23,9 +23,8 @@ __all__ = ["Account", "baseline", "estimated", "totals"]
 class Account:
     """What the engine itself remembers of a session, in one slot."""
 
-    can_expand: bool = False
-    """Whether the model was given the means to ask for what is cut: decided at the
-    session's first call, or when its cache is cold anyway; then it stays."""
+    can_expand: bool | None = None
+    """Whether the model was given the means to ask for what is cut; None: not decided yet."""
     warm: tuple[Warm, ...] = ()
     """The last state of the prompt cache, newest first, one a model."""
     answered: float | None = None
@@ -51,7 +50,7 @@ class Account:
             if value is None:
                 return cls()
             kept = tuple(Warm.from_json(w) for w in value["w"])
-            return cls(bool(value["x"]), kept, value["a"])
+            return cls(value["x"], kept, value["a"])
         except (KeyError, TypeError, ValueError):
             return cls()
 
@@ -95,11 +94,12 @@ def totals(
     sums = history.sums
     known = warm(history, last, rules.ttl_s, now)
     raw_cached = sent_cached = 0
+    raw_cacheable, sent_cacheable = _cacheable(raw, rules), _cacheable(request, rules)
     if last is not None and known:
         upto = history.steps[known - 1].upto
-        if last.raw_tools == tools_digest(raw.tools) and _cacheable(raw, rules):
+        if last.raw_tools == tools_digest(raw.tools) and raw_cacheable:
             raw_cached = raw_tools + upto.raw
-        if last.tools == tools_digest(request.tools) and _cacheable(request, rules):
+        if last.tools == tools_digest(request.tools) and sent_cacheable:
             sent_cached = sent_tools + upto.sent + added
     return Totals(
         raw=raw_tools + sums.raw,
@@ -107,6 +107,8 @@ def totals(
         would=sent_tools + sums.would + added,
         raw_cached=raw_cached,
         sent_cached=min(sent_cached, sent_tools + sums.sent + added),
+        raw_cacheable=raw_cacheable,
+        sent_cacheable=sent_cacheable,
         by_mechanism=dict(sums.saved),
     )
 
@@ -129,7 +131,11 @@ def estimated(response: Response, sums: Totals, rules: CacheRules) -> Usage:
     said = estimate(response.message.text)
     said += sum(estimate(c.arguments) for c in response.message.tool_calls)
     return simulate(
-        rules, prefix_tokens=sums.sent_cached, input_tokens=sums.sent, output_tokens=said
+        rules,
+        prefix_tokens=sums.sent_cached,
+        input_tokens=sums.sent,
+        output_tokens=said,
+        marked_tokens=None if sums.sent_cacheable else 0,
     )
 
 
@@ -141,11 +147,19 @@ def baseline(sums: Totals, usage: Usage | None, profile: Profile, attempts: int)
     """
     if usage is None or usage.input_tokens is None or sums.sent <= 0:
         return None
+    if sums.raw == sums.sent and sums.raw_cacheable == sums.sent_cacheable:
+        return cost(usage, profile)  # nothing was changed that counts
     scale = usage.input_tokens / (sums.sent * attempts)
+    cached = sums.raw_cached * scale
+    expected = sums.sent_cached * scale * attempts
+    if usage.basis == "measured" and usage.cache_read_tokens is not None and expected:
+        # A provider that read less than expected would have read less without us, too.
+        cached *= min(usage.cache_read_tokens / expected, 1.0)
     without = simulate(
         profile.cache,
-        prefix_tokens=round(sums.raw_cached * scale),
+        prefix_tokens=round(cached),
         input_tokens=round(sums.raw * scale),
         output_tokens=usage.output_tokens or 0,
+        marked_tokens=None if sums.raw_cacheable else 0,
     )
     return cost(without, profile)

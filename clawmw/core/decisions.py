@@ -87,10 +87,9 @@ class Halt:
         return {"scope": self.scope, "limit": self.limit, "used": self.used}
 
     def __str__(self) -> str:
-        return (
-            f"clawmw stopped this call: {self.because} allows {self.limit} per {self.scope}, "
-            f"{self.used}. {self.resume}"
-        )
+        per = f" per {self.scope}" if self.scope else ""
+        rule = f"the policy allows {self.limit}{per} ({self.because})"
+        return f"clawmw stopped this call: {self.used}; {rule}. {self.resume}"
 
 
 Decision: TypeAlias = Pass | Rewrite | Answer | Retry | Halt

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Any, assert_never
 
@@ -13,13 +13,15 @@ from clawmw.core.events import Degraded, ToolReturned
 from clawmw.core.exchange import Exchange, State
 from clawmw.core.fold import FoldContext, Folding, History, Step, chain, extend, message_tokens
 from clawmw.core.journal import Journal, woven
-from clawmw.core.prefix import tools_digest, tools_tokens
+from clawmw.core.prefix import tools_tokens
 from clawmw.core.stage import Stage
-from clawmw.core.types import Request, Text, ToolResult
+from clawmw.core.types import Request, Role, Text, ToolResult
 from clawmw.errors import StoreError
 
 __all__ = ["again", "descend"]
 
+LEAST = 1024
+"""Tokens: the shortest prefix that most providers cache; none caches less."""
 COMMITS = 3
 """How often a lost compare-and-set is tried again."""
 
@@ -83,63 +85,43 @@ def _load(ex: Exchange) -> Generator[Effect, Any, None]:
     slots: list[Slot] = yield Load(tuple(keys))
     account = Account.from_json(slots[0].value)
     rows = [slot.value for slot in slots[2 + len(stages) :]]
-    history, account = _folded(
-        ex,
-        account,
-        lambda can_expand: extend(
-            earlier, fresh, chained, rows, _folding(ex, scope, can_expand=can_expand)
-        ),
-    )
+    if account.can_expand is None:
+        account = replace(account, can_expand=_can_expand(ex, scope))
+    folding = _folding(ex, scope, can_expand=bool(account.can_expand))
+    history = extend(earlier, fresh, chained, rows, folding)
     journal = Journal() if ex.observing else Journal.from_json(slots[1].value)
     named = {s.traits.name: slot for s, slot in zip(stages, slots[2:], strict=False)}
     ex.state = State(account, slots[0].version, journal, slots[1].version, named, history)
     _tools_seen(ex, len(earlier.steps))
 
 
-def _folded(
-    ex: Exchange, account: Account, fold: Callable[[bool], History]
-) -> tuple[History, Account]:
-    """The folded history; and whether the model is given the means to ask for what is cut.
+def _can_expand(ex: Exchange, scope: str) -> bool | None:
+    """Whether the model is given the means to ask for what is cut; None: not decided yet.
 
-    That adds a tool, so it is decided where no cached prefix is lost by it: at a session's
-    first call, or later when the cache is cold and something new would be cut at once.
+    That adds a tool, so it may move no cached prefix; and it is decided from the messages
+    alone, so that any process decides alike. With an opening as long as the shortest prefix
+    that its provider caches: from the first call. With a shorter one: from the first message
+    that would be cut, if all before it is still too short to be cached.
     """
-    if account.can_expand or not _offered(ex):
-        return fold(account.can_expand), account
-    given = replace(account, can_expand=True)
-    if not account.warm:
-        return fold(True), given
-    history = fold(False)
-    if not _cold(ex, account, history):
-        return history, account
-    cutting = fold(True)
-    cut = any(part.ref for step in cutting.fresh() for part in step.parts.values())
-    return (cutting, given) if cut else (history, account)
-
-
-def _cold(ex: Exchange, account: Account, history: History) -> bool:
-    """Whether the prefix is written anew in any case: never cached, expired, or moved."""
-    last = account.for_model(ex.raw.model)
-    if last is None:
+    offered = any(ex.acts(stage) and offer.offered(ex.raw) for stage, offer in ex.pipeline.offers)
+    if not offered or not any(ex.acts(stage) for stage in ex.pipeline.hiding):
         return False
-    rules = ex.setup.profile(ex.raw.model).cache
-    idle = rules.ttl_s is not None and ex.now - last.time > rules.ttl_s
-    known = len(history.steps) - len(history.fresh())
-    sent = history.steps[known - 1].upto.sent if known else 0
-    small = tools_tokens(ex.raw.tools) + sent < rules.min_tokens
-    return idle or small or last.raw_tools != tools_digest(ex.raw.tools)
+    least = max(ex.setup.profile(ex.raw.model).cache.min_tokens, LEAST)
+    tokens, opened = tools_tokens(ex.raw.tools), False
+    for index, message in enumerate(ex.raw.messages):
+        tokens += message_tokens(message)
+        if tokens >= least:
+            return not opened or _cut_in(ex, scope, index + 1)
+        opened = opened or message.role is Role.USER
+    return None
 
 
-def _offered(ex: Exchange) -> bool:
-    """Whether something may be cut, and a stage gives the model the means to ask for it."""
-    if not any(ex.acts(stage) for stage in ex.pipeline.hiding):
-        return False
-    tokens = tools_tokens(ex.raw.tools) + sum(message_tokens(m) for m in ex.raw.messages)
-    least = ex.setup.profile(ex.raw.model).cache.min_tokens
-    return any(
-        ex.acts(stage) and offer.offered(ex.raw, tokens, least)
-        for stage, offer in ex.pipeline.offers
-    )
+def _cut_in(ex: Exchange, scope: str, count: int) -> bool:
+    """Whether something is cut in the first `count` messages, given the means to ask."""
+    messages = ex.raw.messages[:count]
+    folding = _folding(ex, scope, can_expand=True)
+    history = extend(History(), messages, chain(History(), messages), [None] * count, folding)
+    return any(part.ref for step in history.steps for part in step.parts.values())
 
 
 def _folding(ex: Exchange, scope: str, *, can_expand: bool) -> Folding:

@@ -196,8 +196,8 @@ class Exchange:
         reason = str(error) if isinstance(error, StoreError) else type(error).__name__
         return Halt(
             Because(stage.traits.name, "on_error"),
-            "call",
-            "no call while its limits cannot be checked",
+            "",
+            "no call whose limits cannot be checked",
             reason,
             "Mend the cause or switch the stage off in the policy.",
         )
@@ -252,7 +252,7 @@ class Exchange:
             warm_tokens=steps[count - 1].upto.sent if count else 0,
             warm_messages=state.account.marked(request.model, state.history, count),
             last_model=state.account.warm[0].model if state.account.warm else None,
-            can_expand=state.account.can_expand,
+            can_expand=bool(state.account.can_expand),
         )
 
     def total(self, request: Request) -> Totals:

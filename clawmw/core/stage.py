@@ -83,9 +83,6 @@ class Stage(Protocol):
 class Offer(Protocol):
     """A stage that gives the model the means to ask for what was cut."""
 
-    def offered(self, request: Request, tokens: int, least: int) -> bool:
-        """Whether it does so in the session that begins with `request`; decided from it alone.
-
-        `tokens`: the request's, estimated; `least`: the shortest prefix its provider caches.
-        """
+    def offered(self, request: Request) -> bool:
+        """Whether it can do so in a session with such requests."""
         ...

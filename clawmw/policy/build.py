@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +12,7 @@ from clawmw.core.codec import Codec
 from clawmw.core.exchange import Pipeline
 from clawmw.core.money import Profile
 from clawmw.core.ordering import order
+from clawmw.errors import StoreError
 from clawmw.observe.base import Observer
 from clawmw.policy.load import digest
 from clawmw.policy.models import Policy, for_stages
@@ -71,9 +73,15 @@ def observers(policy: Policy) -> tuple[Observer, ...]:
     from clawmw.observe.otel import OtelObserver  # the SDK only where traces are kept
     from clawmw.observe.spanstore import SpanStore, default_store_path
 
-    named = policy.trace.store
-    path = default_store_path() if named == "default" else _path(policy, named)
-    return (OtelObserver(store=SpanStore.open(path, keep=policy.trace.keep)),)
+    if policy.trace.store != "default":
+        store = SpanStore.open(_path(policy, policy.trace.store), keep=policy.trace.keep)
+        return (OtelObserver(store=store),)
+    try:
+        store = SpanStore.open(default_store_path(), keep=policy.trace.keep)
+    except StoreError as error:  # nobody asked for it: an agent must start all the same
+        warnings.warn(f"clawmw keeps no traces: {error}", RuntimeWarning, stacklevel=2)
+        return ()
+    return (OtelObserver(store=store),)
 
 
 def codecs() -> Mapping[str, Codec]:

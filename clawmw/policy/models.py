@@ -15,11 +15,13 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
     PlainSerializer,
     StringConstraints,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
@@ -84,6 +86,18 @@ Name = Annotated[str, AfterValidator(_name)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 Names = Text | Annotated[tuple[Text, ...], Field(min_length=1)]
 FrozenMap = Annotated[Mapping[Name, V], AfterValidator(MappingProxyType), PlainSerializer(dict)]
+
+
+def _off(value: Any) -> Any:
+    """`off` as a file, a quoted text or a program writes it."""
+    if value is False or value == "off":
+        return False
+    shown = {"shown": f'"{value[:40]}"' if isinstance(value, str) else "this"}
+    raise PydanticCustomError("off", "expected off, the only value there is, not {shown}", shown)
+
+
+_OFF = WithJsonSchema({"enum": [False, "off"]})
+"""YAML 1.1 reads a bare `off` as false, editors (1.2) as a text."""
 
 
 class _Model(BaseModel):
@@ -153,7 +167,7 @@ class AgentRule(_Model):
 class TraceConfig(_Model):
     """What is written down about each call. `off` keeps nothing on disk."""
 
-    content: Literal[False] = False
+    content: Annotated[Literal[False], BeforeValidator(_off), _OFF] = False
     """Prompts and answers are never written: `off` is the only value there is."""
     keep: Annotated[Duration, Field(gt=0)] = 30 * 86_400.0
     """How long traces are kept."""

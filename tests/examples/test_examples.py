@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SKILLS = sorted((ROOT / "skills").glob("*/SKILL.md"))
 SAYS = {
-    "openai_client.py": "clawmw stopped this call: budget.chain.calls allows 3 calls per chain",
+    "openai_client.py": "the policy allows 3 calls per chain (budget.chain.calls)",
     "own_stage.py": "Heartbeats are sent again from 24h.",
 }
 

@@ -27,6 +27,7 @@ def look(what: str) -> dict:
 POLICY = """
 version: 1
 trace: off
+store: {store}
 models:
   main: {{model: m-1, base_url: {url}}}
 flows:
@@ -34,8 +35,8 @@ flows:
     input: {{city: null}}
     tools: {{look: "{module}:look"}}
     agents:
-      planner: {{system: You plan., model: main, tools: [look], params: {{temperature: 0.5}}}}
-      checker: {{system: You check., model: main, tools: [look]}}
+      planner: {{system: {plan}, model: main, tools: [look], params: {{temperature: 0.5}}}}
+      checker: {{system: {check}, model: main, tools: [look]}}
     steps:
       - {{id: plan, agent: planner, prompt: "Plan {{{{ input.city }}}}.", conversation: c}}
       - {{id: each, agent: checker, for_each: "['a', 'b']", prompt: "{{{{ item }}}}"}}
@@ -56,18 +57,29 @@ def brain(body: dict[str, Any]) -> Any:
     return f"answer {len(body['messages'])}"
 
 
+KEPT = {
+    # Only the checkpoints outlive the process; the prompts are as long as real ones.
+    "memory": {"store": "memory", "plan": "You plan. " * 600, "check": "You check. " * 600},
+    # Short prompts: what was offered, and when, only the store knows in the next process.
+    "disk": {"store": "{{disk: {state}/kept}}", "plan": "You plan.", "check": "You check."},
+}
+
+
 @pytest.fixture
-def folder(tmp_path: Path, provider: Provider) -> Path:
+def folder(tmp_path: Path, provider: Provider, kept: str) -> Path:
     provider.brain = brain
     module = f"flow_tools_{tmp_path.name}"  # of this test only: modules outlive it
     (tmp_path / f"{module}.py").write_text(TOOLS)
-    (tmp_path / "policy.yaml").write_text(POLICY.format(url=provider.url, module=module))
+    for state in ("whole", "killed"):
+        values = {name: value.format(state=state) for name, value in KEPT[kept].items()}
+        text = POLICY.format(url=provider.url, module=module, **values)
+        (tmp_path / f"{state}.yaml").write_text(text)
     return tmp_path
 
 
 def arguments(folder: Path, state: str, *args: str) -> list[str]:
     checkpoints = folder / state / "flows.sqlite"
-    return [*args, "--policy", str(folder / "policy.yaml"), "--checkpoints", str(checkpoints)]
+    return [*args, "--policy", str(folder / f"{state}.yaml"), "--checkpoints", str(checkpoints)]
 
 
 def finish(folder: Path, state: str, *args: str) -> dict[str, Any]:
@@ -77,12 +89,19 @@ def finish(folder: Path, state: str, *args: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
+def offers(bodies: list[bytes]) -> set[bool]:
+    """Whether the model was given the means to ask for what is cut."""
+    return {b"clawmw_expand" in body for body in bodies}
+
+
 CALLS = 12
 
 
-@pytest.mark.parametrize("at", [1, 5, CALLS])
+@pytest.mark.parametrize(
+    ("kept", "at"), [("memory", 1), ("memory", 5), ("memory", CALLS), ("disk", 5)]
+)
 def test_a_killed_run_resumes_with_the_same_bytes(
-    folder: Path, provider: Provider, at: int
+    folder: Path, provider: Provider, kept: str, at: int
 ) -> None:
     args = ("run", "trip", "--input", "city=Zürich", "--thread", "t")
     whole = finish(folder, "whole", *args)
@@ -105,6 +124,7 @@ def test_a_killed_run_resumes_with_the_same_bytes(
     provider.hang_at = None
 
     resumed = finish(folder, "killed", "resume", "t")
+    assert offers(reference) == {kept == "memory"}
     assert provider.bodies[:at] == reference[:at]
     assert provider.bodies[at] == reference[at - 1], "the interrupted call, byte for byte"
     assert provider.bodies[at:] == reference[at - 1 :], "and then the rest, nothing twice"

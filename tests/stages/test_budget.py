@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from clawmw.core.events import Acted
 from clawmw.core.identity import Identity
 from clawmw.core.types import Failure, Json, Outcome, Usage
 from clawmw.testing import Bench, Sent, answer, failing
@@ -161,6 +162,8 @@ def test_in_observe_mode_it_counts_and_stops_nothing() -> None:
     case = bench({"chain": {"calls": 1}}, mode="observe")
     assert [stopped(send(case)) for _ in range(3)] == [None] * 3
     assert used(case) == 3
+    said = [e for e in case.events if isinstance(e, Acted) and e.stage == "budget"]
+    assert [(e.rule, e.would) for e in said] == [("budget.chain.calls", True)] * 2
 
 
 def test_a_held_out_chain_is_still_capped() -> None:

@@ -50,7 +50,7 @@ def test_same_call_same_result_is_nudged_refused_and_stopped() -> None:
     assert all(not s.bodies for s in sent[7:])
     halt = sent[7].result.halt
     assert halt is not None
-    assert "8 identical calls" in str(halt)
+    assert "gave the same result 8 times" in str(halt)
 
 
 def test_the_nudge_stays_where_it_was() -> None:

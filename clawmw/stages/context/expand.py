@@ -37,8 +37,6 @@ __all__ = ["NAME", "REGISTRATION", "Expand", "ExpandConfig"]
 
 NAME = "clawmw_expand"
 
-_LEAST = 1024
-"""Tokens; the shortest prefix that most providers cache."""
 _DESCRIPTION = "Returns what a [clawmw REF ...] marker left out; query: words to find, lines: A-B."
 _TEXT = {"type": "string"}
 _PARAMETERS: Json = {
@@ -67,14 +65,8 @@ class Expand:
         function = {"name": NAME, "description": _DESCRIPTION, "parameters": _PARAMETERS}
         self.spec: ToolSpec = tool_spec(NAME, {"type": "function", "function": function})
 
-    def offered(self, request: Request, tokens: int, least: int) -> bool:
-        """See `Offer.offered`: only beside other tools that the model may call, for one answer.
-
-        And only where the tool's own definition is part of a cached prefix: below a
-        provider's minimum it would be paid in full on every call.
-        """
-        if tokens < max(least, _LEAST):
-            return False
+    def offered(self, request: Request) -> bool:
+        """See `Offer.offered`: beside other tools that the model may call, for one answer."""
         choice = request.params.get("tool_choice", "auto")
         return bool(request.tools) and request.choices == 1 and choice in ("auto", "required")
 

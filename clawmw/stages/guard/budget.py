@@ -117,25 +117,37 @@ class Budget:
             if self.config.unknown_price == "refuse" and ctx.mode == "enforce":
                 return _unknown_price(request.model)
             charges = [c for c in charges if c.meter != "usd"]
-        if ctx.mode == "observe":
-            charges = [replace(c, limit=None) for c in charges]
         name = _reservation(ctx, worst)
+        if ctx.mode == "observe":
+            return (yield from self._counted(charges, name, ctx))
         reserved: Reserved = yield Reserve(tuple(charges), self.config.lease, name)
         if reserved.granted:
             return self._asking_usage(request)
         shorter = self._shorter(request, ctx, charges, reserved)
         if shorter is None:
-            return _spent(reserved)
+            return _spent(reserved, charges)
         worst = self._worst(shorter, ctx)
         meters = {c.meter for c in charges}
         charges = [c for c in self._charges(ctx, worst) if c.meter in meters]
         name = _reservation(ctx, worst)
         reserved = yield Reserve(tuple(charges), self.config.lease, name)
         if not reserved.granted:
-            return _spent(reserved)
+            return _spent(reserved, charges)
         asking = self._asking_usage(shorter)
         changed = asking.request if isinstance(asking, Rewrite) else shorter
         return Rewrite(Because("budget", "min_output"), changed)
+
+    def _counted(self, charges: Sequence[Charge], name: str, ctx: Context) -> Effects:
+        """Observing: draw without limits, and say whether they would have held."""
+        free = tuple(replace(c, limit=None) for c in charges)
+        reserved: Reserved = yield Reserve(free, self.config.lease, name)
+        for charge in charges:
+            after = reserved.usage.get((charge.scope, charge.meter), 0)
+            if charge.limit is not None and after > charge.limit:
+                used = after - charge.amount
+                said = (charge.scope, charge.meter, charge.limit, used)
+                return _spent(Reserved(False, reserved.usage, *said), charges)
+        return Pass()
 
     def _shorter(
         self, request: Request, ctx: Context, charges: Sequence[Charge], refused: Reserved
@@ -270,24 +282,29 @@ def _used(
 def _unknown_price(model: str) -> Halt:
     return Halt(
         Because("budget", "unknown_price"),
-        "model",
-        "USD only for models of a known price",
+        "",
+        "only models of a known price where USD are limited",
         f"the price of {model!r} is not known",
-        "Name a profile for it in the policy, or set budget.unknown_price: allow.",
+        f"Name a profile for it (models: {{mine: {{model: {model}, profile: ...}}}}), or set "
+        "budget.unknown_price: allow.",
     )
 
 
-def _spent(reserved: Reserved) -> Halt:
+def _spent(reserved: Reserved, charges: Sequence[Charge]) -> Halt:
     level = reserved.scope.partition(":")[0]
-    show = _money if reserved.meter == "usd" else str
-    what = "USD" if reserved.meter == "usd" else reserved.meter.replace("_", " ")
+    usd = reserved.meter == "usd"
+    show = _money if usd else str
+    what = "USD" if usd else reserved.meter.replace("_", " ")
     day = ".day" if level in ("agent", "tenant") else ""
+    bound = (reserved.scope, reserved.meter)
+    need = next((c.amount for c in charges if (c.scope, c.meter) == bound), 0)
+    knob = "" if reserved.meter in ("calls", "input_tokens") else " or lower budget.min_output"
     return Halt(
         Because("budget", f"{level}{day}.{reserved.meter}"),
-        level,
+        f"{level} and day" if day else level,
         f"{show(reserved.limit)} {what}",
-        f"{show(reserved.used)} are used or reserved and this call may need more than is left",
-        "Raise the limit in the policy to go on.",
+        f"{show(reserved.used)} {what} are used or reserved, and this call may need {show(need)}",
+        f"Raise the limit in the policy{knob}, and restart what runs it.",
     )
 
 

@@ -122,7 +122,7 @@ class LoopGuard:
             else "Go on with another tool, other arguments, or an answer."
         )
         because = Because("loop_guard", rule)
-        return Halt(because, scope, f"{limit} identical calls with the same result", used, resume)
+        return Halt(because, scope, f"fewer than {limit} repeats", used, resume)
 
     def after(
         self, request: Request, outcome: Outcome, slot: Json | None, ctx: Context
