@@ -13,6 +13,9 @@ import re
 from collections.abc import Sequence
 from typing import ClassVar
 
+from pydantic import model_validator
+from pydantic_core import PydanticCustomError
+
 from clawmw.core.decisions import Because, Decision, Halt, Pass, Rewrite
 from clawmw.core.effects import Append, Note
 from clawmw.core.stage import Context, Effects, StageTraits
@@ -39,6 +42,17 @@ class LoopGuardConfig(StageConfig):
     """Stop the whole chain at this many."""
     window: Count = 256
     """How many of a chain's newest tool calls are looked at."""
+
+    @model_validator(mode="after")
+    def _one_after_the_other(self) -> LoopGuardConfig:
+        if self.nudge <= self.refuse <= self.stop:
+            return self
+        raise PydanticCustomError(
+            "loop_guard",
+            "the steps come one after the other, so nudge <= refuse <= stop must hold; here "
+            "they are {nudge}, {refuse} and {stop}",
+            {"nudge": self.nudge, "refuse": self.refuse, "stop": self.stop},
+        )
 
 
 def signature(call: ToolCall) -> str:
