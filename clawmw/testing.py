@@ -15,18 +15,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from typing import Any
 
-from clawmw.codecs.openai_chat import DIALECT
+from clawmw.codecs.openai_chat import DIALECT, OpenAIChat
 from clawmw.core.drive import adrive, drive
-from clawmw.core.effects import Call, Called
+from clawmw.core.effects import Append, Call, Called, Commit, Effect, PutBlob, Reserve, Settle
 from clawmw.core.engine import Result
-from clawmw.core.events import Event
+from clawmw.core.events import Acted, Event, StageFailed
 from clawmw.core.fold import History, chain
 from clawmw.core.identity import Identity
 from clawmw.core.prefix import tools_digest
+from clawmw.core.stream import StreamFold
+from clawmw.core.tap import Tap
 from clawmw.core.types import (
     Failure,
     Json,
@@ -47,6 +51,8 @@ __all__ = [
     "Clock",
     "Model",
     "Sent",
+    "StrictRuntime",
+    "acted",
     "answer",
     "asks",
     "check_call",
@@ -84,9 +90,15 @@ def asks(name: str, arguments: Mapping[str, Json], *, id: str = "call_1") -> Res
 class Sent:
     """One call as it went: every body that was sent, and how it ended."""
 
+    request: Request
+    """What the agent asked for, as it was decoded."""
+    wire: bytes
+    """The body it asked with."""
     bodies: tuple[bytes, ...]
     result: Result
     events: tuple[Event, ...]
+    stream: bytes = b""
+    """What the reader of a stream was given."""
 
     @property
     def body(self) -> dict[str, Json]:
@@ -102,69 +114,117 @@ class Bench:
     model: Model = field(default=lambda _body: answer())
     clock: Callable[[], float] = field(default_factory=Clock)
     identity: Identity = field(default_factory=lambda: Identity(session="s1", chain="c1"))
+    runtime_class: type[Runtime] = Runtime
     runtime: Runtime = field(init=False)
     events: list[Event] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         loaded = load_policy({"trace": "off", **self.policy})
-        self.runtime = Runtime.of(loaded, observers=[self.events.append])
+        self.runtime = self.runtime_class.of(loaded, observers=[self.events.append])
         self.runtime.clock = self.clock
 
     def restart(self) -> Bench:
         """The same policy and stores in a process that remembers nothing."""
-        other = Bench(self.policy, self.model, self.clock, self.identity)
+        other = Bench(self.policy, self.model, self.clock, self.identity, self.runtime_class)
         other.runtime.stores = self.runtime.stores
         return other
 
     def send(self, messages: Sequence[Json], *, tools: Sequence[Json] = (), **params: Json) -> Sent:
         """One call, driven in sync."""
-        live, bodies, start = self._begin(messages, tools, params)
-        result = live.ended(drive(live.run, live.perform, self._caller(live, bodies)))
-        return Sent(tuple(bodies), result, tuple(self.events[start:]))
+        going = self._begin(messages, tools, params)
+        live = going.live
+        return going.sent(live.ended(drive(live.run, live.perform, going.call)))
 
     async def asend(
         self, messages: Sequence[Json], *, tools: Sequence[Json] = (), **params: Json
     ) -> Sent:
         """One call, driven in async."""
-        live, bodies, start = self._begin(messages, tools, params)
-        call = self._caller(live, bodies)
+        going = self._begin(messages, tools, params)
+        live = going.live
 
-        async def acall(effect: Call) -> Called:
+        async def call(effect: Call) -> Called:
             await asyncio.sleep(0)
-            return call(effect)
+            return going.call(effect)
 
-        result = live.ended(await adrive(live.run, live.aperform, acall))
-        return Sent(tuple(bodies), result, tuple(self.events[start:]))
+        return going.sent(live.ended(await adrive(live.run, live.aperform, call)))
 
     def _begin(
         self, messages: Sequence[Json], tools: Sequence[Json], params: Mapping[str, Json]
-    ) -> tuple[Live, list[bytes], int]:
+    ) -> _Going:
         body: dict[str, Json] = {"model": "fake", "messages": list(messages), **params}
         if tools:
             body["tools"] = list(tools)
         wire = json.dumps(body, ensure_ascii=True).encode()
-        request = self.runtime.decode(DIALECT, wire)
-        return self.runtime.begin(request, {}, self.identity), [], len(self.events)
+        live = self.runtime.begin(self.runtime.decode(DIALECT, wire), {}, self.identity)
+        return _Going(self, live, wire, len(self.events))
 
-    def _caller(self, live: Live, bodies: list[bytes]) -> Callable[[Call], Called]:
-        def call(effect: Call) -> Called:
-            body = live.codec.encode(effect.request)
-            bodies.append(body)
-            started = self.clock()
-            return Called(self.model(json.loads(body)), started, self.clock())
 
-        return call
+@dataclass
+class _Going:
+    """One call under way: what was sent so far, and what its reader was given."""
+
+    bench: Bench
+    live: Live
+    wire: bytes
+    start: int
+    bodies: list[bytes] = field(default_factory=list)
+    stream: list[bytes] = field(default_factory=list)
+    tap: Tap | None = None
+
+    def call(self, effect: Call) -> Called:
+        """Ask the model; an answer to a stream comes through its tap, in pieces."""
+        body = self.live.codec.encode(effect.request)
+        self.bodies.append(body)
+        started = self.bench.clock()
+        outcome = self.bench.model(json.loads(body))
+        if effect.tap is not None and isinstance(outcome, Response):
+            self.tap, codec = effect.tap, self.live.codec
+            data = codec.opening(outcome) + codec.closing(outcome, outcome.usage)
+            size = max(len(data) // 7, 1)  # no piece is a frame
+            pieces = [data[at : at + size] for at in range(0, len(data), size)]
+            self.stream += [self.tap.feed(piece) for piece in pieces]
+            rest, outcome = self.tap.end(complete=True)
+            self.stream.append(rest)
+        return Called(outcome, started, self.bench.clock())
+
+    def sent(self, result: Result) -> Sent:
+        """The call, once it is over."""
+        if self.tap is not None and isinstance(result.outcome, Response):
+            self.stream.append(self.tap.close(result.outcome))
+        events = tuple(self.bench.events[self.start :])
+        stream = b"".join(self.stream)
+        return Sent(self.live.request, self.wire, tuple(self.bodies), result, events, stream)
 
 
 # --- laws ----------------------------------------------------------------------------------
+
+
+class StrictRuntime(Runtime):
+    """Performs what has an id twice, and shows a stage its slot as JSON brings it back."""
+
+    def perform(self, live: Live, effect: Effect) -> Any:
+        """One effect, as a runtime that crashed in between would have it."""
+        if isinstance(effect, Append | Reserve | Settle | PutBlob):
+            super().perform(live, effect)
+        if isinstance(effect, Commit):
+            for write in effect.writes:
+                assert json.loads(json.dumps(write.value)) == write.value, (
+                    "law: a slot survives JSON"
+                )
+        return super().perform(live, effect)
 
 
 def check_call(bench: Bench, raw: Sequence[Json], sent: Sent) -> None:
     """The laws of one call. Raises AssertionError naming the law.
 
     Tool calls and results stay paired; the system prompt and the last user message
-    survive; reducing adds no tokens to any message.
+    survive; reducing adds no tokens to any message; the decoded request is unchanged;
+    where nothing is done the agent's bytes are sent; an attempt goes on from the last.
     """
+    asked = bench.runtime.codecs[DIALECT].decode(sent.wire)
+    assert _frozen(asked) == _frozen(sent.request), "law: the input is unchanged"
+    failed = [event for event in sent.events if isinstance(event, StageFailed)]
+    assert not failed, f"a stage failed: {failed}"
     if not sent.bodies:
         return
     messages = sent.body["messages"]
@@ -177,6 +237,32 @@ def check_call(bench: Bench, raw: Sequence[Json], sent: Sent) -> None:
         assert _plain(users[-1]) in kept, "law: the last user message survives"
     for step in sent.result.history.steps:
         assert step.sent_tokens <= step.raw_tokens, "law: reducers never add tokens"
+    if not acted(sent) and len(messages) == len(raw):
+        assert sent.bodies[0] == sent.wire, "law: an unchanged body goes byte for byte"
+    _check_stream(sent)
+    attempts = [bench.runtime.codecs[DIALECT].decode(body) for body in sent.bodies]
+    for one, other in pairwise(attempts):
+        _check_prefix(one, other, cached=True)
+
+
+def _check_stream(sent: Sent) -> None:
+    """Who reads a stream sees one message: the outcome, without what clawmw answered."""
+    outcome = sent.result.outcome
+    if not sent.stream or not isinstance(outcome, Response):
+        return
+    fold = StreamFold()
+    for frame in OpenAIChat().decoder().feed(sent.stream):
+        for event in frame.events:
+            fold.feed(event)
+    read = fold.response(complete=True).message
+    assert read.tool_calls == outcome.message.tool_calls, "law: a stream is its outcome"
+    assert sent.stream.count(b"[DONE]") == 1, "law: a stream ends once"
+
+
+def _frozen(request: Request) -> str:
+    """All of a request that a stage could have changed in place."""
+    wires = [(m.wire, m.origin, m.mark) for m in request.messages]
+    return repr((request, wires, dict(request.params), [t.raw for t in request.tools]))
 
 
 def _plain(message: Mapping[str, Json]) -> tuple[str, str]:
@@ -203,35 +289,83 @@ def _check_pairs(raw: Sequence[Json], sent: Sequence[Json]) -> None:
     )
 
 
+def acted(sent: Sent) -> Counter[str]:
+    """How often each stage did something to a call: decided, or reduced a result."""
+    found = Counter(e.stage for e in sent.events if isinstance(e, Acted) and not e.would)
+    for step in sent.result.history.steps:
+        found.update(part.by.partition("@")[0].partition(".")[0] for part in step.parts.values())
+    return found
+
+
 def check_session(
-    policy: Mapping[str, Any], calls: Sequence[Sequence[Json]], tools: Sequence[Json] = ()
-) -> None:
+    policy: Mapping[str, Any],
+    calls: Sequence[Sequence[Json]],
+    tools: Sequence[Json] = (),
+    *,
+    model: Model = lambda _body: answer(),
+    identity: Identity = Identity(session="s1", chain="c1"),  # noqa: B008 - frozen
+    **params: Json,
+) -> Counter[str]:
     """The laws of a session. `calls` are the histories an agent sends, one a call.
 
-    Same in, same out, in any process and driven either way; input unchanged; the sent
-    prefix is kept; a call made again is the same call.
+    Same in, same out, in any process, driven either way, whatever is performed twice, with
+    the same events; the sent prefix is kept; a process that lost its stores folds alike;
+    what was sent is not reduced again. `model` must depend on the body it is sent alone.
+    Returns how often each stage acted, so that a test can see that it did.
     """
-    frozen = json.dumps(calls)
-    first, other = Bench(policy), Bench(policy)
-    forgetful = Bench(policy)
+    first = Bench(policy, model, identity=identity)
+    other = Bench(policy, model, identity=identity, runtime_class=StrictRuntime)
+    forgetful = Bench(policy, model, identity=identity)
+    seen: Counter[str] = Counter()
     before: Request | None = None
     cached = False
     for messages in calls:
-        sent = first.send(messages, tools=tools)
+        sent = first.send(messages, tools=tools, **params)
         check_call(first, messages, sent)
-        again = asyncio.run(other.asend(messages, tools=tools))
-        assert sent.bodies == again.bodies, "law: sync equals async, same in same out"
+        seen.update(acted(sent))
+        again = asyncio.run(other.asend(messages, tools=tools, **params))
+        assert sent.bodies == again.bodies, "law: sync equals async, twice performed counts once"
+        assert _told(sent) == _told(again), "law: twice performed counts once in events, too"
         forgetful = forgetful.restart()
-        fresh = forgetful.send(messages, tools=tools)
+        fresh = forgetful.send(messages, tools=tools, **params)
         assert sent.bodies == fresh.bodies, "law: same bytes in any process"
-        assert _kinds(sent) == _kinds(fresh), "law: a recorded run replays to the same events"
-        if sent.bodies:
-            now = first.runtime.codecs[DIALECT].decode(sent.bodies[0])
-            if before is not None:
-                _check_prefix(before, now, cached=cached)
-            least = first.runtime.profile("fake").cache.min_tokens
-            before, cached = now, sent.result.finished.totals.sent >= least
-    assert json.dumps(calls) == frozen, "law: the input is unchanged"
+        assert _told(sent) == _told(fresh), "law: a recorded run replays to the same events"
+        if not sent.bodies:
+            continue
+        now = first.runtime.codecs[DIALECT].decode(sent.bodies[0])
+        if before is not None:
+            _check_prefix(before, now, cached=cached)
+        least = first.runtime.profile("fake").cache.min_tokens
+        before, cached = now, sent.result.finished.totals.sent >= least
+        if len(now.messages) == len(messages):  # nothing of ours stands between
+            lost = Bench(policy, identity=identity).send(messages, tools=tools, **params)
+            _check_alike(first, now, lost)
+            seconds = Bench(policy, identity=identity)
+            _check_once(seconds, sent.body, tools, params)
+    return seen
+
+
+def _check_alike(bench: Bench, now: Request, lost: Sent) -> None:
+    """A process that lost its stores sends the same messages and tools."""
+    if not lost.bodies:
+        return
+    other = bench.runtime.codecs[DIALECT].decode(lost.bodies[0])
+    assert now.messages == other.messages, "law: the fold needs no stores"
+    assert tools_digest(now.tools) == tools_digest(other.tools), "law: nor do the tools"
+
+
+def _check_once(
+    bench: Bench, body: dict[str, Json], tools: Sequence[Json], params: Mapping[str, Json]
+) -> None:
+    """What was sent, taken for the agent's own history, has the same results when sent."""
+    sent = bench.send(body["messages"], tools=tools, **params)
+    if sent.bodies:
+        one, two = (_results(messages) for messages in (body["messages"], sent.body["messages"]))
+        assert one == two, "law: reducing twice is reducing once"
+
+
+def _results(messages: Sequence[Json]) -> list[tuple[str, str]]:
+    return [_plain(message) for message in messages if message["role"] == "tool"]
 
 
 def _check_prefix(before: Request, now: Request, *, cached: bool) -> None:
@@ -242,10 +376,12 @@ def _check_prefix(before: Request, now: Request, *, cached: bool) -> None:
         assert tools_digest(before.tools) == tools_digest(now.tools), "law: the tools are kept"
 
 
-def _kinds(sent: Sent) -> list[str]:
-    """Events without what is different by nature: names of exchanges and times."""
+def _told(sent: Sent) -> list[dict[str, Any]]:
+    """Events without what is different by nature: names of exchanges, and times."""
+    apart = ("exchange", "time", "seconds", "overhead", "since")
     return [
-        f"{type(event).__name__} {getattr(event, 'rule', '')} {getattr(event, 'status', '')}"
+        {"": type(event).__name__}
+        | {f.name: getattr(event, f.name) for f in fields(event) if f.name not in apart}
         for event in sent.events
     ]
 

@@ -41,7 +41,8 @@ def http_client(
     (default: the flavour's own). `options` go to the client. Raises `PolicyError`.
     """
     module = import_module(flavour)
-    wrapped = make_transport(shared(policy), flavour=flavour, inner=transport, identity=identity)
+    inner = transport or module.HTTPTransport(**_inner_options(options))
+    wrapped = make_transport(shared(policy), flavour=flavour, inner=inner, identity=identity)
     return module.Client(transport=wrapped, **_client_options(module, options))
 
 
@@ -55,10 +56,17 @@ def async_http_client(
 ) -> Any:
     """The async twin of `http_client`."""
     module = import_module(flavour)
-    wrapped = make_async_transport(
-        shared(policy), flavour=flavour, inner=transport, identity=identity
-    )
+    inner = transport or module.AsyncHTTPTransport(**_inner_options(options))
+    wrapped = make_async_transport(shared(policy), flavour=flavour, inner=inner, identity=identity)
     return module.AsyncClient(transport=wrapped, **_client_options(module, options))
+
+
+def _inner_options(options: dict[str, Any]) -> dict[str, Any]:
+    """What of a client's options is the transport's to know; taken out of `options`."""
+    if "mounts" in options:
+        raise TypeError("mounts would go around the policy; wrap what they lead to as `transport`")
+    names = ("verify", "cert", "http1", "http2", "limits", "trust_env", "proxy")
+    return {name: options.pop(name) for name in names if name in options}
 
 
 def _client_options(module: ModuleType, options: dict[str, Any]) -> dict[str, Any]:

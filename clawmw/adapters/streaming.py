@@ -106,8 +106,10 @@ class Reading(_Base):
 
     def close(self) -> None:
         """The reader is done, or left."""
-        self.attempt.response.close()
-        self._leave()
+        try:
+            self.attempt.response.close()
+        finally:
+            self._leave()
 
 
 class AsyncReading(_Base):
@@ -150,5 +152,7 @@ class AsyncReading(_Base):
 
     async def aclose(self) -> None:
         """The reader is done, or left."""
-        await self.attempt.response.aclose()
-        self._leave()
+        try:
+            await self.attempt.response.aclose()
+        finally:
+            self._leave()

@@ -59,11 +59,20 @@ class Base:
         self.inner = inner
         self.identity = identity
 
+    def ours(self, request: Any) -> bool:
+        """Whether a request is a model call that the policy is to decide about."""
+        dialect = wire.dialect_of(request.method, request.url.path)
+        return dialect in self.runtime.codecs and not switched_off()
+
+    def passing(self, request: Any) -> Any:
+        """A request that passes as it is, but for what we alone understand."""
+        for name in [n for n in request.headers if n.lower().startswith("x-clawmw-")]:
+            del request.headers[name]
+        return request
+
     def start(self, request: Any, body: bytes) -> Live | None:
         """The exchange of a model call; None when the request is to pass as it is."""
         dialect = wire.dialect_of(request.method, request.url.path)
-        if dialect not in self.runtime.codecs or switched_off():
-            return None
         if wire.owned(request.extensions.get(wire.EXTENSION), body):
             return None
         decoded = request.extensions.get(wire.DECODED)
@@ -157,8 +166,8 @@ class Base:
             return attempt.called(Failure("status", f"HTTP {status}", status, body, headers))
         try:
             return attempt.called(attempt.live.codec.response(body))
-        except CodecError as error:
-            return attempt.called(Failure("protocol", str(error), status, body, headers))
+        except Exception as error:  # noqa: BLE001 - an answer we cannot read is still an answer
+            return attempt.called(Failure("protocol", type(error).__name__, status, body, headers))
 
     def failure(self, error: Exception) -> Failure:
         """A transport exception as a value. Its text may name hosts: only its type is told."""
@@ -179,9 +188,9 @@ class Transport(Base):
 
     def handle_request(self, request: Any) -> Any:
         """Answer one request."""
-        live = self.start(request, request.read())
+        live = self.start(request, request.read()) if self.ours(request) else None
         if live is None:
-            return self.inner.handle_request(request)
+            return self.inner.handle_request(self.passing(request))
         attempt: Attempt | None = None
         try:
             step = advance(live.run, live.perform, None)
@@ -228,9 +237,9 @@ class AsyncTransport(Base):
 
     async def handle_async_request(self, request: Any) -> Any:
         """Answer one request."""
-        live = self.start(request, await request.aread())
+        live = self.start(request, await request.aread()) if self.ours(request) else None
         if live is None:
-            return await self.inner.handle_async_request(request)
+            return await self.inner.handle_async_request(self.passing(request))
         attempt: Attempt | None = None
         try:
             step = await live.aadvance(None)

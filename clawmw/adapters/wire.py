@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
@@ -59,7 +60,8 @@ def dialect_of(method: str, path: str) -> str:
     """The dialect of a model call by its path; "" for anything else."""
     if method != "POST":
         return ""
-    return next((name for end, name in _PATHS.items() if path.endswith(end)), "")
+    plain = path.rstrip("/").lower()
+    return next((name for end, name in _PATHS.items() if plain.endswith(end)), "")
 
 
 def owned(token: object, body: bytes) -> bool:
@@ -99,8 +101,9 @@ def elsewhere(
     if base_url is None:
         return url, given
     end = next((path for path in _PATHS if urlsplit(url).path.endswith(path)), "")
-    secret = ("authorization", "api-key", "x-api-key", "cookie")
-    kept = [(n, v) for n, v in given if n.lower() not in (*secret, "host")]
+    # An allow-list: what names of headers carry keys is the caller's affair.
+    plain = ("accept", "content-type", "user-agent")
+    kept = [(n, v) for n, v in given if n.lower() in plain or n.lower().startswith("x-stainless-")]
     key = os.environ.get(key_env) if key_env else None
     if key:
         kept.append(("authorization", f"Bearer {key}"))
@@ -159,6 +162,14 @@ def ending(live: Live, tap: Tap, result: Result) -> bytes:
         tap.finished = True
         body = json.loads(error_body(outcome.message, "upstream_error", outcome.kind))
         return b"data: " + json.dumps(body).encode() + b"\n\n"
+    if result.halt is not None:
+        outcome = Response(Message(Role.ASSISTANT, (Text(str(result.halt)),)), None, "stop")
     if outcome is None or not (outcome.complete or tap.cut):
         return b""  # the provider broke off: the reader must not take it for the end
-    return tap.close(outcome)
+    if tap.finished:
+        return b""
+    told = tap.fold.response(complete=True).message.text
+    rest = outcome.message.text.removeprefix(told)
+    missed = Message(Role.ASSISTANT, ((Text(rest),) if rest else ()) + outcome.message.tool_calls)
+    start = live.codec.opening(replace(outcome, message=missed)) if missed.parts else b""
+    return start + tap.close(outcome)

@@ -104,7 +104,7 @@ class OpenAIChat:
         try:
             value = json.loads(body)
             choice = value["choices"][0]
-            message = parse(choice["message"], None, 0)
+            message = parse(choice["message"], dump(choice["message"]), 0)
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise CodecError("the answer is not a chat completion") from error
         return Response(

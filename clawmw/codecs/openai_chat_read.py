@@ -20,6 +20,8 @@ DIALECT = "openai.chat"
 
 _scan = json.JSONDecoder().raw_decode
 _SPACE = " \t\n\r"
+_AFTER = (b" ", b"\t", b"\n", b"\r", b",", b"}")
+"""What may follow a top-level value."""
 _ENOUGH = 48
 """Bytes that tell most bodies apart."""
 
@@ -77,8 +79,11 @@ class _Reader:
     def same(self, piece: bytes) -> bool:
         """Whether `piece` lies here; moves behind it if so."""
         self.skip()
+        end = self.byte + len(piece)
         if not piece or not self.body.startswith(piece, self.byte):
             return False
+        if self.body[end : end + 1] not in _AFTER:
+            return False  # `1` is how `10` begins
         self.at += len(piece) if self._ascii else len(piece.decode())
         self.byte += len(piece)
         return True

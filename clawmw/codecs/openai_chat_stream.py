@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 
 from clawmw.core.stream import (
@@ -23,6 +24,9 @@ LONGEST_FRAME = 16 * 2**20
 """Bytes of one event held back at most; a longer one passes undecoded."""
 
 
+_BLANK = re.compile(rb"\n\n|\r\n\r\n|\r\r")
+
+
 class SseDecoder:
     """Cuts server-sent events (WHATWG HTML, section 9.2) into frames.
 
@@ -30,78 +34,77 @@ class SseDecoder:
     """
 
     def __init__(self) -> None:
-        self._held = b""
+        self._held = bytearray()
+        self._searched = 0
+        self._calls: dict[str, int] = {}
+        """Indices given to calls that came without one, by id."""
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames complete with `data`."""
-        held = self._held + data
+        held = self._held
+        held += data
         frames, start = [], 0
-        while (end := _frame_end(held, start)) > 0:
-            frames.append(_frame(held[start:end]))
-            start = end
-        self._held = held[start:]
-        if len(self._held) > LONGEST_FRAME:
-            frames.append(Frame(self._held))
-            self._held = b""
+        for blank in _BLANK.finditer(held, self._searched):
+            frames.append(self._frame(bytes(held[start : blank.end()])))
+            start = blank.end()
+        del held[:start]
+        if len(held) > LONGEST_FRAME:
+            frames.append(Frame(bytes(held)))
+            held.clear()
+        self._searched = max(len(held) - 3, 0)
         return frames
 
     def flush(self) -> bytes:
         """What was held back."""
-        rest, self._held = self._held, b""
+        rest = bytes(self._held)
+        self._held.clear()
         return rest
 
+    def _frame(self, wire: bytes) -> Frame:
+        lines = [line[5:].lstrip(b" ") for line in wire.splitlines() if line.startswith(b"data:")]
+        if not lines:
+            return Frame(wire)
+        data = b"\n".join(lines)
+        if data.strip() == b"[DONE]":
+            return Frame(wire, (Done(),))
+        try:
+            value = json.loads(data)
+            return Frame(wire, tuple(self._events(value)), value)
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            return Frame(wire)  # not what the dialect says: it passes as it came
 
-def _frame_end(data: bytes, start: int) -> int:
-    """Just behind the first blank line after `start`; 0 when there is none yet."""
-    ends = []
-    for blank in (b"\n\n", b"\r\n\r\n", b"\r\r"):
-        at = data.find(blank, start)
-        if at >= 0:
-            ends.append(at + len(blank))
-    return min(ends, default=0)
+    def _events(self, value: dict[str, Json]) -> list[StreamEvent]:
+        """What a chunk says, in the order a reader would take it. Only the first choice."""
+        events: list[StreamEvent] = []
+        choices = value.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices else {}
+        delta = choice.get("delta") or {}
+        if delta.get("role"):
+            events.append(Begin(value.get("model"), value.get("id")))
+        if isinstance(delta.get("content"), str) and delta["content"]:
+            events.append(TextDelta(delta["content"]))
+        for call in delta.get("tool_calls") or ():
+            function = call.get("function") or {}
+            name, arguments = function.get("name") or "", function.get("arguments") or ""
+            if not (isinstance(name, str) and isinstance(arguments, str)):
+                raise TypeError("a tool call's name and arguments are texts")
+            events.append(ToolDelta(self._index(call), call.get("id") or "", name, arguments))
+        if choice.get("finish_reason"):
+            events.append(Finish(choice["finish_reason"]))
+        counted = usage(value.get("usage"))
+        if counted is not None:
+            events.append(UsageEvent(counted))
+        return events
 
-
-def _frame(wire: bytes) -> Frame:
-    lines = [line[5:].lstrip(b" ") for line in wire.splitlines() if line.startswith(b"data:")]
-    if not lines:
-        return Frame(wire)
-    data = b"\n".join(lines)
-    if data.strip() == b"[DONE]":
-        return Frame(wire, (Done(),))
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        return Frame(wire)
-    return Frame(wire, tuple(_events(value)), value) if isinstance(value, dict) else Frame(wire)
-
-
-def _events(value: dict[str, Json]) -> list[StreamEvent]:
-    """What a chunk says, in the order a reader would take it. Only the first choice."""
-    events: list[StreamEvent] = []
-    choices = value.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else {}
-    delta = choice.get("delta") if isinstance(choice, dict) else None
-    delta = delta if isinstance(delta, dict) else {}
-    if delta.get("role"):
-        events.append(Begin(value.get("model"), value.get("id")))
-    if isinstance(delta.get("content"), str) and delta["content"]:
-        events.append(TextDelta(delta["content"]))
-    for call in delta.get("tool_calls") or ():
-        function = call.get("function") or {}
-        events.append(
-            ToolDelta(
-                call.get("index") or 0,
-                call.get("id") or "",
-                function.get("name") or "",
-                function.get("arguments") or "",
-            )
-        )
-    if isinstance(choice, dict) and choice.get("finish_reason"):
-        events.append(Finish(choice["finish_reason"]))
-    counted = usage(value.get("usage"))
-    if counted is not None:
-        events.append(UsageEvent(counted))
-    return events
+    def _index(self, call: Json) -> int:
+        """The call's index; some servers leave it out and give each call an id alone."""
+        index = call.get("index")
+        if isinstance(index, int):
+            return index
+        if call.get("id"):
+            self._calls.setdefault(str(call["id"]), len(self._calls))
+            return self._calls[str(call["id"])]
+        return max(len(self._calls) - 1, 0)
 
 
 def reframe(frame: Frame, events: Sequence[StreamEvent]) -> bytes:
@@ -196,8 +199,10 @@ def usage(value: Json) -> Usage | None:
     """
     if not isinstance(value, dict):
         return None
-    details = value.get("prompt_tokens_details") or {}
-    out = value.get("completion_tokens_details") or {}
+    details, out = (
+        found if isinstance(found := value.get(f"{kind}_tokens_details"), dict) else {}
+        for kind in ("prompt", "completion")
+    )
     read = _int(details.get("cached_tokens"))
     if read is None:
         read = _int(value.get("cache_read_input_tokens", value.get("prompt_cache_hit_tokens")))

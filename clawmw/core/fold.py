@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from clawmw.core.canon import Ids, message_digest
 from clawmw.core.tokens import estimate
 from clawmw.core.traits import StageTraits
-from clawmw.core.types import Json, Message, Text, ToolCall, ToolResult
+from clawmw.core.types import Image, Json, Message, Text, ToolCall, ToolResult
 
 __all__ = [
     "FoldContext",
@@ -35,6 +35,8 @@ __all__ = [
     "reference",
 ]
 
+_IMAGE = 1100
+"""Tokens of an image: OpenAI's high detail and Anthropic's 1,092 for 1 megapixel are near."""
 _MESSAGE_OVERHEAD = 4
 """Tokens a message costs beyond its text (OpenAI's cookbook gives 3 to 4)."""
 
@@ -224,8 +226,11 @@ def message_tokens(message: Message) -> int:
             total += estimate(part.text)
         elif isinstance(part, ToolCall):
             total += estimate(part.name) + estimate(part.arguments) + _MESSAGE_OVERHEAD
+        elif isinstance(part, Image):
+            total += _IMAGE
         else:
-            total += estimate(str(part.raw))
+            text = str(part.raw)
+            total += _IMAGE if ";base64," in text else estimate(text)
     return total
 
 

@@ -109,7 +109,8 @@ def breakpoints(messages: Sequence[Message], warm_messages: int, most: int) -> l
     (Anthropic: 20); and the end of the system prompt, which other sessions share.
     """
     places: list[int] = []
-    markable = [i for i, m in enumerate(messages) if any(hasattr(p, "text") for p in m.parts)]
+    # Anthropic refuses a mark on an empty block.
+    markable = [i for i, m in enumerate(messages) if m.text.strip() and not m.tool_calls]
     system = [i for i in markable if messages[i].role is Role.SYSTEM]
     for candidates in (markable, [i for i in markable if i < warm_messages], system):
         if candidates and candidates[-1] not in places:

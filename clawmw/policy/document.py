@@ -3,7 +3,8 @@
 Safe YAML only: the parser's events are read one by one, so nothing is ever constructed
 but texts, numbers, yes/no, lists and mappings. Tags are refused; anchors may be used, but
 what they expand to is bounded, as are depth and size. Keys are texts as written, and
-numbers are decimal: YAML 1.1's octal (`010`), base 60 (`1:30`) and dates stay texts.
+numbers are decimal: YAML 1.1's octal (`010`), base 60 (`1:30`) and dates stay texts, and
+so does `1e3` (a field that wants a number takes it all the same).
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ _WORDS: dict[str, bool | None] = {
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9_]{0,38})", re.ASCII)
 _HEX = re.compile(r"0x[0-9a-fA-F]{1,32}", re.ASCII)
 _FLOAT = re.compile(
-    r"[-+]?(?:(?:[0-9][0-9_]*\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?"
-    r"|[0-9]+[eE][-+]?[0-9]{1,3}|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)",
+    r"[-+]?(?:(?:[0-9][0-9_]*\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]{1,3})?"
+    r"|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)",
     re.ASCII,
 )
+"""With a point, and a sign in the exponent: what YAML 1.1 writers leave unquoted is a text."""
 _TAB = re.compile(r"^ *\t")
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff\ud800-\udfff]")
 

@@ -92,8 +92,10 @@ def _off(value: Any) -> Any:
     """`off` as a file, a quoted text or a program writes it."""
     if value is False or value == "off":
         return False
-    shown = {"shown": f'"{value[:40]}"' if isinstance(value, str) else "this"}
-    raise PydanticCustomError("off", "expected off, the only value there is, not {shown}", shown)
+    shown = f'"{value[:40]}"' if isinstance(value, str) else str(value).lower()[:40]
+    raise PydanticCustomError(
+        "off", "expected off, the only value there is, not {shown}", {"shown": shown}
+    )
 
 
 _OFF = WithJsonSchema({"enum": [False, "off"]})

@@ -22,13 +22,16 @@ from typing import Any
 from diskcache import Cache, Disk, Timeout  # type: ignore[import-untyped]
 from diskcache.core import (  # type: ignore[import-untyped]
     DBNAME,
+    DEFAULT_SETTINGS,
+    ENOVAL,
+    METADATA,
     MODE_BINARY,
     MODE_RAW,
     UNKNOWN,
 )
 
 from clawmw.errors import StoreError, UnsafeStore
-from clawmw.stores.disk_files import failure, private_file, private_folder
+from clawmw.stores.disk_files import connected, failure, private_file, private_folder
 
 __all__ = ["DiskBlobs", "SafeDisk"]
 
@@ -130,19 +133,27 @@ class _OneConnection(Cache):  # type: ignore[misc]  # diskcache has no type hint
     _owner = 0
     _orphans: tuple[sqlite3.Connection | None, ...] = ()
 
+    def __init__(self, directory: str, **settings: Any) -> None:
+        try:
+            super().__init__(directory, **settings)
+        except BaseException:  # nobody else can close what it opened
+            self.close()
+            raise
+
+    def reset(self, key: str, value: Any = ENOVAL, update: bool = True) -> Any:
+        """Only settings that diskcache has: it makes each one found on disk an attribute."""
+        if key not in DEFAULT_SETTINGS and key not in METADATA:
+            raise ValueError(f"holds a foreign setting {key!r}")
+        return super().reset(key, value, update)
+
     @property
     def _con(self) -> sqlite3.Connection:
         if self._owner != os.getpid():
             self._orphans += (self._one,)  # the parent's: neither used nor closed here
             self._one, self._owner = None, os.getpid()
         if self._one is None:
-            self._one = sqlite3.connect(
-                Path(self._directory, DBNAME),
-                timeout=self._timeout,
-                isolation_level=None,
-                check_same_thread=False,
-            )
-            self._one.execute("PRAGMA synchronous=NORMAL")
+            path = Path(self._directory, DBNAME)
+            self._one = connected(path, self._timeout, "synchronous=NORMAL")
         return self._one
 
     def close(self) -> None:
@@ -242,7 +253,7 @@ class DiskBlobs:
         except (Timeout, sqlite3.Error, OSError) as error:
             raise failure(self._folder / DBNAME, error) from None
         except (TypeError, ValueError, OverflowError, AttributeError) as error:
-            # The Settings table holds names that diskcache never wrote.
+            # The Settings table holds names or values that diskcache never wrote.
             raise StoreError(f"store {self._folder / DBNAME}: {error}; move it away") from None
 
     def _refresh(self, key: str, now: float) -> bool:

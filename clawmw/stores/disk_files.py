@@ -19,7 +19,7 @@ from threading import Lock, RLock
 
 from clawmw.errors import StoreError, UnsafeStore
 
-__all__ = ["Database", "failure", "opening", "private_file", "private_folder"]
+__all__ = ["Database", "connected", "failure", "opening", "private_file", "private_folder"]
 
 PATIENCE = 10.0
 """Seconds to wait for another process's write."""
@@ -97,6 +97,23 @@ def private_file(path: Path) -> None:
             path.chmod(0o600)
     except OSError as error:
         raise failure(path, error) from None
+
+
+def connected(path: Path, patience: float, *pragmas: str) -> sqlite3.Connection:
+    """A connection with `pragmas` set, closed again when the file will not have them.
+
+    Any thread may use it; that no two do so at once is for the caller to see to.
+    """
+    connection = sqlite3.connect(
+        path, timeout=patience, isolation_level=None, check_same_thread=False
+    )
+    try:
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 @contextmanager
@@ -202,7 +219,7 @@ class Database:
         with self._reading, self._mapped():
             self._check()
             if not self._readers:
-                self._readers.append(self._connect())
+                self._readers.append(connected(self.path, PATIENCE, "temp_store=MEMORY"))
             yield self._readers[0]
 
     @contextmanager
@@ -245,17 +262,9 @@ class Database:
         except (OverflowError, UnicodeEncodeError) as error:
             raise StoreError(f"store {self.path} cannot hold this value: {error}") from None
 
-    def _connect(self) -> sqlite3.Connection:
-        # No statement is ever run by two threads at once: the locks see to that.
-        connection = sqlite3.connect(
-            self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False
-        )
-        connection.execute("PRAGMA temp_store=MEMORY")
-        return connection
-
     def _connect_writer(self, durable: bool) -> sqlite3.Connection:
-        connection = self._connect()
-        connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        synchronous = f"synchronous={'FULL' if durable else 'NORMAL'}"
+        connection = connected(self.path, PATIENCE, "temp_store=MEMORY", synchronous)
         self._writers[durable] = connection
         return connection
 

@@ -403,6 +403,7 @@ def test_another_release_of_a_reducer_moves_no_prefix(
     case = Case(provider, {"prompt_cache": False})
     who = Identity(session="s", chain="c")
     case.post(body(*long_task(), tools=TOOLS), identity=who)
+    assert len(case.sent(0)["messages"][2]["content"]) < len(rows(300)) / 3
     stage = import_module("clawmw.stages.context.compress.stage")
     monkeypatch.setattr(stage, "reduce", lambda *a, **k: None)
     case.runtime._histories.clear()  # as a restarted process would be

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from flow_bench import Bench, Provider
+
+from tests.flow.flow_bench import Bench, Provider
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from flow_bench import Provider
 
 from clawmw.core.identity import Identity
 from clawmw.errors import FlowError, PolicyError
 from clawmw.flow.call import http_caller
 from clawmw.flow.turns import Caller, ModelCall
 from clawmw.stages.base import ModelRef
+from tests.flow.flow_bench import Provider
 
 CALL = ModelCall(
     body={"model": "main", "messages": [{"role": "user", "content": "é \U0001f600"}], "top_p": 1},

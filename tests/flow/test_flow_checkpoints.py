@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_bench import Bench
 
 from clawmw.errors import Conflict, FlowError, StoreError, UnsafeStore
 from clawmw.flow.langgraph import flow_of
 from clawmw.flow.storage import JsonSerializer, default_path
+from tests.flow.flow_bench import Bench
 
 FLOW: dict[str, Any] = {
     "agents": {"a": {"model": "main"}},

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from flow_bench import Provider, asks
 
 from clawmw.cli.flow import flow
+from tests.flow.flow_bench import Provider, asks
 
 CODE = "from clawmw.cli.flow import flow; flow(prog_name='clawmw flow')"
 TOOLS = '''

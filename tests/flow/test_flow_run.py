@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from flow_bench import Bench, asks, last, tool
 
 from clawmw.core.identity import Identity
 from clawmw.errors import FlowError, PolicyError
 from clawmw.flow.langgraph import StepDone
+from tests.flow.flow_bench import Bench, asks, last, tool
 
 
 def step(id: str, prompt: str = "go", **more: Any) -> dict[str, Any]:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.conftest import log, rows
+from clawmw.core.identity import Identity
+from clawmw.core.types import Message, Outcome, Response, Role, ToolCall, Usage
+from clawmw.stages.context.expand import NAME
+from clawmw.testing import answer, failing
+from tests.conftest import log, rows, turn
 
 PAGE = (
     "<html><head><style>b{}</style></head><body><nav>Home | About</nav><h1>Opening hours</h1>"
@@ -47,14 +54,81 @@ def _tool_turn(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 @st.composite
+def _loop(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """The same call with the same result, two to four times."""
+    arguments, result = {"q": draw(words)}, draw(results)
+    count = draw(st.integers(2, 4))
+    turns = [turn(f"loop_{i}", "search", arguments, result) for i in range(count)]
+    return [message for one in turns for message in one]
+
+
+@st.composite
 def _said(draw: st.DrawFn) -> list[dict[str, Any]]:
     return [{"role": "assistant", "content": draw(words)}, {"role": "user", "content": draw(words)}]
+
+
+SYSTEM = " ".join(f"Rule {i}: of {i * 7} tickets, sell {i}." for i in range(260))
+"""Longer than the shortest prefix that is cached."""
+systems = st.sampled_from(["", "Be brief.", SYSTEM, SYSTEM])
 
 
 @st.composite
 def conversations(draw: st.DrawFn) -> list[dict[str, Any]]:
     """A whole conversation: a system prompt or none, a question, then turns."""
-    start = draw(st.sampled_from([[], [{"role": "system", "content": "Be brief."}]]))
-    turns = draw(st.lists(st.one_of(_tool_turn(), _tool_turn(), _said()), max_size=6))
+    system = draw(systems)
+    start = [{"role": "system", "content": system}] if system else []
+    turns = draw(st.lists(st.one_of(_tool_turn(), _loop(), _said()), max_size=4))
     question = {"role": "user", "content": draw(words)}
     return [*start, question, *(message for turn in turns for message in turn)]
+
+
+@dataclass(frozen=True)
+class Session:
+    """What one agent sends, and as whom."""
+
+    messages: list[dict[str, Any]]
+    kind: str | None
+    stream: bool
+
+    @property
+    def identity(self) -> Identity:
+        """One of two kinds of caller."""
+        return Identity(session="s1", chain="c1", kind=self.kind)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The rest of the body."""
+        return {"stream": True} if self.stream else {}
+
+
+sessions = st.builds(Session, conversations(), st.sampled_from([None, "title"]), st.booleans())
+
+
+def drawn(body: dict[str, Any]) -> Outcome:
+    """A model whose answer is drawn from what it is asked.
+
+    Plain text, a call of a tool, a failure; and where it was given the means, a call for
+    what was cut, alone, beside another call, twice, or under a name that does not exist.
+    """
+    messages = body["messages"]
+    asked = json.dumps(messages[-2:], sort_keys=True) + str(len(messages))
+    dice = hashlib.blake2b(asked.encode(), digest_size=4).digest()[0] % 10
+    offered = any(tool["function"]["name"] == NAME for tool in body.get("tools", ()))
+    refs = re.findall(r"clawmw (r[2-9a-z]{10})", json.dumps(messages)) or ["rnothing"]
+    ask = ToolCall("call_x", NAME, json.dumps({"ref": refs[-1], "query": "open"}))
+    other = ToolCall("call_y", "search", '{"q": "more"}')
+    if dice == 0:
+        return failing()
+    if dice == 1:
+        return _calls(other)
+    if not offered or dice > 7:
+        return answer(f"answer {dice}", usage=Usage(1000, 20) if dice > 8 else None)
+    if dice == 2:
+        return _calls(ask, other)
+    if dice == 3:
+        return _calls(ask, replace(ask, id="call_z", arguments='{"ref": "rnothing"}'))
+    return _calls(ask)
+
+
+def _calls(*calls: ToolCall) -> Response:
+    return Response(Message(Role.ASSISTANT, calls), None, "tool_calls", "fake")

@@ -1,61 +1,153 @@
-"""The laws that every registered stage keeps, alone and with all the others."""
+"""The laws that every registered stage keeps, alone and with all the others.
+
+Each test also counts how often the stages acted: a law over stages that never do anything
+holds for nothing.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from clawmw.core.identity import Identity
 from clawmw.stages.base import registered
-from clawmw.testing import check_session
+from clawmw.testing import Bench, check_session
 from tests.conftest import histories, tool
-from tests.laws.strategies import conversations
+from tests.laws.strategies import Session, drawn, sessions
 
 TOOLS = [tool("search"), tool("read"), tool("tool_call")]
+MODELS: dict[str, Any] = {"light": "fake-light", "fake": "fake"}
 ON: dict[str, Any] = {
     "compress": {"level": "aggressive", "floor": 30},
     "dedupe": {"floor": 20},
-    "budget": {"chain": {"calls": 1000, "input_tokens": "100M"}},
-    "loop_guard": {"nudge": 2, "refuse": 50, "stop": 60},
-    "route": [{"when": "kind == 'title'", "to": "light"}],
+    "budget": {"chain": {"calls": 8, "input_tokens": "100M"}},
+    "loop_guard": {"nudge": 2, "refuse": 3, "stop": 4},
+    "route": [
+        {"when": "kind == 'title'", "to": "light"},
+        {"when": "messages > 6", "to": "light"},
+    ],
 }
 """Settings that make each stage act on small conversations."""
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name, {}) for name in registered()},
+    "prompt_cache": ("prompt_cache", {"model": "fake", "profile": "claude-sonnet-4-5"}),
+    "prompt_cache, keyed": ("prompt_cache", {"model": "fake", "profile": "gpt-4o"}),
+}
+"""The stage, and what its model is."""
+LEAST = 5
+"""Times that a stage must have acted over a run."""
 
-laws = settings(
-    max_examples=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-    derandomize=True,
-)
+
+def laws(examples: int) -> Callable[[Any], Any]:
+    """The same conversations on every run."""
+    quiet = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=quiet,
+        derandomize=True,
+        database=None,
+    )
 
 
-def only(name: str) -> dict[str, Any]:
+def only(name: str, model: dict[str, Any]) -> dict[str, Any]:
     """A policy with one stage, and what it cannot do without."""
-    policy: dict[str, Any] = {"version": 1, "models": {"light": "fake-light"}}
+    policy: dict[str, Any] = {"version": 1, "models": MODELS | ({"fake": model} if model else {})}
+    needs = {"compress": "expand", "expand": "compress"}
     for section in registered():
-        needed = section == name or (section == "expand" and name in ("compress", "dedupe"))
-        policy[section] = ON.get(section, True) if needed else False
+        used = section in (name, needs.get(name))
+        policy[section] = ON.get(section, True) if used else False
     return policy
 
 
-@pytest.mark.parametrize("name", sorted(registered()))
-@given(messages=conversations())
-@laws
-def test_a_stage_alone(name: str, messages: list[dict[str, Any]]) -> None:
-    check_session(only(name), histories(messages), TOOLS)
+def run(policy: dict[str, Any], examples: int, *, tools: bool = True) -> Counter[str]:
+    """Hold sessions under the policy against the laws; how often each stage acted."""
+    seen: Counter[str] = Counter()
+
+    @given(session=sessions)
+    @laws(examples)
+    def check(session: Session) -> None:
+        seen.update(
+            check_session(
+                policy,
+                histories(session.messages),
+                TOOLS if tools else (),
+                model=drawn,
+                identity=session.identity,
+                **session.params,
+            )
+        )
+
+    check()
+    return seen
 
 
-@given(messages=conversations())
-@laws
-def test_all_stages_together(messages: list[dict[str, Any]]) -> None:
-    policy = {"version": 1, "models": {"light": "fake-light"}, **ON}
-    check_session(policy, histories(messages), TOOLS)
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_a_stage_alone(case: str) -> None:
+    name, model = CASES[case]
+    acted = run(only(name, model), 15)
+    assert acted[name] >= LEAST, f"the laws hold for nothing: {acted}"
 
 
-@given(messages=conversations())
-@laws
-def test_without_tools_nothing_is_cut_that_cannot_be_asked_back(
-    messages: list[dict[str, Any]],
-) -> None:
-    check_session({"version": 1, **{k: ON[k] for k in ("compress", "dedupe")}}, histories(messages))
+def test_all_stages_together() -> None:
+    fake = {"model": "fake", "profile": "claude-sonnet-4-5"}
+    acted = run({"version": 1, "models": MODELS | {"fake": fake}, **ON}, 30)
+    assert {name for name in registered() if acted[name] >= LEAST} == set(registered())
+
+
+def test_without_tools_nothing_is_cut_that_cannot_be_asked_back() -> None:
+    acted = run({"version": 1, **{k: ON[k] for k in ("compress", "dedupe")}}, 15, tools=False)
+    assert acted["compress"] >= LEAST
+    assert not acted["expand"]
+
+
+# --- another process -------------------------------------------------------------------------
+
+
+def digests(told: list[dict[str, Any]]) -> list[str]:
+    """What is sent in each of the sessions, by a process that knows nothing of them."""
+    found = []
+    for one in told:
+        bench = Bench(one["policy"], drawn, identity=Identity(session="s1", chain="c1"))
+        for messages in histories(one["messages"]):
+            sent = bench.send(messages, tools=TOOLS)
+            found.append(hashlib.blake2b(b"\n".join(sent.bodies), digest_size=8).hexdigest())
+    return found
+
+
+def test_the_same_bytes_in_another_process() -> None:
+    told: list[dict[str, Any]] = []
+
+    @given(session=sessions)
+    @laws(15)
+    def gather(session: Session) -> None:
+        policy = {"version": 1, "models": MODELS, **ON}
+        told.append({"policy": policy, "messages": session.messages})
+
+    gather()
+    here = digests(told)
+    code = (
+        "import json, sys; from tests.laws.test_stages import digests; "
+        "print(json.dumps(digests(json.load(sys.stdin))))"
+    )
+    for seed in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            input=json.dumps(told),
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        )
+        assert json.loads(done.stdout) == here

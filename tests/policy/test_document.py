@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clawmw.policy.document import read
@@ -33,6 +33,8 @@ DATA = st.dictionaries(
 
 
 @given(DATA, st.booleans())
+@example({"a": "0E0"}, True)
+@example({"a": ".5e3", "b": 1e300, "c": "1_0.e+1_0"}, False)
 def test_reads_what_was_dumped(data: dict[str, Any], flow: bool) -> None:
     text = yaml.safe_dump(data, allow_unicode=True, default_flow_style=flow)
     document = read(text)
@@ -63,7 +65,9 @@ def test_every_line_named_holds_its_key(data: dict[str, Any]) -> None:
         ("2026-11-22", "2026-11-22"),
         ("1_000", 1000),
         ("0x1F", 31),
-        ("1e3", 1000.0),
+        ("1e3", "1e3"),
+        ("1.5e3", "1.5e3"),
+        ("1.5e+3", 1500.0),
         (".5", 0.5),
         ("5%", "5%"),
         ("9" * 60, "9" * 60),

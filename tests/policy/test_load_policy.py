@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from clawmw.errors import PolicyError
 from clawmw.policy.load import digest, load_policy, parse_policy
 from clawmw.policy.models import Policy
 from tests.policy.sections import STAGES, Limit, Rare, Squeeze
@@ -156,3 +157,21 @@ def test_who_an_agent_rule_is_about(rule: str, agents: Any, kinds: Any) -> None:
     )
     found = policy.agents["beat"]
     assert (found.about("beat"), found.match.kinds) == (agents, kinds)
+
+
+@pytest.mark.parametrize("written", ["off", "'off'", "false", "no"])
+def test_content_is_off_however_it_is_written(written: str) -> None:
+    assert load_policy(f"version: 1\ntrace: {{content: {written}}}\n").trace.content is False
+    assert load_policy({"version": 1, "trace": {"content": "off"}}).trace.content is False
+
+
+@pytest.mark.parametrize("written", ["on", "true", "full", "", "1"])
+def test_content_is_never_on(written: str) -> None:
+    with pytest.raises(PolicyError, match=r"trace\.content: expected off, the only value"):
+        load_policy(f"version: 1\ntrace: {{content: {written}}}\n")
+
+
+def test_an_exponent_without_a_point_is_still_a_number_where_one_is_wanted() -> None:
+    policy = load_policy("version: 1\nbudget: {chain: {input_tokens: 1e6, usd: 5e-1}}\n")
+    assert policy.stages["budget"].chain.input_tokens == 10**6  # type: ignore[attr-defined]  # a StageConfig
+    assert policy.stages["budget"].chain.usd == 5 * 10**8  # type: ignore[attr-defined]  # a StageConfig

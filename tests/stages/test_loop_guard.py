@@ -11,6 +11,8 @@ import pytest
 from clawmw.core.events import Acted, StageFailed
 from clawmw.core.identity import Identity
 from clawmw.core.types import ToolCall
+from clawmw.errors import PolicyError
+from clawmw.policy.load import load_policy
 from clawmw.stages.guard.loop_guard import repeats, signature
 from clawmw.testing import Bench, Sent
 from tests.conftest import tool, turn
@@ -161,3 +163,9 @@ def test_when_evidence_cannot_be_kept_anywhere_the_call_is_refused() -> None:
     assert "secret" not in str(sent.result.halt)
     [failed] = [e for e in sent.events if isinstance(e, StageFailed)]
     assert (failed.stage, failed.closed) == ("loop_guard", True)
+
+
+@pytest.mark.parametrize("steps", [{"nudge": 20}, {"stop": 5}, {"refuse": 6, "stop": 5}])
+def test_steps_that_are_not_in_order_are_refused(steps: dict[str, int]) -> None:
+    with pytest.raises(PolicyError, match="nudge <= refuse <= stop must hold"):
+        load_policy({"version": 1, "loop_guard": steps})

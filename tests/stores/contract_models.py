@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from contract import notes
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from clawmw.core.effects import Charge, Meter, Note, Write
 from clawmw.stores.base import Stores
+from tests.stores.contract import notes
 
 __all__ = ["evidence_machine", "ledger_machine", "slots_machine"]
 

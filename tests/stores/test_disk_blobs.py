@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from contract import refused
 
 from clawmw.errors import UnsafeStore
 from clawmw.stores.base import Stores
 from clawmw.stores.disk import disk_stores
+from tests.stores.contract import refused
 
 
 @pytest.fixture

@@ -12,14 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from contract import refused
-from test_disk_processes import finish, start
 
 from clawmw.core.effects import Charge, Note, Write
 from clawmw.errors import StoreError, UnsafeStore
 from clawmw.stores import disk_blobs, disk_files
 from clawmw.stores.base import Stores
 from clawmw.stores.disk import disk_stores
+from tests.stores.contract import refused
+from tests.stores.test_disk_processes import finish, start
 
 _CHARGE = [Charge("chain:a", "usd", 1, 10)]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
-from contract import refused
 from hypothesis import given
 from hypothesis import strategies as st
 
 from clawmw.core.effects import Charge, Write
 from clawmw.stores.memory import REMEMBER, memory_stores
+from tests.stores.contract import refused
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)

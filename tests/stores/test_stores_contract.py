@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contract import LAWS
-from contract_models import evidence_machine, ledger_machine, slots_machine
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
@@ -17,6 +15,8 @@ from clawmw.core.effects import Charge, Note, Write
 from clawmw.stores.base import Stores
 from clawmw.stores.disk import disk_stores
 from clawmw.stores.memory import memory_stores
+from tests.stores.contract import LAWS
+from tests.stores.contract_models import evidence_machine, ledger_machine, slots_machine
 
 
 @pytest.fixture(params=["memory", "disk"])

@@ -17,6 +17,7 @@ from clawmw.stages.units import Count
 __all__ = ["REGISTRATION", "Dedupe", "DedupeConfig"]
 
 VERSION = 1
+_REFERENCE = "[clawmw: identical to "
 
 
 class DedupeConfig(StageConfig):
@@ -60,8 +61,10 @@ class Dedupe:
                 name = part.name or state.get("c:" + part.call_id) or "tool"
                 state[key] = f"result {state['#']} in this conversation, from `{name}`"
             elif index in parts and estimate(part.text) >= self.config.floor:
-                text = f"[clawmw: identical to {first}; read it there]"
-                replaced[index] = Replacement(text, f"dedupe@{VERSION}")
+                text = f"{_REFERENCE}{first}; read it there]"
+                # What we wrote ourselves refers already; a reference to it would lead nowhere.
+                if not part.text.startswith(_REFERENCE) and len(text) < len(part.text):
+                    replaced[index] = Replacement(text, f"dedupe@{VERSION}")
         return replaced
 
     def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision:

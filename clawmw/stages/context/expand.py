@@ -8,7 +8,7 @@ exchange is kept in the journal and put back at its place in every later call.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from clawmw.core.canon import tool_spec
 from clawmw.core.decisions import Because, Decision, Pass, Retry, Rewrite
 from clawmw.core.effects import Effect, GetBlob
 from clawmw.core.stage import Context, Cut, Effects, StageTraits
-from clawmw.core.stream import Done, Finish, StreamEvent, ToolDelta
+from clawmw.core.stream import Done, Finish, StreamEvent, ToolDelta, UsageEvent
 from clawmw.core.types import (
     Json,
     Message,
@@ -55,6 +55,35 @@ class ExpandConfig(StageConfig):
     """Expansions answered in one call of the agent."""
 
 
+class _Held:
+    """A streamed tool call until it is certain whose it is."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.ours: bool | None = None
+        self.number: int | None = None
+        self.waiting: list[ToolDelta] = []
+
+    def add(self, event: ToolDelta) -> None:
+        """One piece more."""
+        self.name += event.name
+        self.waiting.append(event)
+
+    def released(self, calls: Mapping[int, _Held], *, certain: bool) -> list[ToolDelta]:
+        """What may go on to the reader now; `certain`: no more of the name will come."""
+        if self.ours is None and self.name and not NAME.startswith(self.name):
+            self.ours = False
+        if self.ours is None and self.name and certain:
+            self.ours = self.name == NAME
+        if self.ours is not False:
+            return []
+        if self.number is None:
+            self.number = sum(call.number is not None for call in calls.values())
+        released = [replace(event, index=self.number) for event in self.waiting]
+        self.waiting.clear()
+        return released
+
+
 class Expand:
     """See the module."""
 
@@ -80,25 +109,33 @@ class Expand:
         return Rewrite(because, replace(request, tools=(*request.tools, self.spec)))
 
     def watches(self, request: Request) -> bool:
-        """See `Streamer.watches`."""
-        return bool(request.tools)
+        """See `Streamer.watches`. A tool of that name of the agent's own is the agent's."""
+        return bool(request.tools) and all(tool.name != NAME for tool in request.tools)
 
     def chunk(self, event: StreamEvent, state: dict[str, Json]) -> Sequence[StreamEvent] | Cut:
-        """Hold our own calls back; when there are no others, also the end of the message."""
-        ours: dict[int, bool] = state.setdefault("ours", {})
+        """Hold our own calls back; when there are no others, also the end of the message.
+
+        A call is held until its name is certain; the others are numbered without ours.
+        """
+        calls: dict[int, _Held] = state.setdefault("calls", {})
         if isinstance(event, ToolDelta):
-            if event.name:
-                ours[event.index] = event.name == NAME
-            return () if ours.get(event.index) else (event,)
-        if isinstance(event, Finish | Done) and ours and all(ours.values()):
-            return ()
-        return (event,)
+            call = calls.setdefault(event.index, _Held())
+            call.add(event)
+            return call.released(calls, certain=bool(event.arguments))
+        if not isinstance(event, Finish | Done | UsageEvent) or not calls:
+            return (event,)
+        late = [e for call in calls.values() for e in call.released(calls, certain=True)]
+        if all(call.ours for call in calls.values()):
+            return late
+        return (*late, event)
 
     def after(
         self, request: Request, outcome: Outcome, slot: Json | None, ctx: Context
     ) -> Decision | Effects:
         """Answer calls to our tool, if there are any."""
         if not isinstance(outcome, Response) or not outcome.complete:
+            return Pass()
+        if request.tools and self.spec not in request.tools:
             return Pass()
         calls = [c for c in outcome.message.tool_calls if c.name == NAME]
         return self._answer(calls, outcome, ctx) if calls else Pass()
@@ -109,8 +146,9 @@ class Expand:
             text = yield from self._result(call, ctx)
             results.append((call, text))
         others = [c for c in outcome.message.tool_calls if c.name != NAME]
-        if not others and ctx.attempt <= self.config.most + 1:
-            asked = Message(Role.ASSISTANT, outcome.message.parts)
+        if not others and ctx.attempt <= self.config.most + 1 and ctx.history.settled():
+            # Its own JSON: reasoning and signatures that a provider wants back are in it.
+            asked = outcome.message
             told = [Message(Role.TOOL, (ToolResult(c.id, text),)) for c, text in results]
             return Retry(Because("expand", "answer"), journal=(asked, *told), silent=True)
         # The agent's own calls go to the agent; what we were asked goes into the next request.

@@ -68,6 +68,8 @@ class PromptCache:
         """Marks at the end of the system prompt, of what is warm, and of the request."""
         if any(b'"cache_control"' in (m.wire or b"") for m in request.messages):
             return Pass()
+        if any("cache_control" in tool.raw for tool in request.tools if isinstance(tool.raw, dict)):
+            return Pass()  # the caller places its own
         rules = ctx.profile(request.model).cache
         places = breakpoints(request.messages, ctx.warm_messages, rules.max_marks or 4)
         mark = dict(_EPHEMERAL)
