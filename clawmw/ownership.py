@@ -15,7 +15,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -76,17 +76,15 @@ class Tokens:
         folder = folder or _state_folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / "owner.key"
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            key = path.read_bytes()
-            if len(key) == 32:
-                return cls(key)
-            raise
-        with os.fdopen(handle, "wb") as file:
-            key = secrets.token_bytes(32)
-            file.write(key)
-        return cls(key)
+        if not path.exists():
+            mine = folder / f"owner.key.{secrets.token_hex(8)}"
+            handle = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "wb") as file:
+                file.write(secrets.token_bytes(32))
+            with suppress(FileExistsError):  # another was first: its key holds
+                os.link(mine, path)
+            mine.unlink()
+        return cls(path.read_bytes())
 
     def header(self, exchange: str, body: bytes) -> str:
         """The header value that lets `body` through once."""

@@ -231,7 +231,7 @@ class Runtime:
         for old in kept:
             # The one this body goes on from is no longer needed.
             shared = min(len(old.messages), len(first)) - 2
-            if shared >= 0 and old.messages[shared] is first[shared]:
+            if shared > 0 and old.messages[shared] is first[shared]:
                 kept.remove(old)
                 self._bytes -= _size(old)
                 break
@@ -282,7 +282,10 @@ class Runtime:
             case PutBlob(scope, ref, data):
                 return stores.blobs.put(scope, ref, data, self.clock())
             case GetBlob(scope, ref):
-                return stores.blobs.get(scope, ref, self.clock())
+                found = stores.blobs.get(scope, ref, self.clock())
+                if found is None and self._spare is not None:  # kept while the disk was full
+                    found = self._spare.blobs.get(scope, ref, self.clock())
+                return found
             case Sleep(seconds):
                 return time.sleep(seconds)
             case Emit(events):

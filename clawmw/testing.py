@@ -103,7 +103,7 @@ class Sent:
     @property
     def body(self) -> dict[str, Json]:
         """The first body sent, decoded. IndexError when the call was stopped before it."""
-        return json.loads(self.bodies[0])  # type: ignore[no-any-return]
+        return json.loads(self.bodies[0])  # type: ignore[no-any-return]  # a body is a mapping
 
 
 @dataclass

@@ -12,7 +12,7 @@ from clawmw.core.effects import Commit, Effect, Load, Slot, Write
 from clawmw.core.exchange import Exchange
 from clawmw.core.journal import Journal
 from clawmw.core.stage import Stage
-from clawmw.core.types import Outcome, Request
+from clawmw.core.types import Failure, Outcome, Request
 
 __all__ = ["Landing", "ascend"]
 
@@ -44,7 +44,8 @@ def ascend(ex: Exchange, request: Request, outcome: Outcome) -> Generator[Effect
             key = (ex.owner(stage), stage.traits.name)
             writes.append(Write(key, decision.slot, slot.version))
         _decided(ex, stage, decision, request, landing)
-    yield from _keep(ex, writes)
+    refused = isinstance(outcome, Failure) and outcome.status in (400, 422)
+    yield from _keep(ex, writes, refused=refused)
     return landing
 
 
@@ -89,7 +90,7 @@ def _decided(
             assert_never(decision)
 
 
-def _keep(ex: Exchange, writes: list[Write]) -> Generator[Effect, Any, None]:
+def _keep(ex: Exchange, writes: list[Write], *, refused: bool) -> Generator[Effect, Any, None]:
     """Write the journal, the account and the slots as `after` left them."""
     state, scope = ex.state, ex.setup.identity.scope("session")
     if ex.stop is None and ex.answer is None:
@@ -102,6 +103,9 @@ def _keep(ex: Exchange, writes: list[Write]) -> Generator[Effect, Any, None]:
         merged = Journal.from_json(slot[0].value)
         for entry in state.journal.entries:
             merged = merged.plus(entry)
+        if refused and ex.attempt > 1:
+            # What we added is what it does not take: the session must not be stuck with it.
+            merged = merged.without(f"{ex.setup.exchange}/")
         if merged.entries != Journal.from_json(slot[0].value).entries:
             writes.append(Write((scope, "journal"), merged.to_json(), slot[0].version))
     if not writes or (yield Commit(tuple(writes))):

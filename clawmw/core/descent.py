@@ -15,8 +15,8 @@ from clawmw.core.fold import FoldContext, Folding, History, Step, chain, extend,
 from clawmw.core.journal import Journal, woven
 from clawmw.core.prefix import tools_tokens
 from clawmw.core.stage import Stage
-from clawmw.core.types import Request, Role, Text, ToolResult
-from clawmw.errors import StoreError
+from clawmw.core.types import Json, Request, Role, Text, ToolResult
+from clawmw.errors import CodecError, StoreError
 
 __all__ = ["again", "descend"]
 
@@ -84,10 +84,11 @@ def _load(ex: Exchange) -> Generator[Effect, Any, None]:
     keys += [(scope, f"sent/{digest}") for digest in chained[0]]
     slots: list[Slot] = yield Load(tuple(keys))
     account = Account.from_json(slots[0].value)
-    rows = [slot.value for slot in slots[2 + len(stages) :]]
+    rows = [_readable(slot.value) for slot in slots[2 + len(stages) :]]
     if account.can_expand is None:
         account = replace(account, can_expand=_can_expand(ex, scope))
-    folding = _folding(ex, scope, can_expand=bool(account.can_expand))
+    # What is new in a call whose model cannot ask (no tools, another choice) is not cut.
+    folding = _folding(ex, scope, can_expand=bool(account.can_expand) and _offered(ex))
     history = extend(earlier, fresh, chained, rows, folding)
     journal = Journal() if ex.observing else Journal.from_json(slots[1].value)
     named = {s.traits.name: slot for s, slot in zip(stages, slots[2:], strict=False)}
@@ -103,8 +104,7 @@ def _can_expand(ex: Exchange, scope: str) -> bool | None:
     that its provider caches: from the first call. With a shorter one: from the first message
     that would be cut, if all before it is still too short to be cached.
     """
-    offered = any(ex.acts(stage) and offer.offered(ex.raw) for stage, offer in ex.pipeline.offers)
-    if not offered or not any(ex.acts(stage) for stage in ex.pipeline.hiding):
+    if not _offered(ex) or not any(ex.acts(stage) for stage in ex.pipeline.hiding):
         return False
     least = max(ex.setup.profile(ex.raw.model).cache.min_tokens, LEAST)
     tokens, opened = tools_tokens(ex.raw.tools), False
@@ -116,12 +116,31 @@ def _can_expand(ex: Exchange, scope: str) -> bool | None:
     return None
 
 
+def _offered(ex: Exchange) -> bool:
+    """Whether this call's model can be given the means to ask."""
+    return any(ex.acts(stage) and offer.offered(ex.raw) for stage, offer in ex.pipeline.offers)
+
+
 def _cut_in(ex: Exchange, scope: str, count: int) -> bool:
     """Whether something is cut in the first `count` messages, given the means to ask."""
     messages = ex.raw.messages[:count]
     folding = _folding(ex, scope, can_expand=True)
     history = extend(History(), messages, chain(History(), messages), [None] * count, folding)
     return any(part.ref for step in history.steps for part in step.parts.values())
+
+
+def _readable(row: Json | None) -> Json | None:
+    """A record as it can be used; one that cannot is as if never written."""
+    try:
+        if row is not None:
+            int(row["w"])
+            for index, (text, by, ref) in row.get("p", {}).items():
+                texts = isinstance(text, str) and isinstance(by, str)
+                if int(index) < 0 or not texts or not isinstance(ref, str | None):
+                    return None
+    except (TypeError, ValueError, LookupError, AttributeError):
+        return None
+    return row
 
 
 def _folding(ex: Exchange, scope: str, *, can_expand: bool) -> Folding:
@@ -161,11 +180,15 @@ def _tools_seen(ex: Exchange, start: int) -> None:
 def _base(ex: Exchange) -> Request:
     """The request as the history, its record and the journal make it."""
     state, codec = ex.state, ex.setup.codec
+    kept = []
     for entry in state.journal.entries:
-        for wire in entry.wire:
-            if wire not in ex.decoded:
-                ex.decoded[wire] = codec.message(wire)
-    messages, state.added = woven(state.history, state.journal, ex.decoded)
+        try:
+            ex.decoded |= {w: codec.message(w) for w in entry.wire if w not in ex.decoded}
+            kept.append(entry)
+        except CodecError:  # written by another release: left out, not lost
+            continue
+    journal = state.journal if len(kept) == len(state.journal.entries) else Journal(tuple(kept))
+    messages, state.added = woven(state.history, journal, ex.decoded)
     return replace(ex.raw, messages=messages)
 
 

@@ -44,6 +44,10 @@ class Journal:
             return self
         return Journal((*self.entries, entry)[-LONGEST:])
 
+    def without(self, prefix: str) -> Journal:
+        """The journal without the entries whose id begins so."""
+        return Journal(tuple(e for e in self.entries if not e.id.startswith(prefix)))
+
     def to_json(self) -> Json:
         """The journal as JSON; message bytes as text where they are UTF-8."""
         return [[e.anchor, e.by, e.id, [_text(w) for w in e.wire]] for e in self.entries]
@@ -52,13 +56,12 @@ class Journal:
     def from_json(cls, value: Json | None) -> Journal:
         """The inverse of `to_json`; an unreadable journal is an empty one."""
         try:
-            return cls(
-                tuple(
-                    Entry(anchor, by, id_, tuple(_bytes(w) for w in wire))
-                    for anchor, by, id_, wire in value or []
-                )
+            entries = tuple(
+                Entry(str(anchor), str(by), str(id_), tuple(_bytes(w) for w in wire))
+                for anchor, by, id_, wire in value or []
             )
-        except (TypeError, ValueError):
+            return cls(entries)
+        except (TypeError, ValueError, LookupError):
             return cls()
 
 

@@ -172,12 +172,13 @@ class Request:
 
     @property
     def max_output(self) -> int | None:
-        """The most output tokens asked for; None when the caller set no (usable) limit."""
-        for key in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
-            value = self.params.get(key)
-            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-                return value
-        return None
+        """The most output tokens asked for; None when the caller set no (usable) limit.
+
+        Of several the largest: which one a provider heeds is its own affair.
+        """
+        names = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+        values = [self.params.get(name) for name in names]
+        return max((v for v in values if type(v) is int and v > 0), default=None)
 
     @property
     def choices(self) -> int:

@@ -213,7 +213,7 @@ class Tracers:
         local, self._local = self._local, None
         if local is not None:
             atexit.unregister(local.shutdown)
-            local.shutdown()  # type: ignore[no-untyped-call]
+            local.shutdown()  # type: ignore[no-untyped-call]  # the SDK has no types here
 
     def _start(self, tracer: trace.Tracer, plan: Plan) -> trace.Span:
         ids = tracer.id_generator if isinstance(tracer, SdkTracer) else None

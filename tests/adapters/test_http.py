@@ -544,3 +544,48 @@ def test_a_bug_in_the_engine_itself_costs_nothing(
     aresponse = asyncio.run(case.apost(body({"role": "user", "content": "hi"}, stream=stream)))
     assert aresponse.status_code == 200
     assert [e.error for e in case.events if isinstance(e, StageFailed)] == ["RuntimeError"] * 2
+
+
+def test_a_stream_stopped_while_the_model_asks_back_says_so(provider: Emulator) -> None:
+    case = Case(provider, {"budget": {"chain": {"calls": 1}}})
+    provider._world.brain = lambda asked: Reply(  # type: ignore[misc]
+        tools=(ToolUse("clawmw_expand", {"ref": "rnope"}),)
+    )
+    who = Identity(session="s", chain="c")
+    response = case.post(body(*long_task(), tools=TOOLS, stream=True), identity=who)
+    assert "the policy allows 1 calls per chain" in stream_text(response.text)
+    assert response.text.count("[DONE]") == 1
+
+
+def test_a_model_that_only_expands_is_ended_in_a_stream_too(provider: Emulator) -> None:
+    case = Case(provider, {})
+    provider._world.brain = lambda asked: Reply(  # type: ignore[misc]
+        tools=(ToolUse("clawmw_expand", {"ref": "rnope"}),)
+    )
+    response = case.post(body(*long_task(), tools=TOOLS, stream=True))
+    assert "at most 4" in stream_text(response.text)
+    assert response.text.count("[DONE]") == 1
+
+
+def test_withheld_calls_leave_no_gap_for_the_real_sdk(provider: Emulator) -> None:
+    openai = pytest.importorskip("openai")
+    case = Case(provider, {})
+    provider._world.brain = lambda asked: Reply(  # type: ignore[misc]
+        tools=(ToolUse("clawmw_expand", {"ref": "rnope"}), ToolUse("read", {"q": "x"}))
+    )
+    client = openai.OpenAI(
+        base_url=provider.base_url, api_key="k", http_client=clawmw.http_client(case.runtime)
+    )
+    with client.chat.completions.stream(
+        model="claude-sonnet-4-5", messages=long_task(), tools=TOOLS
+    ) as stream:
+        answer = stream.get_final_completion().choices[0].message
+    assert [c.function.name for c in answer.tool_calls or []] == ["read"]
+
+
+def test_client_options_reach_the_transport(provider: Emulator) -> None:
+    case = Case(provider, {"budget": {"chain": {"calls": 0}}})
+    stopped = case.post(body(), verify=False, trust_env=False)
+    assert stopped.headers["x-clawmw-stopped"] == "budget.chain.calls"
+    with pytest.raises(TypeError, match="around the policy"):
+        clawmw.http_client(case.runtime, mounts={})

@@ -273,3 +273,41 @@ def test_nonsense_frames_pass_undecoded() -> None:
 
 def test_the_end_mark_is_an_event() -> None:
     assert SseDecoder().feed(b"data: [DONE]\n\n")[0].events == (Done(),)
+
+
+def test_a_value_that_begins_like_the_earlier_one_is_read_anew() -> None:
+    def body(value: str) -> bytes:
+        text = '{"model":"m","messages":[{"role":"user","content":"x"}],"temperature":%s,"n":1}'
+        return (text % value).encode()
+
+    for before, after in (("0", "0.7"), ("10", "100"), ("1", "12"), ("0.5", "0.55")):
+        earlier = CODEC.decode(body(before))
+        assert CODEC.decode(body(after), [earlier]).params["temperature"] == float(after)
+
+
+def test_a_long_stream_is_read_in_linear_time() -> None:
+    import time
+
+    frame = b'data: {"choices":[{"index":0,"delta":{"content":"word"}}]}\n\n'
+    start = time.process_time()
+    assert len(SseDecoder().feed(frame * 40_000)) == 40_000
+    decoder = SseDecoder()
+    for _ in range(500):
+        decoder.feed(b"x" * 16_000)
+    assert time.process_time() - start < 4
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"tool_calls": [None]},
+        {"tool_calls": [{"function": "x"}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": {}}}]},
+        {"tool_calls": 5},
+        7,
+    ],
+)
+def test_an_odd_chunk_passes_as_it_came(delta: Any) -> None:
+    wire_bytes = f"data: {json.dumps({'choices': [{'delta': delta}]})}\n\n".encode()
+    [frame] = SseDecoder().feed(wire_bytes)
+    assert frame.wire == wire_bytes

@@ -13,15 +13,15 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from clawmw.core.identity import Identity
 from clawmw.stages.base import registered
-from clawmw.testing import Bench, check_session
+from clawmw.testing import Bench, check_call, check_session
 from tests.conftest import histories, tool
 from tests.laws.strategies import Session, drawn, sessions
 
@@ -95,20 +95,31 @@ def run(policy: dict[str, Any], examples: int, *, tools: bool = True) -> Counter
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_a_stage_alone(case: str) -> None:
     name, model = CASES[case]
-    acted = run(only(name, model), 15)
+    acted = run(only(name, model), 30)
     assert acted[name] >= LEAST, f"the laws hold for nothing: {acted}"
 
 
 def test_all_stages_together() -> None:
     fake = {"model": "fake", "profile": "claude-sonnet-4-5"}
-    acted = run({"version": 1, "models": MODELS | {"fake": fake}, **ON}, 30)
+    acted = run({"version": 1, "models": MODELS | {"fake": fake}, **ON}, 60)
     assert {name for name in registered() if acted[name] >= LEAST} == set(registered())
 
 
 def test_without_tools_nothing_is_cut_that_cannot_be_asked_back() -> None:
-    acted = run({"version": 1, **{k: ON[k] for k in ("compress", "dedupe")}}, 15, tools=False)
+    acted = run({"version": 1, **{k: ON[k] for k in ("compress", "dedupe")}}, 30, tools=False)
     assert acted["compress"] >= LEAST
     assert not acted["expand"]
+
+
+@given(session=sessions)
+@laws(20)
+def test_observing_sends_the_agents_bytes(session: Session) -> None:
+    policy = {"version": 1, "mode": "observe", "models": MODELS, **ON}
+    bench = Bench(policy, drawn, identity=session.identity)
+    for messages in histories(session.messages):
+        sent = bench.send(messages, tools=TOOLS, **session.params)
+        check_call(bench, messages, sent)
+        assert sent.bodies == (sent.wire,)
 
 
 # --- another process -------------------------------------------------------------------------
@@ -118,9 +129,10 @@ def digests(told: list[dict[str, Any]]) -> list[str]:
     """What is sent in each of the sessions, by a process that knows nothing of them."""
     found = []
     for one in told:
-        bench = Bench(one["policy"], drawn, identity=Identity(session="s1", chain="c1"))
-        for messages in histories(one["messages"]):
-            sent = bench.send(messages, tools=TOOLS)
+        session = Session(**one["session"])
+        bench = Bench(one["policy"], drawn, identity=session.identity)
+        for messages in histories(session.messages):
+            sent = bench.send(messages, tools=TOOLS, **session.params)
             found.append(hashlib.blake2b(b"\n".join(sent.bodies), digest_size=8).hexdigest())
     return found
 
@@ -132,7 +144,7 @@ def test_the_same_bytes_in_another_process() -> None:
     @laws(15)
     def gather(session: Session) -> None:
         policy = {"version": 1, "models": MODELS, **ON}
-        told.append({"policy": policy, "messages": session.messages})
+        told.append({"policy": policy, "session": asdict(session)})
 
     gather()
     here = digests(told)

@@ -92,11 +92,11 @@ def test_file_text_mapping_and_policy_are_the_same(tmp_path: Path) -> None:
 def test_nothing_in_it_can_be_changed() -> None:
     policy = load(TEXT)
     with pytest.raises(ValidationError):
-        policy.mode = "observe"  # type: ignore[misc]
+        policy.mode = "observe"  # type: ignore[misc]  # frozen: that is the test
     with pytest.raises(TypeError):
-        policy.stages["squeeze"] = Squeeze()  # type: ignore[index]
+        policy.stages["squeeze"] = Squeeze()  # type: ignore[index]  # frozen: that is the test
     with pytest.raises(TypeError):
-        policy.models["x"] = policy.models["light"]  # type: ignore[index]
+        policy.models["x"] = policy.models["light"]  # type: ignore[index]  # frozen: that is the test
 
 
 @pytest.mark.parametrize(

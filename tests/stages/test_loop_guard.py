@@ -62,6 +62,24 @@ def test_the_nudge_stays_where_it_was() -> None:
         assert later.body["messages"][: len(before)] == before
 
 
+def test_a_new_message_of_the_user_starts_anew() -> None:
+    case = bench()
+    messages: list[Any] = [ASK]
+    for index in range(8):
+        messages = [*messages, *turn(f"c{index}", "read", {}, "same")]
+        last = case.send(messages, tools=TOOLS)
+    assert last.result.halt is not None
+    messages = [*messages, {"role": "assistant", "content": "stopped"}, ASK]
+    assert case.send(messages, tools=TOOLS).result.halt is None
+
+
+def test_the_same_call_many_times_at_once_is_one_turn() -> None:
+    pair = [p for i in range(9) for p in turn(f"c{i}", "read", {}, "same")]
+    calls = [p["tool_calls"][0] for p in pair[::2]]
+    both = {"role": "assistant", "content": None, "tool_calls": calls}
+    assert bench().send([ASK, both, *pair[1::2]], tools=TOOLS).result.halt is None
+
+
 def test_a_nudge_never_comes_between_a_call_and_its_result() -> None:
     case = bench(loop_guard={"nudge": 2, "refuse": 50, "stop": 60})
     pair = turn("a", "read", {}, "same") + turn("b", "read", {}, "same")

@@ -231,12 +231,12 @@ class Budget:
         worst = self._worst(request, ctx)
         if not self._charges(ctx, worst):
             return Pass()
-        return self._settle(outcome, ctx, worst, ctx.profile(request.model))
+        return self._settle(request, outcome, ctx, worst)
 
     def _settle(
-        self, outcome: Outcome, ctx: Context, worst: dict[Meter, int], profile: Profile
+        self, request: Request, outcome: Outcome, ctx: Context, worst: dict[Meter, int]
     ) -> Effects:
-        used = _used(outcome, ctx, worst, profile)
+        used = _used(outcome, ctx, worst, ctx.profile(request.model), request.choices)
         charges = [c for c in self._charges(ctx, used) if c.meter != "usd" or used["usd"] >= 0]
         yield Settle(tuple(charges), _reservation(ctx, worst))
         return Pass()
@@ -256,7 +256,7 @@ def _limited(request: Request, limit: int, profile: Profile) -> Request:
 
 
 def _used(
-    outcome: Outcome, ctx: Context, worst: dict[Meter, int], profile: Profile
+    outcome: Outcome, ctx: Context, worst: dict[Meter, int], profile: Profile, choices: int
 ) -> dict[Meter, int]:
     """What a call used. Not reported is estimated; not answered in time is the worst case."""
     if isinstance(outcome, Failure):
@@ -269,7 +269,7 @@ def _used(
     if usage is None or usage.input_tokens is None:
         said = estimate(outcome.message.text)
         said += sum(estimate(c.arguments) for c in outcome.message.tool_calls)
-        usage = Usage(ctx.sent_tokens, said, basis="estimated")
+        usage = Usage(ctx.sent_tokens, said * choices, basis="estimated")
     spent = cost(replace(usage, output_tokens=usage.output_tokens or 0), profile)
     return {
         "calls": 1,

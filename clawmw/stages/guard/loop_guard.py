@@ -102,7 +102,7 @@ class LoopGuard:
         """Add what is new to the chain's evidence, and judge the conversation by it."""
         mine = _digest(ctx.identity.session)
         scope = ctx.identity.scope("chain")
-        notes = tuple(Note(mine, pair) for pair in _new_pairs(ctx))
+        notes = tuple(Note(mine, pair) for pair in (*_new_words(ctx), *_new_pairs(ctx)))
         window: tuple[Note, ...] = yield Append(scope, notes, self.config.window)
         if any(note.kind == _STOP.kind for note in window):
             return self._halt("stop", self.config.stop, "the chain was stopped as a loop before")
@@ -121,7 +121,8 @@ class LoopGuard:
             limit = self.config.stop if rule == "stop" else self.config.refuse
             said = f"the same tool call gave the same result {count} times"
             return self._halt(rule, limit, said)
-        if notes and count == self.config.nudge:
+        new = sum(note.value.partition("@")[0] == values[-1] for note in notes) if values else 0
+        if count - new < self.config.nudge <= count:
             text = _NUDGE.format(count)
             return Rewrite(
                 Because("loop_guard", "nudge"), journal=(Message(Role.USER, (Text(text),)),)
@@ -152,6 +153,18 @@ _NUDGE = (
 )
 
 
+def _new_words(ctx: Context) -> list[str]:
+    """A new user message: whatever was repeated before, the conversation has moved on.
+
+    Not in a history first seen whole: compaction makes one, and a loop outlives it.
+    """
+    fresh = ctx.history.fresh()
+    said = [step for step in fresh if step.raw.role is Role.USER]
+    if not said or len(fresh) == len(ctx.history.steps):
+        return []
+    return [f"user {said[-1].digest[:16]}@"]
+
+
 def _new_pairs(ctx: Context) -> list[str]:
     """`call/result@place` for each tool result this call shows for the first time."""
     fresh = ctx.history.fresh()
@@ -176,7 +189,9 @@ def _new_pairs(ctx: Context) -> list[str]:
             call = calls.get(result.call_id) or ToolCall("", result.name or "", "{}")
             text = _ANSI.sub("", result.text).strip()
             pairs.append(f"{signature(call)}/{_digest(text)}@{step.digest[:16]}.{index}")
-    return pairs
+    # The same call made several times at once is one turn of a loop.
+    turns = {pair.partition("@")[0]: pair for pair in pairs}
+    return list(turns.values())
 
 
 def _build(config: LoopGuardConfig, build: Build) -> LoopGuard:
