@@ -122,11 +122,11 @@ class Totals:
     """Of `raw`, what the provider would have read from its cache without clawmw."""
     sent_cached: int
     """Of `sent`, what the provider is expected to read from its cache."""
+    by_mechanism: Mapping[str, int] = field(default_factory=dict)
+    """Tokens not sent, by mechanism (`compress.json`, `dedupe`, ...)."""
     raw_cacheable: bool = True
     """Whether the provider would have cached it; some want a mark for it."""
     sent_cacheable: bool = True
-    by_mechanism: Mapping[str, int] = field(default_factory=dict)
-    """Tokens not sent, by mechanism (`compress.json`, `dedupe`, ...)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -276,7 +276,7 @@ def test_a_record_made_under_clawmw_is_not_answered_again(tmp_path: Path) -> Non
         "messages": [samples.user("Go."), {"role": "assistant", "tool_calls": [asks]}],
     }
     (record,), _, _ = replayed(tmp_path, run)
-    assert len(record.calls[0].sent) == 2
+    assert len(record.calls[0].sent) == 1
 
 
 def test_sources_are_added_up_apart(tmp_path: Path) -> None:
