@@ -122,6 +122,7 @@ class Runtime:
         self.profile = profile
         self.codecs = codecs
         self.observers = tuple(observers)
+        self.tenant = "default"
         self.refusal: Literal["message", "error"] = "message"
         self.models: Mapping[str, ModelEntry] = {}
         """Models a stage may send to, by the policy's name."""
@@ -147,6 +148,7 @@ class Runtime:
             spare=memory_stores,
         )
         runtime.refusal, runtime.models = policy.refusal, policy.models
+        runtime.tenant = policy.tenant
         return runtime
 
     def reload(self, policy: Policy) -> None:
@@ -179,7 +181,10 @@ class Runtime:
         """Start an exchange; nothing happens until its effects are performed."""
         began = time.perf_counter()
         now = self.clock()
-        identity = self._chained(identify(request.messages, headers or {}, explicit), request, now)
+        given = explicit or Identity()
+        if given.tenant == "default":
+            given = replace(given, tenant=self.tenant)
+        identity = self._chained(identify(request.messages, headers or {}, given), request, now)
         name = f"{int(now * 1000):x}-{secrets.token_hex(6)}"
         codec = self.codecs[request.dialect]
         pipeline = self.pipeline

@@ -203,3 +203,14 @@ def test_a_wire_answer_with_a_call_is_read() -> None:
 
     call = ToolCall("call_1", "read", "{}")
     assert asks("read", {}).message == Message(Role.ASSISTANT, (call,))
+
+
+def test_the_tenant_comes_from_the_policy_and_never_from_a_call() -> None:
+    case = Bench({"version": 1, "tenant": "acme"})
+    case.identity = Identity()
+    case.send([ASK])
+    request = case.runtime.decode("openai.chat", b'{"model":"m","messages":[{"role":"user"}]}')
+    live = case.runtime.begin(request, {"x-clawmw-tenant": "other", "x-clawmw-agent": "a"})
+    live.run.close()
+    [done] = [e for e in case.events if isinstance(e, CallFinished)]
+    assert done.identity.tenant == "acme"

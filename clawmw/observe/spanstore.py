@@ -153,8 +153,9 @@ class SpanStore:
         """
         store = cls(Path(path), writable=True, keep=keep)
         store._make()
-        store._transaction(store._migrate)
-        store.prune()
+        with store._closed_on_error():
+            store._transaction(store._migrate)
+            store.prune()
         return store
 
     @classmethod
@@ -163,9 +164,10 @@ class SpanStore:
         store = cls(Path(path), writable=False)
         if not store.path.is_file():
             raise StoreError(f"no trace store at {path}")
-        version = store.query("PRAGMA user_version")[0][0]
-        if version != _VERSION:
-            raise StoreError(f"{path} is not a trace store of this version of clawmw")
+        with store._closed_on_error():
+            version = store.query("PRAGMA user_version")[0][0]
+            if version != _VERSION:
+                raise StoreError(f"{path} is not a trace store of this version of clawmw")
         return store
 
     def write(self, batch: Sequence[SpanRow]) -> None:
@@ -216,6 +218,15 @@ class SpanStore:
             self._connection = None
 
     # --- inside ----------------------------------------------------------------------
+
+    @contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
+        """For the opening: who gets an error instead of a store has nothing to close."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def _make(self) -> None:
         """Make folder and file with their rights before SQLite could make them wider."""
@@ -271,10 +282,14 @@ class SpanStore:
             uri, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
         )
         connection.row_factory = sqlite3.Row
-        if self._writable:
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table
-            _use_wal(connection)
-            connection.execute("PRAGMA synchronous = NORMAL")
+        try:
+            if self._writable:
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table
+                _use_wal(connection)
+                connection.execute("PRAGMA synchronous = NORMAL")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:

@@ -232,6 +232,8 @@ class General(_Model):
     """Names for models, to be used in the rest of the policy."""
     agents: FrozenMap[AgentRule] = Field(default_factory=_empty)
     """Who is calling, and what holds for them. The first rule that matches is used."""
+    tenant: Name = "default"
+    """Whose calls these are: nothing is shared with another tenant. Never read from a call."""
     refusal: Literal["message", "error"] = "message"
     """What a stopped call gets: an assistant message naming the rule, or HTTP status 402."""
     holdout: Share = 0.0
