@@ -16,6 +16,7 @@ from clawmw.core.types import Usage
 
 __all__ = [
     "Acted",
+    "Action",
     "Attempted",
     "CallFinished",
     "CallStarted",
@@ -26,7 +27,7 @@ __all__ = [
     "Totals",
 ]
 
-Action: TypeAlias = Literal["rewrite", "answer", "retry", "halt", "nudge", "note", "skip"]
+Action: TypeAlias = Literal["rewrite", "answer", "retry", "halt"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from clawmw.core.account import Account, totals
 from clawmw.core.codec import Codec
 from clawmw.core.decisions import Because, Decision, Halt
 from clawmw.core.effects import Append, Effect, Reserve, Settle, Slot
-from clawmw.core.events import Acted, CallFinished, Event, StageFailed, Totals
+from clawmw.core.events import Acted, Action, CallFinished, Event, StageFailed, Totals
 from clawmw.core.fold import History
 from clawmw.core.identity import Identity
 from clawmw.core.journal import Entry, Journal
@@ -26,7 +26,6 @@ from clawmw.errors import StoreError
 __all__ = ["Exchange", "Pipeline", "Result", "Run", "Setup", "State"]
 
 Phase: TypeAlias = Literal["fold", "before", "chunk", "after"]
-Action: TypeAlias = Literal["rewrite", "answer", "retry", "halt"]
 
 
 @dataclass(frozen=True, slots=True)
