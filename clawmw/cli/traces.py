@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +55,12 @@ class _Ago(click.ParamType[int]):
         else:
             try:
                 given = datetime.fromisoformat(str(value))
-                moment = int(given.astimezone(UTC).timestamp() * 10**9)
-            except (ValueError, OverflowError):
+            except ValueError:
                 self.fail(f"{value!r} is neither like 30m, 2h, 7d nor an ISO date", param, ctx)
+            try:
+                moment = int(given.timestamp() * 10**9)
+            except (ValueError, OverflowError):  # so near an end of the calendar, no zone fits
+                moment = _NEVER if given.year > 1970 else 0
         return min(max(moment, 0), _NEVER)
 
 
