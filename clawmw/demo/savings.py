@@ -12,7 +12,7 @@ from clawmw.core.tokens import estimate
 from clawmw.core.types import Usage
 from clawmw.demo.played import Bill, Played, spent
 from clawmw.emulator.bill import PrefixCache
-from clawmw.emulator.brains import text_of
+from clawmw.emulator.reply import text_of
 
 __all__ = ["Asked", "Basis", "Saving", "asked", "savings"]
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from clawmw.emulator.reply import Brain, Reply, ToolUse
+from clawmw.emulator.reply import Brain, Reply, ToolUse, text_of
 
 __all__ = ["BRAINS", "echo", "last_text", "loop", "replies_from", "script", "turns"]
 
@@ -59,15 +59,6 @@ def last_text(body: Mapping[str, Any], role: str) -> str:
         if message.get("role") == role:
             return text_of(message.get("content"))
     return ""
-
-
-def text_of(content: Any) -> str:
-    """A message's content as text: a string, or its text parts joined by newlines."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return ""
-    return "\n".join(p["text"] for p in content if isinstance(p, dict) and "text" in p)
 
 
 def replies_from(text: str) -> list[Reply]:

@@ -1,4 +1,4 @@
-"""What a scripted brain answers."""
+"""What a scripted brain answers, and the text it reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-__all__ = ["Brain", "Reply", "ToolUse"]
+__all__ = ["Brain", "Reply", "ToolUse", "text_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +30,12 @@ class Reply:
 
 Brain: TypeAlias = Callable[[dict[str, Any]], Reply]
 """Decides from the request body alone; what is not in it, the brain does not know."""
+
+
+def text_of(content: Any) -> str:
+    """A message's content as text: a string, or its text parts joined by newlines."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    return "\n".join(p["text"] for p in content if isinstance(p, dict) and "text" in p)

@@ -16,9 +16,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from clawmw.cli.flow import flow
-from clawmw.emulator.brains import text_of
 from clawmw.emulator.faults import Fault
-from clawmw.emulator.reply import Reply, ToolUse
+from clawmw.emulator.reply import Reply, ToolUse, text_of
 from clawmw.emulator.server import Emulator
 from clawmw.observe.spanstore import SpanStore
 

@@ -15,8 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from clawmw.emulator.brains import text_of
-from clawmw.emulator.reply import Reply, ToolUse
+from clawmw.emulator.reply import Reply, ToolUse, text_of
 from clawmw.emulator.trip import sight
 from clawmw.emulator.trip.plan import DINNER, Facts, failed, gathered, outline, report, verdict
 from clawmw.emulator.trip.world import (
