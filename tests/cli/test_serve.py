@@ -108,7 +108,7 @@ def test_a_second_signal_ends_at_once(policy: Path) -> None:
         Emulator() as provider,
         serving("--policy", policy, "--upstream", provider.base_url) as (url, process),
     ):
-        provider.fail_next(Fault(chunk_delay=2))
+        provider.fail_next(Fault(chunk_delay=30))
         ask = {**ASK, "stream": True}
         waiting = threading.Thread(target=_until_broken, args=(f"{url}/chat/completions", ask))
         waiting.start()
@@ -117,10 +117,8 @@ def test_a_second_signal_ends_at_once(policy: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         assert "finishing 1 call" in process.stderr.readline()
-        began = time.monotonic()
         process.send_signal(signal.SIGINT)
-        assert process.wait(5) == 130
-        assert time.monotonic() - began < 1.5
+        assert process.wait(10) == 130
         assert process.stderr.read() == ""
         waiting.join(5)
 

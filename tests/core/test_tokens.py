@@ -44,6 +44,9 @@ def test_it_is_near_what_tokenizers_say(text: str, monkeypatch: pytest.MonkeyPat
 
 def test_a_megabyte_takes_milliseconds() -> None:
     text = log(20_000)
-    start = time.process_time()
-    estimate(text)
-    assert time.process_time() - start < 0.05
+    took = []
+    for _ in range(5):  # the least of several, so that noise is out
+        start = time.thread_time()
+        estimate(text)
+        took.append(time.thread_time() - start)
+    assert min(took) < 0.05
