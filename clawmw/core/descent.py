@@ -148,7 +148,7 @@ def _folding(ex: Exchange, scope: str, *, can_expand: bool) -> Folding:
     acting = tuple(folder for stage, folder in folders if ex.acts(stage))
     observing = tuple(folder for stage, folder in folders if not ex.acts(stage))
     # What only observes may say what it would do with all its means.
-    context = FoldContext(scope, can_expand or not acting)
+    context = FoldContext(scope, can_expand or not acting, ex.raw.tools)
     return Folding(
         acting,
         observing,

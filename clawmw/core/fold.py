@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from clawmw.core.canon import Ids, message_digest
 from clawmw.core.tokens import estimate
 from clawmw.core.traits import StageTraits
-from clawmw.core.types import Image, Json, Message, Text, ToolCall, ToolResult
+from clawmw.core.types import Image, Json, Message, Text, ToolCall, ToolResult, ToolSpec
 
 __all__ = [
     "FoldContext",
@@ -59,6 +59,8 @@ class FoldContext:
     """The session's scope; references are keyed with it."""
     can_expand: bool
     """Whether the model was given the means to ask for what is cut."""
+    tools: tuple[ToolSpec, ...] = ()
+    """What the agent's tools take says what of a result may be passed on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,22 +236,22 @@ def message_tokens(message: Message) -> int:
     return total
 
 
-def reference(scope: str, text: str) -> str:
-    """The name under which a cut text can be asked for again.
+def reference(scope: str, ordinal: int, text: str) -> str:
+    """The name under which a cut text can be asked for again: `r17fexoma`.
 
-    Keyed with the session's scope: the same text has another name elsewhere, and a name
-    says nothing about the text to who does not hold it. 50 bits, letters and digits that
-    are not mistaken for one another.
+    It is the text's ordinal in its conversation, and a check keyed with the session's scope:
+    the same text has another name elsewhere, and a name says nothing about the text to who
+    does not hold it. Syllables, since they are few tokens (4 to 5; ten random letters are 10).
     """
     key = hashlib.blake2b(scope.encode(), digest_size=32).digest()
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=key, digest_size=7)
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=key, digest_size=3)
     value = int.from_bytes(digest.digest(), "big")
-    alphabet = "23456789abcdefghjkmnpqrstuvwxyz"
-    letters = []
-    for _ in range(10):
-        value, index = divmod(value, len(alphabet))
-        letters.append(alphabet[index])
-    return "r" + "".join(letters)
+    check = ""
+    for _ in range(3):
+        value, consonant = divmod(value, 18)
+        value, vowel = divmod(value, 5)
+        check += "bdfghjklmnprstvwxz"[consonant] + "aeiou"[vowel]
+    return f"r{ordinal}{check}"
 
 
 def chain(history: History, messages: Sequence[Message]) -> tuple[list[str], list[Tip]]:

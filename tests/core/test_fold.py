@@ -61,9 +61,9 @@ def test_doubled_ids_pair_in_order() -> None:
 
 
 def test_a_reference_is_keyed_to_its_session() -> None:
-    assert reference("session:t\x1fs1", "text") == reference("session:t\x1fs1", "text")
-    assert reference("session:t\x1fs1", "text") != reference("session:t\x1fs2", "text")
-    assert reference("session:t\x1fs1", "text") != reference("session:u\x1fs1", "text")
+    assert reference("session:t\x1fs1", 1, "text") == reference("session:t\x1fs1", 1, "text")
+    assert reference("session:t\x1fs1", 1, "text") != reference("session:t\x1fs2", 1, "text")
+    assert reference("session:t\x1fs1", 1, "text") != reference("session:u\x1fs1", 1, "text")
 
 
 def test_work_is_done_for_new_messages_only() -> None:

@@ -17,7 +17,7 @@ from clawmw.replay.report import Report
 from clawmw.replay.simulate import CallRecord, Replayer, RunRecord
 from clawmw.replay.sources import Sources
 from clawmw.replay.tokens import Counter
-from clawmw.stages.context.compress.protocol import Reduced, marker
+from clawmw.stages.context.compress.protocol import Brief, Reduced, marker
 from clawmw.stages.context.dedupe import Dedupe
 from tests.conftest import rows, tool, turn
 from tests.replay import samples
@@ -109,9 +109,11 @@ def test_the_second_call_hits_what_the_first_put_into_the_cache(tmp_path: Path) 
 def beheaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compression that keeps the beginning of a result and a reference to the rest."""
 
-    def head(text: str, level: object, ref: str, **_: object) -> Reduced | None:
+    def head(text: str, brief: Brief, **_: object) -> Reduced | None:
         return (
-            Reduced(marker(ref, "the rest") + text[:200], "log", False) if len(text) > 900 else None
+            Reduced(marker(brief.ref, "the rest") + text[:200], "log", False)
+            if len(text) > 900
+            else None
         )
 
     monkeypatch.setattr("clawmw.stages.context.compress.stage.reduce", head)

@@ -42,7 +42,7 @@ LEAVE_AFTER, MARGIN = "18:00", "19:45"
 
 _ROLE = re.compile(r"^agent:[ \t]*(plan|gather|check|report)[ \t]*$", re.IGNORECASE | re.MULTILINE)
 _REF = re.compile(
-    r"""clawmw_expand\(\s*(?:ref\s*=\s*)?["']([^"']+)["']|\[clawmw\s+([^\s:\]]+):|\bref\s*[=:]\s*["']?([\w./-]{4,})"""
+    r"""clawmw_expand\(\s*(?:ref\s*=\s*)?["']([^"']+)["']|\[clawmw_expand\s+([^\s:\]]+):|\bref\s*[=:]\s*["']?([\w./-]{4,})"""
 )
 
 

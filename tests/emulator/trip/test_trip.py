@@ -147,7 +147,7 @@ def test_what_cannot_be_seen_and_not_be_asked_for_fails_the_task(
 
 
 def test_what_was_cut_is_asked_back_by_its_reference() -> None:
-    note = f'[clawmw {REF}: ids cut; clawmw_expand(ref="{REF}", query=...) returns them]\n'
+    note = f"[clawmw_expand {REF}: ids left out]\n"
     asked: list[dict[str, Any]] = []
 
     def answer(name: str, arguments: dict[str, Any]) -> str:
@@ -165,7 +165,7 @@ def test_what_was_cut_is_asked_back_by_its_reference() -> None:
 
 
 def test_a_reference_that_brings_nothing_back_fails_the_task_and_does_not_loop() -> None:
-    note = f'[clawmw {REF}: cut; clawmw_expand(ref="{REF}")]\n'
+    note = f"[clawmw_expand {REF}: 3 rows left out]\n"
 
     def answer(name: str, arguments: dict[str, Any]) -> str:
         return "gone" if name == "clawmw_expand" else call_tool(name, arguments)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from clawmw.core.tokens import estimate
 from clawmw.stages.context.compress.html import HtmlReducer
 from clawmw.stages.context.compress.json import JsonReducer
@@ -9,6 +11,7 @@ from clawmw.stages.context.compress.literal import PythonReducer
 from clawmw.stages.context.compress.log import LogReducer
 from clawmw.stages.context.compress.prose import ProseReducer
 from clawmw.stages.context.compress.protocol import (
+    Brief,
     Level,
     Reduced,
     Reducer,
@@ -19,7 +22,17 @@ from clawmw.stages.context.compress.protocol import (
 from clawmw.stages.context.compress.squeeze import looks_like_code, squeeze
 from clawmw.stages.context.compress.table import TableReducer
 
-__all__ = ["REDUCERS", "Level", "Reduced", "Reducer", "failures", "is_reduced", "marker", "reduce"]
+__all__ = [
+    "REDUCERS",
+    "Brief",
+    "Level",
+    "Reduced",
+    "Reducer",
+    "failures",
+    "is_reduced",
+    "marker",
+    "reduce",
+]
 
 _TEXTS: tuple[Reducer, ...] = (TableReducer(), LogReducer(), ProseReducer())
 """These read what `squeeze` leaves of a text."""
@@ -27,9 +40,10 @@ _TEXTS: tuple[Reducer, ...] = (TableReducer(), LogReducer(), ProseReducer())
 _HTML = HtmlReducer()
 
 
-def _within(text: str, level: Level) -> str | None:
+def _within(text: str, brief: Brief) -> str | None:
     """What a long string inside a JSON value becomes; its own marker is the enclosing result's."""
-    reduced = _HTML.reduce(text, level, "") if _HTML.matches(text) else _plain(text, level, "")
+    brief = replace(brief, ref="")
+    reduced = _HTML.reduce(text, brief) if _HTML.matches(text) else _plain(text, brief)
     if reduced is None or len(reduced.text) > 0.8 * len(text):
         return None
     return reduced.text.partition("\n")[2] if is_reduced(reduced.text) else reduced.text
@@ -41,16 +55,14 @@ REDUCERS: tuple[Reducer, ...] = (*_VALUES, *_TEXTS)
 """In the order in which they are asked whether a text is theirs; the strictest first."""
 
 
-def reduce(
-    text: str, level: Level, ref: str, *, floor: int = 0, margin: float = 0.1
-) -> Reduced | None:
-    """`text` reduced at `level`, or None where it is better sent as it is.
+def reduce(text: str, brief: Brief, *, floor: int = 0, margin: float = 0.1) -> Reduced | None:
+    """`text` reduced at the brief's level, or None where it is better sent as it is.
 
     None below `floor` estimated tokens, for a text already reduced, and where the result
-    (its markers included) would not be smaller by the share `margin`. `ref` is the reference the
-    markers name; a result with `lossless` set contains none.
+    (its marker included) would not be smaller by the share `margin`. A result with `lossless`
+    set contains no marker.
     """
-    if level == "off" or is_reduced(text):
+    if brief.level == "off" or is_reduced(text):
         return None
     before = estimate(text)
     if before < max(floor, 1):
@@ -58,11 +70,11 @@ def reduce(
     reduced = None
     for reducer in _VALUES:
         if reducer.matches(text):
-            reduced = reducer.reduce(text, level, ref)
+            reduced = reducer.reduce(text, brief)
             if reduced is not None:
                 break
     else:
-        reduced = _plain(text, level, ref)
+        reduced = _plain(text, brief)
     if reduced is None:
         return None
     after = estimate(reduced.text)
@@ -70,18 +82,18 @@ def reduce(
         return None
     # What squeezing uncovered (a value behind padding, say) is reduced now, so that reducing
     # the result once more changes nothing.
-    again = reduce(reduced.text, level, ref, margin=margin) if reduced.lossless else None
+    again = reduce(reduced.text, brief, margin=margin) if reduced.lossless else None
     return again or reduced
 
 
-def _plain(text: str, level: Level, ref: str) -> Reduced | None:
+def _plain(text: str, brief: Brief) -> Reduced | None:
     """A text that is no structured value: squeezed, then cut by its kind. None for source code."""
     if looks_like_code(text):
         return None
     squeezed = squeeze(text)
     for reducer in _TEXTS:
         if reducer.matches(squeezed):
-            reduced = reducer.reduce(squeezed, level, ref)
+            reduced = reducer.reduce(squeezed, brief)
             if reduced is not None:
                 return reduced
     return None

@@ -20,6 +20,7 @@ from clawmw.stages.context.compress.page import PageWriter
 from clawmw.stages.context.compress.prose import shorten
 from clawmw.stages.context.compress.protocol import (
     LOSSY_FLOOR,
+    Brief,
     Level,
     Reduced,
     count,
@@ -70,24 +71,24 @@ class HtmlReducer:
     def matches(self, text: str) -> bool:
         return len(text) <= MAX_CHARS and _looks_like_page(text) and _depth(text) <= MAX_DEPTH
 
-    def reduce(self, text: str, level: Level, ref: str) -> Reduced | None:
-        if level not in FLOOR or estimate(text) < FLOOR[level]:
+    def reduce(self, text: str, brief: Brief) -> Reduced | None:
+        if brief.level not in FLOOR or estimate(text) < FLOOR[brief.level]:
             return None
         start = _PAGE.search(text[:2000])
         before = text[: start.start()] if start else ""
         tree = LexborHTMLParser(_encodable(text[len(before) :]))
-        writer = PageWriter(level)
+        writer = PageWriter(brief)
         shown = writer.text(_content(tree))
         if len(shown) < 200:
             shown = "\n".join([shown, *_data_scripts(tree)]).strip()
-        said = ["page as text, markup, scripts and menus not shown"]
+        said = ["page as text, markup, scripts and menus left out"]
         if writer.missing:
-            said.append(f"{count(writer.missing, 'table row')} not shown")
-        if estimate(shown) > LOSSY_FLOOR[level]:
-            shown, dropped, _ = shorten(shown, level)
+            said.append(f"{count(writer.missing, 'table row')} left out")
+        if estimate(shown) > LOSSY_FLOOR[brief.level]:
+            shown, dropped, _ = shorten(shown, brief)
             if dropped:
-                said.append(f"{count(dropped, 'sentence')} not shown")
-        return Reduced(f"{marker(ref, ', '.join(said))}\n{before}{shown}", "html", False)
+                said.append(f"{count(dropped, 'sentence')} left out")
+        return Reduced(f"{marker(brief.ref, ', '.join(said))}\n{before}{shown}", "html", False)
 
 
 def _looks_like_page(text: str) -> bool:

@@ -26,6 +26,7 @@ from clawmw.stages.context.compress.notation import (
 from clawmw.stages.context.compress.protocol import (
     HEADS,
     LOSSY_FLOOR,
+    Brief,
     Level,
     Reduced,
     count,
@@ -47,7 +48,7 @@ WORTH = 0.75
 MAX_CHARS = 4_000_000
 """Longer texts are left to the cheaper reducers."""
 
-Within = Callable[[str, Level], str | None]
+Within = Callable[[str, Brief], str | None]
 """Reduces a text found inside a value; None when it is better cut as a plain string."""
 
 
@@ -94,7 +95,7 @@ class JsonReducer:
             return True
         return "{" in stripped[:AROUND] or "[" in stripped[:AROUND]
 
-    def reduce(self, text: str, level: Level, ref: str) -> Reduced | None:
+    def reduce(self, text: str, brief: Brief) -> Reduced | None:
         before = after = ""
         head = HEADS["json"]
         try:
@@ -110,7 +111,7 @@ class JsonReducer:
         if too_deep(node):
             return None
         head = f"{before}{head}" if not before or before.endswith("\n") else f"{before}\n{head}"
-        reduced = reduce_nodes(node, head, level, ref, self._within)
+        reduced = reduce_nodes(node, head, brief, self._within)
         return replace(reduced, text=reduced.text + after) if after else reduced
 
 
@@ -126,22 +127,22 @@ def _json_lines(text: str) -> Node | None:
     return nodes if len(nodes) == len(lines) else None
 
 
-def reduce_nodes(node: Node, head: str, level: Level, ref: str, within: Within) -> Reduced:
+def reduce_nodes(node: Node, head: str, brief: Brief, within: Within) -> Reduced:
     """`node` rendered after `head`, and pruned where the level allows and its size asks for it."""
     kind = "table" if isinstance(node, list) and not isinstance(node, Obj) else "json"
     encoder = Encoder()
-    limits = LIMITS.get(level)
+    limits = LIMITS.get(brief.level)
     if limits is None:
         return Reduced(head + encoder.encode(node), kind, True)
-    pruner = Pruner(limits, level, within)
+    pruner = Pruner(limits, brief, within)
     whole = None
-    if pruner.size(node) < 8 * LOSSY_FLOOR[level]:
+    if pruner.size(node) < 8 * LOSSY_FLOOR[brief.level]:
         whole = Reduced(head + encoder.encode(node), kind, True)
-        if estimate(whole.text) < LOSSY_FLOOR[level]:
+        if estimate(whole.text) < LOSSY_FLOOR[brief.level]:
             return whole
     pruned = pruner.prune(node, 0)
     if pruner.missing:
-        text = f"{marker(ref, ', '.join(pruner.said()))}\n{head}{encoder.encode(pruned)}"
+        text = f"{marker(brief.ref, ', '.join(pruner.said()))}\n{head}{encoder.encode(pruned)}"
         if whole is None or len(text) < WORTH * len(whole.text):
             return Reduced(text, kind, False)
     return whole or Reduced(head + encoder.encode(node), kind, True)
@@ -150,17 +151,17 @@ def reduce_nodes(node: Node, head: str, level: Level, ref: str, within: Within) 
 class Pruner:
     """Cuts one tree, counting what it hid."""
 
-    def __init__(self, limits: Limits, level: Level, within: Within) -> None:
+    def __init__(self, limits: Limits, brief: Brief, within: Within) -> None:
         self._limits = limits
-        self._level = level
+        self._brief = brief
         self._within = within
         self._sizes: dict[int, int] = {}
         self.missing: dict[str, list[int]] = {}
 
     def said(self) -> list[str]:
-        """`412 of 500 rows not shown`, `3 long strings cut short` and the like."""
+        """`412 of 500 rows left out`, `3 long strings cut short` and the like."""
         return [
-            f"{gone:,} of {total:,} {what} not shown" if total else f"{count(gone, what)} cut short"
+            f"{gone:,} of {total:,} {what} left out" if total else f"{count(gone, what)} cut short"
             for what, (gone, total) in self.missing.items()
         ]
 
@@ -258,7 +259,7 @@ class Pruner:
         return [*cut[:head], Note(f"{len(node) - keep:,} items"), *cut[len(node) - (keep - head) :]]
 
     def _string(self, text: str) -> Node:
-        inner = self._within(text, self._level)
+        inner = self._within(text, self._brief)
         if inner is not None:
             self._miss("long string", 1, 0)
             return inner

@@ -6,7 +6,7 @@ import re
 
 from clawmw.stages.context.compress.json import Within, reduce_nodes
 from clawmw.stages.context.compress.notation import MAX_DEPTH, Node, Num, Obj, too_deep
-from clawmw.stages.context.compress.protocol import HEADS, Level, Reduced
+from clawmw.stages.context.compress.protocol import HEADS, Brief, Reduced
 
 __all__ = ["PythonReducer", "decode_python"]
 
@@ -44,16 +44,12 @@ class PythonReducer:
             return False
         return "'" in stripped or "(" in stripped[:2] or "None" in stripped
 
-    def reduce(self, text: str, level: Level, ref: str) -> Reduced | None:
+    def reduce(self, text: str, brief: Brief) -> Reduced | None:
         try:
             node = decode_python(text)
         except ValueError:
             return None
-        return (
-            None
-            if too_deep(node)
-            else reduce_nodes(node, HEADS["python"], level, ref, self._within)
-        )
+        return None if too_deep(node) else reduce_nodes(node, HEADS["python"], brief, self._within)
 
 
 def decode_python(text: str) -> Node:

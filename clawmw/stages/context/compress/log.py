@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from clawmw.core.tokens import estimate
 from clawmw.stages.context.compress.protocol import (
     LOSSY_FLOOR,
+    Brief,
     Level,
     Reduced,
     count,
@@ -96,20 +97,20 @@ class LogReducer:
             return True
         return len(lines) >= 20 and len(set(lines)) <= 0.5 * len(lines)
 
-    def reduce(self, text: str, level: Level, ref: str) -> Reduced:
+    def reduce(self, text: str, brief: Brief) -> Reduced:
         whole = Reduced(text, "log", True)
-        if level not in _KEEP or estimate(text) < _FLOOR[level]:
+        if brief.level not in _KEEP or estimate(text) < _FLOOR[brief.level]:
             return whole
         lines = text.split("\n")
-        kept = keep_lines(lines, level)
+        kept = keep_lines(lines, brief.level)
         if len(kept) > 0.9 * len(lines) and len(max(lines, key=len)) <= LINE_CHARS:
             return whole
         hidden = len(lines) - len(kept)
         said = (
-            f"log, {hidden:,} of {count(len(lines), 'line')} not shown, "
+            f"log, {hidden:,} of {count(len(lines), 'line')} left out, "
             "alike but for times, numbers and ids"
         )
-        return Reduced(f"{marker(ref, said)}\n{_render(lines, kept)}", "log", False)
+        return Reduced(f"{marker(brief.ref, said)}\n{_render(lines, kept)}", "log", False)
 
 
 def _sample(text: str) -> list[str]:

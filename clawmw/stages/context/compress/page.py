@@ -6,7 +6,7 @@ import html
 import re
 from urllib.parse import urlsplit
 
-from clawmw.stages.context.compress.protocol import Level, words
+from clawmw.stages.context.compress.protocol import Brief, Level, words
 from clawmw.stages.context.compress.squeeze import fold_repeats
 from clawmw.stages.context.compress.table import cut_rows
 
@@ -56,8 +56,8 @@ _TRACKING = re.compile(r"(?:^|&)(?:utm_[a-z]+|fbclid|gclid|spm|ref_src|_ga|mc_[a
 class PageWriter:
     """Headings as in Markdown, links as `[words](target)`, table cells between bars."""
 
-    def __init__(self, level: Level) -> None:
-        self._level = level
+    def __init__(self, brief: Brief) -> None:
+        self._brief = brief
         self._lines: list[str] = []
         self._now: list[str] = []
         self._lists = 0
@@ -196,7 +196,7 @@ class PageWriter:
         if at > len(self._now):
             return
         said = " ".join("".join(self._now[at:]).split())
-        target = _target(target, LINK_CHARS[self._level])
+        target = _target(target, LINK_CHARS[self._brief.level])
         again, self._last_target = target == self._last_target, target or self._last_target
         if not said or not target or again or target in said or _NEXT_CELL in said:
             return
@@ -236,7 +236,7 @@ class PageWriter:
         rows, self._rows = self._rows or [], None
         lines = [" | ".join(row) for row in rows]
         if len(rows) > TABLE_ROWS and len(rows[0]) > 1 and sum(map(len, lines)) > 3000:
-            shown, missing = cut_rows(rows[0], rows[1:], lines[1:], self._level)
+            shown, missing = cut_rows(rows[0], rows[1:], lines[1:], self._brief)
             self.missing += missing
             lines = [lines[0], *shown]
         self._lines.extend(lines)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from clawmw.core.tokens import estimate
 from clawmw.stages.context.compress.protocol import (
     LOSSY_FLOOR,
+    Brief,
     Level,
     Reduced,
     count,
@@ -53,20 +54,20 @@ class ProseReducer:
     def matches(self, text: str) -> bool:
         return len(text) <= MAX_CHARS
 
-    def reduce(self, text: str, level: Level, ref: str) -> Reduced:
+    def reduce(self, text: str, brief: Brief) -> Reduced:
         whole = Reduced(text, "prose", True)
-        if level not in SHARE or estimate(text) < LOSSY_FLOOR[level]:
+        if brief.level not in SHARE or estimate(text) < LOSSY_FLOOR[brief.level]:
             return whole
-        short, dropped, repeated = shorten(text, level)
+        short, dropped, repeated = shorten(text, brief)
         if len(short) > 0.9 * len(text):
             return whole
-        said = [f"{count(dropped, 'sentence')} not shown"] if dropped else []
+        said = [f"{count(dropped, 'sentence')} left out"] if dropped else []
         if repeated:
-            said.append(f"{count(repeated, 'repeated paragraph')} not shown")
-        return Reduced(f"{marker(ref, 'text, ' + ', '.join(said))}\n{short}", "prose", False)
+            said.append(f"{count(repeated, 'repeated paragraph')} left out")
+        return Reduced(f"{marker(brief.ref, 'text, ' + ', '.join(said))}\n{short}", "prose", False)
 
 
-def shorten(text: str, level: Level) -> tuple[str, int, int]:
+def shorten(text: str, brief: Brief) -> tuple[str, int, int]:
     """(`text` without its less telling sentences, how many were dropped, paragraphs repeated)."""
     paragraphs = [_sentences(line) for line in text.split("\n")]
     seen: set[str] = set()
@@ -88,9 +89,9 @@ def shorten(text: str, level: Level) -> tuple[str, int, int]:
             )
     # How a text ends is what most are read for.
     closing = max((found[1:] for found in scores), default=None)
-    room = int(len(text) * (1 - SHARE[level]))
+    room = int(len(text) * (1 - SHARE[brief.level]))
     dropped: set[tuple[int, int]] = set()
-    limit = 1 if level == "balanced" else 99
+    limit = 1 if brief.level == "balanced" else 99
     for score, p, s in sorted(scores, key=lambda found: (found[0], -found[1], -found[2])):
         size = len(paragraphs[p][s])
         if score > limit or size > room or (p, s) == closing:

@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 __all__ = [
     "HEADS",
     "LOSSY_FLOOR",
+    "Brief",
     "Level",
     "Reduced",
     "Reducer",
@@ -35,8 +36,21 @@ smaller result cannot pay at `balanced`."""
 HEADS = {"json": "json:", "jsonl": "jsonl:", "python": "python:"}
 """How a re-encoded result opens; says what it is in one or two tokens."""
 
-_MARK = "[clawmw "
+_MARK = "[clawmw_expand "
 _HEADED = re.compile(rf"^(?:{'|'.join(HEADS.values())})[\[{{]", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """What a reducer may know besides the text; all of it stood before the text did."""
+
+    level: Level
+    ref: str = ""
+    """The reference that a marker names."""
+    sought: frozenset[str] = frozenset()
+    """The words, casefolded, of what was asked for: by the human, and by the call that led here."""
+    names: frozenset[str] = frozenset()
+    """What the agent's tools call their parameters: values so named are passed on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +76,7 @@ class Reducer(Protocol):
         """Whether `text` looks like this kind, judged by content and never by the tool's name."""
         ...
 
-    def reduce(self, text: str, level: Level, ref: str) -> Reduced | None:
+    def reduce(self, text: str, brief: Brief) -> Reduced | None:
         """`text` made smaller, or None to leave it alone."""
         ...
 
@@ -70,10 +84,10 @@ class Reducer(Protocol):
 def marker(ref: str, missing: str) -> str:
     """The one line that says what is missing and how to get it; it opens a result that was cut.
 
-    It stands once a result. In-place notes elsewhere are only `… 37 lines …`, so a cut costs
-    about 35 tokens whatever its extent.
+    It stands once a result and costs about 20 tokens, whatever the extent of the cut. In-place
+    notes elsewhere are only `… 37 lines …`.
     """
-    return f'{_MARK}{ref}: {missing}; clawmw_expand(ref="{ref}", query=...) returns them]'
+    return f"{_MARK}{ref}: {missing}]"
 
 
 def is_reduced(text: str) -> bool:

@@ -14,14 +14,22 @@ from pydantic import BeforeValidator
 from clawmw.core.decisions import Decision, Pass
 from clawmw.core.fold import FoldContext, Replacement, reference
 from clawmw.core.stage import Context, StageTraits
-from clawmw.core.types import Json, Message, Outcome, Request, ToolResult
+from clawmw.core.tokens import estimate
+from clawmw.core.types import Json, Message, Outcome, Request, Role, ToolResult
 from clawmw.stages.base import Build, Registration, StageConfig
-from clawmw.stages.context.compress.base import Level, reduce
+from clawmw.stages.context.compress.base import Brief, Level, reduce
+from clawmw.stages.context.compress.relevance import parameters, stems
 from clawmw.stages.units import Count, Share
 
 __all__ = ["REGISTRATION", "Compress", "CompressConfig"]
 
-VERSION = 1
+REQUEST = 4000
+"""Characters of a request that are read for what it asks."""
+
+REQUESTS = 3
+"""Of so many of the human's messages: `yes, do that` asks for what was asked before."""
+
+VERSION = 2
 """Of the stage as a whole; named in every record, so that a trace tells releases apart."""
 
 
@@ -51,26 +59,34 @@ class Compress:
         return self.config.level in ("balanced", "aggressive")
 
     def start(self) -> Any:
-        """No state: each result is reduced by itself."""
-        return {}
+        """`#`: results so far; `q`: words of the human's last requests; `c:<id>`: of a call."""
+        return {"#": 0, "q": ()}
 
     def fold(
         self, state: Any, message: Message, parts: Sequence[int], ctx: FoldContext
     ) -> dict[int, Replacement]:
         """See `Folder.fold`."""
-        level: Level = self.config.level if ctx.can_expand else _least(self.config.level)
+        _listen(state, message)
         replaced = {}
-        for index in parts:
-            part = message.parts[index]
+        for index, part in enumerate(message.parts):
             if not isinstance(part, ToolResult):
                 continue
-            ref = reference(ctx.scope, part.text)
-            reduced = reduce(
-                part.text, level, ref, floor=self.config.floor, margin=self.config.margin
+            state["#"] += 1
+            asked = state.pop("c:" + part.call_id, frozenset())
+            if index not in parts or estimate(part.text) < self.config.floor:
+                continue
+            brief = Brief(
+                self.config.level if ctx.can_expand else _least(self.config.level),
+                reference(ctx.scope, state["#"], part.text),
+                asked.union(*state["q"]),
+                parameters(ctx.tools),
             )
+            reduced = reduce(part.text, brief, margin=self.config.margin)
             if reduced is not None:
                 by = f"compress.{reduced.kind}@{VERSION}"
-                replaced[index] = Replacement(reduced.text, by, None if reduced.lossless else ref)
+                replaced[index] = Replacement(
+                    reduced.text, by, None if reduced.lossless else brief.ref
+                )
         return replaced
 
     def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision:
@@ -82,6 +98,15 @@ class Compress:
     ) -> Decision:
         """Nothing to record."""
         return Pass()
+
+
+def _listen(state: Any, message: Message) -> None:
+    """Take up what a human or a call asks for."""
+    if message.role is Role.USER and message.text:
+        state["q"] = (*state["q"], frozenset(stems(message.text[:REQUEST])))[-REQUESTS:]
+    for call in message.tool_calls:
+        asked = f"{message.text[:REQUEST]} {call.arguments[:REQUEST]}"
+        state["c:" + call.id] = frozenset(stems(asked))
 
 
 def _least(level: Level) -> Level:

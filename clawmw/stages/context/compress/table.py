@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from clawmw.core.tokens import estimate
 from clawmw.stages.context.compress.json import LIMITS
-from clawmw.stages.context.compress.protocol import LOSSY_FLOOR, Level, Reduced, marker
+from clawmw.stages.context.compress.protocol import LOSSY_FLOOR, Brief, Reduced, marker
 from clawmw.stages.context.compress.rows import gaps, hidden, key_columns, notable
 
 __all__ = ["TableReducer", "cut_rows"]
@@ -48,32 +48,34 @@ class TableReducer:
             return False
         return any(mark in text[:20_000] for mark in (*_DELIMITERS, "  "))
 
-    def reduce(self, text: str, level: Level, ref: str) -> Reduced | None:
+    def reduce(self, text: str, brief: Brief) -> Reduced | None:
         lines = text.split("\n")
         table = _bars(lines) or _delimited(lines) or _aligned(lines)
         if table is None:
             return None
         plain = "\n".join([*table.before, *table.lines, *table.after])
         whole = Reduced(plain, "table", True)
-        if level not in LIMITS or estimate(plain) < LOSSY_FLOOR[level]:
+        if brief.level not in LIMITS or estimate(plain) < LOSSY_FLOOR[brief.level]:
             return whole
-        shown, missing = cut_rows(table.header, table.cells, table.lines, level)
+        shown, missing = cut_rows(table.header, table.cells, table.lines, brief)
         if not missing:
             return whole
-        said = f"table, {missing:,} of {len(table.lines):,} rows not shown"
+        said = f"table, {missing:,} of {len(table.lines):,} rows left out"
         return Reduced(
-            "\n".join([marker(ref, said), *table.before, *shown, *table.after]), "table", False
+            "\n".join([marker(brief.ref, said), *table.before, *shown, *table.after]),
+            "table",
+            False,
         )
 
 
 def cut_rows(
-    header: Sequence[str], cells: Sequence[Sequence[str]], lines: Sequence[str], level: Level
+    header: Sequence[str], cells: Sequence[Sequence[str]], lines: Sequence[str], brief: Brief
 ) -> tuple[list[str], int]:
     """(the records of `lines` to show, with notes between them, and how many are missing).
 
     All lines and 0 where so many are exceptional that cutting is not worth it.
     """
-    limits = LIMITS[level]
+    limits = LIMITS[brief.level]
     records = [dict(zip(header, row, strict=False)) for row in cells]
     kept = notable(records, limits.plan)
     total = len(records)

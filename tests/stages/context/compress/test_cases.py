@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from clawmw.stages.context.compress.base import reduce
+from clawmw.stages.context.compress.base import Brief, reduce
 
 FOLDER = Path(__file__).parents[3] / "cases" / "compress"
 CASES = [
@@ -47,5 +47,5 @@ def written(source: str | dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("case", CASES)
 def test_case(case: dict[str, Any]) -> None:
-    reduced = reduce(written(case["input"]), case["level"], "r7k2m9q4xw")
+    reduced = reduce(written(case["input"]), Brief(case["level"], "r7k2m9q4xw"))
     assert (reduced.text if reduced else None) == case["expect"]

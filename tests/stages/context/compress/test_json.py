@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clawmw.core.tokens import estimate
-from clawmw.stages.context.compress.base import Reduced, reduce
+from clawmw.stages.context.compress.base import Brief, Reduced, reduce
 from clawmw.stages.context.compress.literal import decode_python
 from clawmw.stages.context.compress.notation import Encoder, decode_json
 from tests.stages.context.compress.notation_decoder import as_pairs, decode
@@ -94,7 +94,7 @@ def test_awkward_values_are_kept(text: str) -> None:
 
 def test_json_lines_are_one_table() -> None:
     lines = "\n".join(json.dumps({"id": i, "state": "ok"}) for i in range(5))
-    reduced = reduce(lines, "lossless", "r1")
+    reduced = reduce(lines, Brief("lossless", "r1"))
     assert reduced is not None
     assert reduced.lossless
     assert reduced.text == "jsonl:[5 rows: id,state\n0,ok\n1,ok\n2,ok\n3,ok\n4,ok]"
@@ -117,7 +117,7 @@ def tickets(count: int) -> list[dict[str, Any]]:
 
 
 def balanced(value: Any) -> Reduced:
-    reduced = reduce(json.dumps(value), "balanced", "r7k2m9q4xw")
+    reduced = reduce(json.dumps(value), Brief("balanced", "r7k2m9q4xw"))
     assert reduced is not None
     return reduced
 
@@ -126,7 +126,7 @@ def test_a_long_list_keeps_ends_exceptions_and_every_key() -> None:
     rows = tickets(120)
     reduced = balanced(rows)
     assert not reduced.lossless
-    assert reduced.text.splitlines()[0].startswith("[clawmw r7k2m9q4xw: ")
+    assert reduced.text.splitlines()[0].startswith("[clawmw_expand r7k2m9q4xw: ")
     shown = [line for line in reduced.text.splitlines() if line.startswith("TK-")]
     for i in (0, 1, 43, 61, 77, 119):
         row = next(line for line in shown if line.startswith(rows[i]["ticket_id"]))
@@ -175,13 +175,13 @@ def test_a_page_inside_a_value_is_reduced_as_a_page() -> None:
 @pytest.mark.parametrize("depth", [70, 1000, 100_000])
 def test_deep_nesting_is_not_taken_apart(depth: int) -> None:
     for text in ("[1," * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth):
-        reduced = reduce(text, "balanced", "r1")
+        reduced = reduce(text, Brief("balanced", "r1"))
         assert reduced is None or reduced.kind not in ("json", "table")
 
 
 def test_rows_of_a_database_driver() -> None:
     text = str([(f"C{i}", "Name, with comma", i * 1.5, None) for i in range(9)])
-    reduced = reduce(text, "lossless", "r1")
+    reduced = reduce(text, Brief("lossless", "r1"))
     assert reduced is not None
     assert reduced.text.startswith('python:[9 rows of 4:\nC0,"Name, with comma",0.0,None\n')
 

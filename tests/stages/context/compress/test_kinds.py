@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from clawmw.stages.context.compress.base import Level, reduce
+from clawmw.stages.context.compress.base import Brief, Level, reduce
 
 REF = "r7k2m9q4xw"
 
 
 def shown(text: str, level: Level = "balanced") -> str:
-    reduced = reduce(text, level, REF)
+    reduced = reduce(text, Brief(level, REF))
     assert reduced is not None
     return reduced.text
 
@@ -79,8 +79,8 @@ def test_a_long_table_in_a_page_is_cut_by_rows() -> None:
 
 def test_small_pages_and_lossless_leave_the_source() -> None:
     small = "<html><body><p>Hello</p></body></html>"
-    assert reduce(small, "balanced", REF) is None
-    assert reduce(page("<p>Hello</p>"), "lossless", REF) is None
+    assert reduce(small, Brief("balanced", REF)) is None
+    assert reduce(page("<p>Hello</p>"), Brief("lossless", REF)) is None
 
 
 def test_one_bad_status_among_thousands_stays() -> None:
@@ -95,7 +95,7 @@ def test_one_bad_status_among_thousands_stays() -> None:
     assert lines[-1] in text
     assert len(text.splitlines()) < 120
     hidden = 3000 - sum(line in set(text.splitlines()) for line in lines)
-    assert f"log, {hidden:,} of 3,000 lines not shown" in text
+    assert f"log, {hidden:,} of 3,000 lines left out" in text
 
 
 def test_a_trace_stays_whole_once() -> None:
@@ -120,7 +120,7 @@ def test_a_trace_stays_whole_once() -> None:
 )
 @pytest.mark.parametrize("level", ["lossless", "balanced", "aggressive"])
 def test_source_code_is_not_touched(text: str, level: Level) -> None:
-    assert reduce(text, level, REF) is None
+    assert reduce(text, Brief(level, REF)) is None
 
 
 def test_prose_keeps_sentences_with_facts_and_the_last_one() -> None:
@@ -138,6 +138,6 @@ def test_prose_keeps_sentences_with_facts_and_the_last_one() -> None:
 
 def test_floor_and_margin() -> None:
     text = '{"a": 1, "b": "two"}'
-    assert reduce(text, "lossless", REF, floor=100) is None
-    assert reduce(text, "lossless", REF, margin=0.9) is None
-    assert reduce(text, "lossless", REF) is not None
+    assert reduce(text, Brief("lossless", REF), floor=100) is None
+    assert reduce(text, Brief("lossless", REF), margin=0.9) is None
+    assert reduce(text, Brief("lossless", REF)) is not None

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clawmw.core.tokens import estimate
-from clawmw.stages.context.compress.base import REDUCERS, Level, failures, reduce
+from clawmw.stages.context.compress.base import REDUCERS, Brief, Level, failures, reduce
 from clawmw.stages.context.compress.squeeze import squeeze
 
 LEVELS: tuple[Level, ...] = ("lossless", "balanced", "aggressive")
@@ -46,15 +46,15 @@ texts = st.one_of(
 @settings(max_examples=150, deadline=None)
 @given(texts, st.sampled_from(LEVELS))
 def test_a_reduction_is_smaller_marked_and_final(text: str, level: Level) -> None:
-    reduced = reduce(text, level, REF)
+    reduced = reduce(text, Brief(level, REF))
     if reduced is None:
         return
     assert estimate(reduced.text) < estimate(text)
     assert (REF in reduced.text) == (not reduced.lossless) or REF in text
     if not reduced.lossless:
-        assert reduced.text.startswith(f"[clawmw {REF}: ")
-    assert reduce(text, level, REF) == reduced
-    assert reduce(reduced.text, level, REF) is None
+        assert reduced.text.startswith(f"[clawmw_expand {REF}: ")
+    assert reduce(text, Brief(level, REF)) == reduced
+    assert reduce(reduced.text, Brief(level, REF)) is None
 
 
 @settings(deadline=None)
@@ -63,15 +63,15 @@ def test_each_reducer_by_itself_never_raises(text: str) -> None:
     for reducer in REDUCERS:
         for level in LEVELS:
             if reducer.matches(text):
-                reducer.reduce(text, level, REF)
+                reducer.reduce(text, Brief(level, REF))
 
 
 @settings(deadline=None)
 @given(texts)
 def test_lossless_leaves_no_reference_and_off_does_nothing(text: str) -> None:
-    reduced = reduce(text, "lossless", REF)
+    reduced = reduce(text, Brief("lossless", REF))
     assert reduced is None or reduced.lossless
-    assert reduce(text, "off", REF) is None
+    assert reduce(text, Brief("off", REF)) is None
 
 
 @settings(deadline=None)
@@ -90,7 +90,7 @@ log_lines = st.tuples(
 @given(st.lists(log_lines, min_size=3, max_size=10), st.integers(1, 60), st.sampled_from(LEVELS))
 def test_what_failed_survives_in_logs(block: list[str], times: int, level: Level) -> None:
     logged = [line for n in range(times) for line in [*block, f"{n} INFO tick {n}"]]
-    reduced = reduce("\n".join(logged), level, REF)
+    reduced = reduce("\n".join(logged), Brief(level, REF))
     if reduced is None:
         return
     shown = set(reduced.text.split("\n"))
@@ -108,14 +108,14 @@ def test_failures_are_recognised_and_their_absence_too() -> None:
 def test_the_same_bytes_in_any_process() -> None:
     code = (
         "import json\n"
-        "from clawmw.stages.context.compress.base import reduce\n"
+        "from clawmw.stages.context.compress.base import Brief, reduce\n"
         "rows=[{'id':f'a{i*7}','v':i%13,'s':'abc'[i%3],'t':f'text {i} '*9} for i in range(300)]\n"
         "log='\\n'.join(f'10:22:{i%60:02d} INFO w{i%7} did {i} st={200 if i%97 else 500}'"
         " for i in range(900))\n"
         "page='<html><body>'+''.join(f'<p><a href=/q/{i}>Item {i}</a></p>' for i in range(300))\n"
         "for text in (json.dumps(rows),log,page):\n"
         "  for level in ('lossless','balanced','aggressive'):\n"
-        "    print(reduce(text,level,'r1'))\n"
+        "    print(reduce(text,Brief(level,'r1')))\n"
     )
     outputs = {
         sha256(
@@ -159,4 +159,4 @@ def test_the_same_bytes_in_any_process() -> None:
     ids=lambda text: re.sub(r"[^\w<|\[{]+", "_", text[:12]) or "odd",
 )
 def test_hostile_texts_take_linear_time(text: str, level: Level) -> None:
-    reduce(text, level, REF)
+    reduce(text, Brief(level, REF))
