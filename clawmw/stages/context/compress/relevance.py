@@ -31,8 +31,8 @@ STOP = frozenset(
         "the and for are was were with that this from have has had not but you your can could "
         "would will what which who whom whose when where how why did does done its his her their "
         "our all any some into than then there here also been being more most other over such only "
-        "same need needs find search look please using use used want know tell give show let get make "
-        "she him them they about between first both one two result results"
+        "same need needs find search look please using use used want know tell give show let get "
+        "make she him them they about between first both one two result results"
     )
 )
 """Words that say nothing of what is sought."""
