@@ -62,7 +62,7 @@ FORBIDDEN = {
     ),
     "stages never import one another": (
         "stages/guard/budget.py",
-        "import clawmw.stages.context.dedupe",
+        "import clawmw.stages.context.dedupe.stage",
     ),
     "no provider's SDK": ("flow/call.py", "import openai"),
     "langgraph only where flows run": ("flow/plan.py", "import langgraph"),

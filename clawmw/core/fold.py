@@ -212,7 +212,7 @@ class Folder(Protocol):
     def fold(
         self, state: Any, message: Message, parts: Sequence[int], ctx: FoldContext
     ) -> dict[int, Replacement]:
-        """What some of `parts` (indices not yet replaced) become.
+        """What some of `parts` (indices) become; `message` is as the folders before left it.
 
         Must depend only on `state`, `message` and `ctx`; updates `state` with `message`
         even when nothing is replaced.
@@ -375,7 +375,7 @@ def _render(
     skip: bool,
     done: Mapping[int, Replacement] | None = None,
 ) -> dict[int, Replacement]:
-    """Each folder in turn gets the parts that none before it replaced.
+    """Each folder in turn reduces what those before it left.
 
     With `skip` no part is open: the message has its record, only the states move on.
     """
@@ -384,12 +384,16 @@ def _render(
         parts = [
             index
             for index, part in enumerate(message.parts)
-            if isinstance(part, (Text, ToolResult))
-            and index not in replaced
-            and not (done and index in done)
+            if isinstance(part, (Text, ToolResult)) and not (done and index in done)
         ]
         try:
-            replaced.update(folder.fold(state, message, () if skip else parts, folding.ctx))
+            found = folder.fold(state, message, () if skip else parts, folding.ctx)
         except Exception as error:  # noqa: BLE001 - a reducer's bug must not cost the call
             folding.failed(folder.traits.name, error)
+            continue
+        for index, part in found.items():
+            # An earlier cut is still one: its reference stays, and leads to the whole.
+            earlier = replaced.get(index)
+            replaced[index] = replace(part, ref=part.ref or (earlier.ref if earlier else None))
+        message = _apply(message, found)
     return replaced

@@ -28,3 +28,5 @@ class StageTraits:
     """Stages that must run before this one on the way down."""
     above: tuple[str, ...] = ()
     """Stages that must run after this one on the way down."""
+    shortens: Literal["results", "texts"] = "results"
+    """What it may fold: tool results alone, or also what users wrote (never hiding any of it)."""

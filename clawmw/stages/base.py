@@ -23,7 +23,7 @@ __all__ = ["BUILTIN", "Build", "ModelRef", "Registration", "StageConfig", "regis
 BUILTIN: Mapping[str, str] = {
     "loop_guard": "clawmw.stages.guard.loop_guard",
     "expand": "clawmw.stages.context.expand",
-    "dedupe": "clawmw.stages.context.dedupe",
+    "dedupe": "clawmw.stages.context.dedupe.stage",
     "compress": "clawmw.stages.context.compress.stage",
     "route": "clawmw.stages.model.route",
     "prompt_cache": "clawmw.stages.context.prompt_cache",

@@ -120,7 +120,7 @@ def test_compaction_by_the_agent_starts_anew() -> None:
         *turn("a", "read", {}, result),
         *turn("b", "read", {}, result),
     ]
-    assert "identical" in bench.send(long, tools=TOOLS).body["messages"][-1]["content"]
+    assert "the same as" in bench.send(long, tools=TOOLS).body["messages"][-1]["content"]
     compacted = [{"role": "user", "content": "summary of it"}, *turn("b", "read", {}, result)]
     assert bench.send(compacted, tools=TOOLS).body["messages"][-1]["content"] == result
 

@@ -18,7 +18,7 @@ from clawmw.replay.simulate import CallRecord, Replayer, RunRecord
 from clawmw.replay.sources import Sources
 from clawmw.replay.tokens import Counter
 from clawmw.stages.context.compress.protocol import Brief, Reduced, marker
-from clawmw.stages.context.dedupe import Dedupe
+from clawmw.stages.context.dedupe.stage import Dedupe
 from tests.conftest import rows, tool, turn
 from tests.replay import samples
 from tests.replay.test_sources import captured

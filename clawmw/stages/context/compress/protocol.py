@@ -36,7 +36,8 @@ smaller result cannot pay at `balanced`."""
 HEADS = {"json": "json:", "jsonl": "jsonl:", "python": "python:"}
 """How a re-encoded result opens; says what it is in one or two tokens."""
 
-_MARK = "[clawmw_expand "
+_OURS = "[clawmw"
+_MARK = f"{_OURS}_expand "
 _HEADED = re.compile(rf"^(?:{'|'.join(HEADS.values())})[\[{{]", re.MULTILINE)
 
 
@@ -91,8 +92,8 @@ def marker(ref: str, missing: str) -> str:
 
 
 def is_reduced(text: str) -> bool:
-    """Whether `text` is itself the work of a reducer, which must not be reduced again."""
-    return text.startswith(_MARK) or _HEADED.search(text, 0, 500) is not None
+    """Whether `text` is itself the work of a stage, which must not be reduced again."""
+    return text.startswith(_OURS) or _HEADED.search(text, 0, 500) is not None
 
 
 def count(number: int, noun: str) -> str:

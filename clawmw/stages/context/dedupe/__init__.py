@@ -1,0 +1,1 @@
+"""What repeats is sent once: whole results, lines of documents, fields of records."""
