@@ -1,13 +1,20 @@
 """JSON objects that come again with few fields changed: only those are sent.
 
-Which object comes again is told by its keys and its first value, as a rule its id.
+Which object comes again is told by its first field, as a rule its id.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clawmw.stages.context.compress.notation import Encoder, Obj, decode_json, too_deep
+from clawmw.stages.context.compress.notation import (
+    Encoder,
+    Node,
+    Note,
+    Obj,
+    decode_json,
+    too_deep,
+)
 
 __all__ = ["Base", "Records", "changes"]
 
@@ -27,39 +34,51 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """The objects of a conversation that were shown whole, by what tells them apart."""
+    """The objects of a conversation that were shown whole, by the first field of each."""
 
-    known: tuple[tuple[tuple[str, ...], Base], ...] = ()
+    known: tuple[tuple[tuple[str, str], Base], ...] = ()
 
-    def plus(self, text: str, label: str) -> tuple[Records, Base | None]:
-        """With `text`; and the earlier showing of the same object, if there is one."""
+    def plus(self, text: str, label: str) -> tuple[Records, str | None]:
+        """With `text`; and what is new in it, if it was shown before with few fields changed."""
         value = _object(text)
         if value is None:
             return self, None
-        key = (*[name for name, _ in value], Encoder().encode(value[0][1]))
-        for name, base in self.known:
-            if name == key:
-                return self, base
-        return Records((*self.known, (key, Base(label, text)))[-MOST:]), None
+        name = (value[0][0], Encoder().encode(value[0][1]))
+        for known, base in self.known:
+            if known == name and (said := changes(base, value)) is not None:
+                return self, said
+        kept = tuple(entry for entry in self.known if entry[0] != name)
+        return Records((*kept, (name, Base(label, text)))[-MOST:]), None
 
 
-def changes(base: Base, text: str) -> str | None:
-    """What `text` says that `base` does not: its first field and those that differ.
+def changes(base: Base, new: Obj) -> str | None:
+    """What `new` says that `base` does not: its first field, and those that differ or are new.
 
-    None where it is not that simple.
+    None where a field is gone, or where less than half is as it was.
     """
-    old, new = _object(base.text), _object(text)
-    if old is None or new is None:
+    old = _object(base.text)
+    if old is None:
         return None
-    encoder = Encoder()
-    kept = Obj(
-        pair
-        for index, (pair, before) in enumerate(zip(new, old, strict=True))
-        if not index or encoder.encode(pair[1]) != encoder.encode(before[1])
-    )
-    if 2 * len(kept) > len(new) + 1:
+    before, encoder = dict(old), Encoder()
+    if not before.keys() <= {key for key, _ in new}:
         return None
-    return f"[clawmw: as {base.label}, but for these fields] {encoder.encode(kept)}"
+    kept = Obj()
+    for index, (key, value) in enumerate(new):
+        if key not in before or not index:
+            kept.append((key, value))
+        elif encoder.encode(value) != encoder.encode(before[key]):
+            kept.append((key, _rest(before[key], value, encoder)))
+    said = f"[clawmw: as {base.label}, but for these fields] {encoder.encode(kept)}"
+    return said if 2 * len(said) < len(base.text) else None
+
+
+def _rest(old: Node, new: Node, encoder: Encoder) -> Node:
+    """A list without the items it began with before."""
+    if type(old) is not list or type(new) is not list or not 0 < len(old) < len(new):
+        return new
+    if encoder.encode(old) != encoder.encode(new[: len(old)]):
+        return new
+    return [Note(f"{len(old)} as there"), *new[len(old) :]]
 
 
 def _object(text: str) -> Obj | None:

@@ -18,7 +18,7 @@ from clawmw.core.stage import Context, StageTraits
 from clawmw.core.tokens import estimate
 from clawmw.core.types import Json, Message, Outcome, Request, Role, Text, ToolResult
 from clawmw.stages.base import Build, Registration, StageConfig
-from clawmw.stages.context.dedupe.records import Records, changes
+from clawmw.stages.context.dedupe.records import Records
 from clawmw.stages.context.dedupe.seen import Run, Seen
 from clawmw.stages.units import Count, Share
 
@@ -103,8 +103,8 @@ class Dedupe:
         if not self.config.near or len(text) > _LONGEST:
             return None
         if least == _LINES:
-            state["records"], base = state["records"].plus(text, label)
-            if base is not None and (changed := changes(base, text)) is not None:
+            state["records"], changed = state["records"].plus(text, label)
+            if changed is not None:
                 return self._worth(changed, text)
         lines = text.split("\n")
         if len(lines) <= least:
