@@ -1,36 +1,40 @@
-"""Running text: long documents keep what answers hang on.
+"""Running text: what was asked for, openings, and the names and numbers of the rest.
 
-`lossless` only squeezes. Beyond the floor, sentences are dropped that carry no identifier,
-number, date, name, quotation or failure and do not open their paragraph, and never more than a
-stated share of the text: at `balanced` a question about the document should still find its
-answer in the text, in its own sentence.
+`lossless` only squeezes. Beyond the floor, sentences stay by how much they hold of what was
+sought, by their place (the first of the text, of a section) and by the facts they state, until
+the room is used up; where others were, the names, terms and dates in them stand between
+ellipses as far as they fit, so that a reader sees what there is to ask for.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from clawmw.core.tokens import estimate
 from clawmw.stages.context.compress.protocol import (
     LOSSY_FLOOR,
     Brief,
-    Level,
     Reduced,
     count,
     failures,
     marker,
+    room,
 )
+from clawmw.stages.context.compress.relevance import relevance
 
-__all__ = ["SHARE", "ProseReducer", "shorten"]
-
-SHARE: dict[Level, float] = {"balanced": 0.65, "aggressive": 0.35}
-"""The least share of a document's characters that stays."""
+__all__ = ["ProseReducer", "shorten"]
 
 MAX_CHARS = 2_000_000
+LONG = 200
+"""Characters at which a sentence must hold twice as much."""
+NAMES = 4
+"""One part in so many of the room is for names in what is dropped."""
 
 _END = re.compile(
     r"(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[^\s.a-z])|(?<=[。！？])[”」』）]*(?=\S)"
+    r"|(?<=[a-z\d]\.)(?=[A-Z][a-z]* [a-z])"  # a space was lost
 )
 _ABBREVIATION = re.compile(
     r"(?:\b(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|approx|No|Nos|Fig|Inc|Ltd|Co|Corp|Gen|Col|Sgt|Capt|Rev|Vol"
@@ -42,6 +46,12 @@ _NAME = re.compile(r"(?<=[\w,;:’')\]] )(?!I\b)[\"'“(]?[A-ZÀ-ÖØ-ÞА-Я][\
 _TERM = re.compile(
     r"[“\"「『《`][^”\"」』》`\n]{2,60}[”\"」』》`]|\b\w+[_/@]\w+|https?://|[A-Z]{2,}|[A-Za-z]{2,}(?=[\u3040-\u9fff])"
 )
+_NAMED = re.compile(
+    r"(?<![.!?] )(?<!^)[A-ZÀ-ÖØ-ÞА-Я][\w’'.-]*"
+    r"(?: (?:(?:of|the|and|for|de|von|van|der|la|in|to) ){0,2}[A-ZÀ-ÖØ-ÞА-Я\d][\w’'.-]*){0,7}"
+    r"|\b\d{1,2} [A-Z][a-z]+ \d{4}\b|\b[\w-]*\d[\w.,:/-]*\w"
+    r"|“[^”\n]{2,60}”|\"[^\"\n]{2,60}\"|《[^》\n]{1,40}》"
+)
 _STRUCTURE = re.compile(r"\s*(?:#{1,6} |[-*+•] |\d{1,3}[.)] |\||>|```|\[[^\]\n]{1,40}\]:)")
 
 
@@ -49,63 +59,140 @@ class ProseReducer:
     """Whatever text no stricter reducer took, source code excepted."""
 
     name = "prose"
-    version = 1
+    version = 2
 
     def matches(self, text: str) -> bool:
         return len(text) <= MAX_CHARS
 
     def reduce(self, text: str, brief: Brief) -> Reduced:
         whole = Reduced(text, "prose", True)
-        if brief.level not in SHARE or estimate(text) < LOSSY_FLOOR[brief.level]:
+        before = estimate(text)
+        if before < LOSSY_FLOOR.get(brief.level, before + 1):
             return whole
-        short, dropped, repeated = shorten(text, brief)
-        if len(short) > 0.9 * len(text):
+        short, dropped = shorten(text, brief)
+        if not dropped or estimate(short) > 0.8 * before:
             return whole
-        said = [f"{count(dropped, 'sentence')} left out"] if dropped else []
-        if repeated:
-            said.append(f"{count(repeated, 'repeated paragraph')} left out")
-        return Reduced(f"{marker(brief.ref, 'text, ' + ', '.join(said))}\n{short}", "prose", False)
+        said = f"{count(dropped, 'sentence')} left out"
+        return Reduced(f"{marker(brief.ref, said)}\n{short}", "prose", False)
 
 
-def shorten(text: str, brief: Brief) -> tuple[str, int, int]:
-    """(`text` without its less telling sentences, how many were dropped, paragraphs repeated)."""
-    paragraphs = [_sentences(line) for line in text.split("\n")]
+@dataclass(frozen=True, slots=True)
+class _Sentence:
+    text: str
+    paragraph: int
+    first: bool
+    """Whether it opens its paragraph."""
+    weight: float = 0.0
+
+
+def shorten(text: str, brief: Brief) -> tuple[str, int]:
+    """(`text` without its less telling sentences, how many were dropped)."""
+    found = [
+        _Sentence(sentence, number, not place)
+        for number, line in enumerate(text.split("\n"))
+        for place, sentence in enumerate(_sentences(line))
+    ]
+    found = _weighed(found, brief)
+    space = room(estimate(text), brief.level)
+    names_room = space // NAMES
+    left = space - names_room
+    kept: set[int] = set()
+    for index in sorted(range(len(found)), key=lambda i: (-found[i].weight, i)):
+        size = estimate(found[index].text)
+        if size <= left:
+            kept.add(index)
+            left -= size
+        if left < 8:
+            break
+    return _written(found, kept, names_room + left), len(found) - len(kept)
+
+
+def _weighed(found: Sequence[_Sentence], brief: Brief) -> list[_Sentence]:
+    """Each sentence with how much it matters.
+
+    A sentence counts half of what its paragraph holds of what is sought: a heading or a title
+    says what the sentences below it are about.
+    """
+    texts = [s.text for s in found]
+    own = relevance(texts, brief.sought)
+    around: dict[int, float] = {}
+    for sentence, score in zip(found, own, strict=True):
+        around[sentence.paragraph] = max(around.get(sentence.paragraph, 0.0), score)
+    failed = failures(texts)
+    facts = _facts(texts)
     seen: set[str] = set()
-    repeated = 0
-    scores: list[tuple[int, int, int]] = []
-    for p, sentences in enumerate(paragraphs):
-        whole = "".join(sentences)
-        if len(whole) >= 80:
-            if whole in seen:
-                paragraphs[p] = ["… the same paragraph again …"]
-                repeated += 1
-                continue
-            seen.add(whole)
-        if len(sentences) > 1:
-            failed = failures(sentences)
-            weights = _weights(sentences)
-            scores.extend(
-                (100 if s in failed else weights[s], p, s) for s in range(len(sentences)) if s
-            )
-    # How a text ends is what most are read for.
-    closing = max((found[1:] for found in scores), default=None)
-    room = int(len(text) * (1 - SHARE[brief.level]))
-    dropped: set[tuple[int, int]] = set()
-    limit = 1 if brief.level == "balanced" else 99
-    for score, p, s in sorted(scores, key=lambda found: (found[0], -found[1], -found[2])):
-        size = len(paragraphs[p][s])
-        if score > limit or size > room or (p, s) == closing:
-            continue
-        room -= size
-        dropped.add((p, s))
     out = []
-    for p, sentences in enumerate(paragraphs):
-        out.append(
-            _joined(
-                [None if (p, s) in dropped else sentence for s, sentence in enumerate(sentences)]
-            )
-        )
-    return "\n".join(out), len(dropped), repeated
+    for index, sentence in enumerate(found):
+        weight = own[index] + around[sentence.paragraph] / 2 + facts[index]
+        if sentence.first:
+            weight += 4.0 if not index else 0.7
+        if index in failed:
+            weight += 3.0
+        key = sentence.text.strip()
+        if len(key) < 2 or (len(key) > 40 and key in seen):
+            weight = -1.0
+        seen.add(key)
+        # Long sentences hold more by being long.
+        out.append(replace(sentence, weight=weight / (1.0 + len(sentence.text) / LONG)))
+    return out
+
+
+def _written(found: Sequence[_Sentence], kept: set[int], space: int) -> str:
+    """The kept sentences, and between them the names in what was dropped."""
+    gaps = _gaps(found, kept)
+    said = " ".join([found[i].text for i in sorted(kept)])
+    total = sum(len(" ".join([found[i].text for i in gap])) for gap in gaps.values()) or 1
+    out: list[str] = []
+    paragraph = 0
+    index = 0
+    while index < len(found):
+        sentence = found[index]
+        if sentence.paragraph != paragraph:
+            if out and (index in kept or not out[-1].endswith("…\n")):
+                out.append("\n" * min(sentence.paragraph - paragraph, 2))
+            paragraph = sentence.paragraph
+        if index in kept:
+            out.append(sentence.text)
+            index += 1
+            continue
+        gap = gaps[index]
+        dropped = " ".join([found[i].text for i in gap])
+        names = _names(dropped, said, space * len(dropped) // total)
+        said = f"{said} {names}"
+        out.append(f"… {names} … " if names else "… ")
+        paragraph = found[gap[-1]].paragraph
+        index = gap[-1] + 1
+        if index < len(found) and found[index].paragraph != paragraph:
+            out.append("\n")
+    return "".join(out).rstrip(" \n")
+
+
+def _gaps(found: Sequence[_Sentence], kept: set[int]) -> dict[int, list[int]]:
+    """The runs of dropped sentences, by the first of each."""
+    gaps: dict[int, list[int]] = {}
+    run: list[int] = []
+    for index in range(len(found)):
+        if index in kept:
+            run = []
+            continue
+        if not run:
+            gaps[index] = run
+        run.append(index)
+    return gaps
+
+
+def _names(text: str, said: str, space: int) -> str:
+    """The names, quoted terms and dates in `text` that `said` has not, as far as they fit."""
+    out: list[str] = []
+    for match in _NAMED.finditer(text):
+        name = match.group().strip(" .,;:")
+        if len(name) < 3 or name in said or name in out:
+            continue
+        space -= len(name) // 4 + 2
+        if space < 0:
+            break
+        out.append(name)
+    return "; ".join(out)
 
 
 def _sentences(line: str) -> list[str]:
@@ -126,21 +213,11 @@ def _sentences(line: str) -> list[str]:
     return found or [line]
 
 
-def _weights(sentences: Sequence[str]) -> list[int]:
-    """How much each sentence carries that could be asked for: numbers, names, terms."""
+def _facts(sentences: Sequence[str]) -> list[float]:
+    """How much each sentence states that could be asked for: numbers, names, terms; 0 to 1."""
     return [
-        3 * min(len(_DIGIT.findall(s)), 3)
-        + 2 * min(len(_NAME.findall(s)), 4)
-        + 2 * min(len(_TERM.findall(s)), 3)
+        0.12 * min(len(_DIGIT.findall(s)), 3)
+        + 0.1 * min(len(_NAME.findall(s)), 4)
+        + 0.08 * min(len(_TERM.findall(s)), 3)
         for s in sentences
     ]
-
-
-def _joined(sentences: Sequence[str | None]) -> str:
-    out: list[str] = []
-    for sentence in sentences:
-        if sentence is not None:
-            out.append(sentence)
-        elif not out or out[-1] != "… ":
-            out.append("… ")
-    return "".join(out).rstrip(" ")

@@ -23,15 +23,28 @@ __all__ = [
     "failures",
     "is_reduced",
     "marker",
+    "room",
     "words",
 ]
 
 Level = Literal["off", "lossless", "balanced", "aggressive"]
 
-LOSSY_FLOOR: dict[Level, int] = {"balanced": 2000, "aggressive": 500}
-"""Estimated tokens below which nothing is cut away, only re-encoded. Asking for what was hidden
-costs a whole extra call and brings back a slice of about 1,500 tokens, so hiding part of a
-smaller result cannot pay at `balanced`."""
+LOSSY_FLOOR: dict[Level, int] = {"balanced": 120, "aggressive": 80}
+"""Estimated tokens below which nothing is cut away, only re-encoded: a marker is 20 of them."""
+
+_SPARE: dict[Level, tuple[int, float]] = {"balanced": (40, 8.0), "aggressive": (30, 4.0)}
+
+
+def room(tokens: int, level: Level) -> int:
+    """How many tokens of a result of `tokens` should stay: all of a small one, few of a large.
+
+    What stays is paid for on every later call; what is hidden and needed after all costs one
+    more call and brings back a slice of about 1,500. So the share that pays falls with size;
+    the square root keeps half of 400 tokens, a third of 1,000, a tenth of 10,000.
+    """
+    least, factor = _SPARE.get(level, (0, 0.0))
+    return int(min(least + factor * tokens**0.5, tokens)) if factor else tokens
+
 
 HEADS = {"json": "json:", "jsonl": "jsonl:", "python": "python:"}
 """How a re-encoded result opens; says what it is in one or two tokens."""
