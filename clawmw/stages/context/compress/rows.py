@@ -10,13 +10,16 @@ from typing import Any
 from clawmw.stages.context.compress.notation import Node, Num, Obj
 from clawmw.stages.context.compress.protocol import count, failures
 
-__all__ = ["Plan", "flat", "gaps", "hidden", "key_columns", "notable"]
+__all__ = ["Plan", "flat", "gaps", "hidden", "key_columns", "named_columns", "notable"]
 
 Cells = Mapping[str, Any]
 """One record as scalars by column; `Plan` and the functions here read nothing else."""
 
 FEW = 8
 """A column with at most this many distinct values is a category: each value is shown once."""
+
+COLUMNS = 100
+"""So many columns are looked at for what is odd in them."""
 
 PER_COLUMN = 10
 """At most this many exceptional records are kept for one column."""
@@ -66,32 +69,52 @@ def flat(record: Node) -> dict[str, Any]:
     return cells
 
 
-def notable(records: Sequence[Cells], plan: Plan) -> list[int]:
-    """Indexes of the records to keep, ascending: ends, failures, odd and extreme ones.
+ASKED = 1.3
+"""A record is what was asked for if it holds a word that at most so many others do (log 4)."""
 
-    Failures come first, then records with a rare value or an unusual gap, then the first of each
-    category, then the smallest and largest of each numeric column; `plan.notable` caps the sum,
-    failures excepted.
+
+def notable(records: Sequence[Cells], plan: Plan, asked: Sequence[float] = ()) -> list[int]:
+    """Indexes of the records to keep, ascending: ends, what was asked for, failures, odd ones.
+
+    `asked` says how much each holds of what was asked for. Then come failures, records with a
+    rare value or an unusual gap, the first of each category, the smallest and largest of each
+    numeric column; `plan` caps the sum.
     """
     total = len(records)
     ends = [*range(min(plan.head, total)), *range(max(total - plan.tail, 0), total)]
     kept = dict.fromkeys(ends)
+    best = max(asked, default=0.0)
+    order = sorted(range(len(asked)), key=lambda i: (-asked[i], i))
+    wanted = [i for i in order if asked[i] >= max(ASKED, best / 2)]
     failed = failures([" ".join(_words(record)) for record in records])
+    wishes: list[list[int]] = [wanted, [], [], [], []]
     if len(failed) <= max(total // 3, PER_COLUMN):
-        kept.update(dict.fromkeys(sorted(failed)))
+        wishes[1] = sorted(failed)
     columns = dict.fromkeys(key for record in records for key in record)
-    wishes: list[list[int]] = [[], [], []]
-    for column in columns:
+    for column in list(columns)[:COLUMNS]:
         for rank, found in enumerate(_column(records, column)):
-            wishes[rank].extend(found)
-    room = plan.notable
+            wishes[rank + 2].extend(found)
+    space = plan.notable
     for index in (i for rank in wishes for i in rank):
-        if room <= 0:
+        if space <= 0:
             break
         if index not in kept:
             kept[index] = None
-            room -= 1
+            space -= 1
     return sorted(kept)
+
+
+def named_columns(records: Sequence[Cells], names: frozenset[str]) -> list[str]:
+    """Up to two columns of short values that the agent's tools take as a parameter."""
+    if not records or not names:
+        return []
+    found = [
+        column
+        for column in records[0]
+        if column.rpartition(".")[2] in names
+        and all(len(str(record.get(column, ""))) <= _KEY_CHARS for record in records)
+    ]
+    return found[:2]
 
 
 def _words(record: Cells) -> list[str]:
@@ -179,25 +202,31 @@ def _tells_apart(records: Sequence[Cells], column: str) -> bool:
     return True
 
 
-def hidden(records: Sequence[Cells], columns: Sequence[str], room: int) -> str:
-    """`35 rows, id: a1, a7..a12`: what a gap hides, in about `room` characters.
+def hidden(records: Sequence[Cells], columns: Sequence[str], space: int, what: str = "row") -> str:
+    """`35 rows, id: a1, a7..a12`: what a gap hides, in about `space` characters.
 
-    With a label beside each key where that fits; else keys alone, those that count up as a range;
+    With labels beside each key where they fit; else keys alone, those that count up as a range;
     else as many keys as fit, and the last.
     """
-    rows = len(records)
-    if not columns:
-        return count(rows, "row")
-    names = [" ".join([str(record[column]) for column in columns]) for record in records]
-    if len(columns) > 1 and sum(map(len, names)) + 2 * rows > room:
-        columns = columns[:1]
-        names = [str(record[columns[0]]) for record in records]
+    rows = count(len(records), what)
+    if not columns or space < 12:
+        return rows
+    columns = list(columns)
+    names = _named(records, columns)
+    while len(columns) > 1 and sum(map(len, names)) + 2 * len(names) > space:
+        columns.pop()
+        names = _named(records, columns)
     if len(columns) == 1:
         names = _ranges(names)
-    if sum(map(len, names)) + 2 * len(names) > room:
-        fit = max(2, room * len(names) // (sum(map(len, names)) + 2 * len(names)))
+    if sum(map(len, names)) + 2 * len(names) > space:
+        fit = max(2, space * len(names) // (sum(map(len, names)) + 2 * len(names)))
         names = [*names[: fit - 1], "…", names[-1]] if fit < len(names) else names
-    return f"{count(rows, 'row')}, {'+'.join(columns)}: {' '.join(', '.join(names).split())}"
+    label = " ".join(filter(None, columns))
+    return f"{rows}{', ' * bool(label)}{label}: {' '.join(', '.join(names).split())}"
+
+
+def _named(records: Sequence[Cells], columns: Sequence[str]) -> list[str]:
+    return [" ".join([str(record.get(column, "")) for column in columns]) for record in records]
 
 
 def _ranges(names: Sequence[str]) -> list[str]:

@@ -12,9 +12,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clawmw.core.tokens import estimate
-from clawmw.stages.context.compress.json import LIMITS
-from clawmw.stages.context.compress.protocol import LOSSY_FLOOR, Brief, Reduced, marker
-from clawmw.stages.context.compress.rows import gaps, hidden, key_columns, notable
+from clawmw.stages.context.compress.protocol import (
+    LOSSY_FLOOR,
+    Brief,
+    Reduced,
+    marker,
+    room,
+)
+from clawmw.stages.context.compress.prune import plan_of
+from clawmw.stages.context.compress.relevance import relevance
+from clawmw.stages.context.compress.rows import (
+    gaps,
+    hidden,
+    key_columns,
+    named_columns,
+    notable,
+)
 
 __all__ = ["TableReducer", "cut_rows"]
 
@@ -55,7 +68,8 @@ class TableReducer:
             return None
         plain = "\n".join([*table.before, *table.lines, *table.after])
         whole = Reduced(plain, "table", True)
-        if brief.level not in LIMITS or estimate(plain) < LOSSY_FLOOR[brief.level]:
+        tokens = estimate(plain)
+        if tokens < LOSSY_FLOOR.get(brief.level, tokens + 1):
             return whole
         shown, missing = cut_rows(table.header, table.cells, table.lines, brief)
         if not missing:
@@ -75,18 +89,22 @@ def cut_rows(
 
     All lines and 0 where so many are exceptional that cutting is not worth it.
     """
-    limits = LIMITS[brief.level]
     records = [dict(zip(header, row, strict=False)) for row in cells]
-    kept = notable(records, limits.plan)
     total = len(records)
+    size = sum(map(len, lines))
+    tokens = estimate("\n".join(lines))
+    space = room(tokens, brief.level) * size // max(tokens, 1)
+    kept = notable(records, plan_of(space, size // max(total, 1)), relevance(lines, brief.sought))
     if len(kept) > 0.8 * total:
         return list(lines), 0
     columns = key_columns(records)
+    columns += [c for c in named_columns(records, brief.names) if c not in columns]
+    space = max(space - sum(len(lines[i]) for i in kept), space // 4)
     shown: list[str] = []
     for gap, index in gaps(kept, total):
         if gap:
-            room = limits.keys_chars * len(gap) // total
-            shown.append(f"… {hidden([records[i] for i in gap], columns, room)} …")
+            share = space * len(gap) // (total - len(kept))
+            shown.append(f"… {hidden([records[i] for i in gap], columns, share)} …")
         if index is not None:
             shown.append(lines[index])
     return shown, total - len(kept)
