@@ -22,6 +22,10 @@ __all__ = ["again", "descend"]
 
 LEAST = 1024
 """Tokens: the shortest prefix that most providers cache; none caches less."""
+SURE = 0.85
+"""Tokens are estimated: with less than this share of it, a prefix is not cached."""
+WORTH = 2
+"""The means to ask are given where the first cut saves so many times their tokens."""
 COMMITS = 3
 """How often a lost compare-and-set is tried again."""
 
@@ -110,8 +114,8 @@ def _can_expand(ex: Exchange, scope: str) -> bool | None:
     tokens, opened = tools_tokens(ex.raw.tools), False
     for index, message in enumerate(ex.raw.messages):
         tokens += message_tokens(message)
-        if tokens >= least:
-            return not opened or _cut_in(ex, scope, index + 1)
+        if tokens >= least * (SURE if opened else 1.0):
+            return not opened or _pays(ex, scope, index + 1)
         opened = opened or message.role is Role.USER
     return None
 
@@ -121,12 +125,17 @@ def _offered(ex: Exchange) -> bool:
     return any(ex.acts(stage) and offer.offered(ex.raw) for stage, offer in ex.pipeline.offers)
 
 
-def _cut_in(ex: Exchange, scope: str, count: int) -> bool:
-    """Whether something is cut in the first `count` messages, given the means to ask."""
+def _pays(ex: Exchange, scope: str, count: int) -> bool:
+    """Whether what is cut in the first `count` messages outweighs the means to ask for it.
+
+    Both are paid for on every call from here on.
+    """
     messages = ex.raw.messages[:count]
     folding = _folding(ex, scope, can_expand=True)
     history = extend(History(), messages, chain(History(), messages), [None] * count, folding)
-    return any(part.ref for step in history.steps for part in step.parts.values())
+    cut = [step for step in history.steps if any(part.ref for part in step.parts.values())]
+    price = sum(offer.tokens for stage, offer in ex.pipeline.offers if ex.acts(stage))
+    return sum(step.raw_tokens - step.sent_tokens for step in cut) >= WORTH * price
 
 
 def _readable(row: Json | None) -> Json | None:

@@ -83,6 +83,11 @@ class Stage(Protocol):
 class Offer(Protocol):
     """A stage that gives the model the means to ask for what was cut."""
 
+    @property
+    def tokens(self) -> int:
+        """What that adds to every call, estimated."""
+        ...
+
     def offered(self, request: Request) -> bool:
         """Whether it can do so in a session with such requests."""
         ...

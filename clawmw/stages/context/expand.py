@@ -94,6 +94,11 @@ class Expand:
         function = {"name": NAME, "description": _DESCRIPTION, "parameters": _PARAMETERS}
         self.spec: ToolSpec = tool_spec(NAME, {"type": "function", "function": function})
 
+    @property
+    def tokens(self) -> int:
+        """See `Offer.tokens`."""
+        return self.spec.tokens
+
     def offered(self, request: Request) -> bool:
         """See `Offer.offered`: beside other tools that the model may call, for one answer."""
         choice = request.params.get("tool_choice", "auto")

@@ -22,6 +22,7 @@ from clawmw.stages.context.compress.protocol import (
     LOSSY_FLOOR,
     Brief,
     Reduced,
+    keys_room,
     marker,
     room,
 )
@@ -97,11 +98,11 @@ def reduce_nodes(node: Node, head: str, brief: Brief, within: Within) -> Reduced
     tokens = estimate(whole.text)
     if floor is None or tokens < floor:
         return whole
-    pruner = Pruner(brief, within)
+    wide = len(whole.text) / tokens
+    pruner = Pruner(brief, within, int(keys_room(tokens, brief.level) * wide))
     # What a value takes when rendered is less than its size where keys become a header.
-    scale = pruner.size(node) / len(whole.text)
-    space = int(room(tokens, brief.level) * len(whole.text) / tokens * max(scale, 1.0))
-    pruned = pruner.prune(node, space)
+    scale = max(pruner.size(node) / len(whole.text), 1.0)
+    pruned = pruner.cut(node, int(room(tokens, brief.level) * wide * scale))
     said = pruner.said()
     if said:
         text = f"{marker(brief.ref, '; '.join(said))}\n{head}{encoder.encode(pruned)}"

@@ -19,6 +19,7 @@ from clawmw.stages.context.compress.protocol import (
     Reduced,
     count,
     failures,
+    keys_room,
     marker,
     room,
 )
@@ -29,8 +30,6 @@ __all__ = ["ProseReducer", "shorten"]
 MAX_CHARS = 2_000_000
 LONG = 200
 """Characters at which a sentence must hold twice as much."""
-NAMES = 4
-"""One part in so many of the room is for names in what is dropped."""
 
 _END = re.compile(
     r"(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[^\s.a-z])|(?<=[。！？])[”」』）]*(?=\S)"
@@ -45,6 +44,10 @@ _DIGIT = re.compile(r"\d")
 _NAME = re.compile(r"(?<=[\w,;:’')\]] )(?!I\b)[\"'“(]?[A-ZÀ-ÖØ-ÞА-Я][\w’'.-]+")
 _TERM = re.compile(
     r"[“\"「『《`][^”\"」』》`\n]{2,60}[”\"」』》`]|\b\w+[_/@]\w+|https?://|[A-Z]{2,}|[A-Za-z]{2,}(?=[\u3040-\u9fff])"
+)
+_ADDRESS = re.compile(
+    r"https?://[^\s<>\"')\]]+|[\w.+-]+@[\w-]+\.[\w.]+|(?<![\w/])/?(?:[\w.-]+/)+[\w.-]+"
+    r"|(?<![\w-])(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{5,40}(?![\w-])"
 )
 _NAMED = re.compile(
     r"(?<![.!?] )(?<!^)[A-ZÀ-ÖØ-ÞА-Я][\w’'.-]*"
@@ -93,9 +96,8 @@ def shorten(text: str, brief: Brief) -> tuple[str, int]:
         for place, sentence in enumerate(_sentences(line))
     ]
     found = _weighed(found, brief)
-    space = room(estimate(text), brief.level)
-    names_room = space // NAMES
-    left = space - names_room
+    tokens = estimate(text)
+    left = room(tokens, brief.level)
     kept: set[int] = set()
     for index in sorted(range(len(found)), key=lambda i: (-found[i].weight, i)):
         size = estimate(found[index].text)
@@ -104,7 +106,7 @@ def shorten(text: str, brief: Brief) -> tuple[str, int]:
             left -= size
         if left < 8:
             break
-    return _written(found, kept, names_room + left), len(found) - len(kept)
+    return _written(found, kept, keys_room(tokens, brief.level) + left), len(found) - len(kept)
 
 
 def _weighed(found: Sequence[_Sentence], brief: Brief) -> list[_Sentence]:
@@ -182,17 +184,21 @@ def _gaps(found: Sequence[_Sentence], kept: set[int]) -> dict[int, list[int]]:
 
 
 def _names(text: str, said: str, space: int) -> str:
-    """The names, quoted terms and dates in `text` that `said` has not, as far as they fit."""
-    out: list[str] = []
-    for match in _NAMED.finditer(text):
-        name = match.group().strip(" .,;:")
-        if len(name) < 3 or name in said or name in out:
-            continue
-        space -= len(name) // 4 + 2
-        if space < 0:
-            break
-        out.append(name)
-    return "; ".join(out)
+    """Addresses, names, quoted terms and dates in `text` that `said` has not, as far as they fit.
+
+    Addresses and ids first: they can be passed on and not be guessed.
+    """
+    found: dict[str, int] = {}
+    for rank, pattern in enumerate((_ADDRESS, _NAMED)):
+        for match in pattern.finditer(text):
+            name = match.group().strip(" .,;:")
+            if len(name) < 3 or name in said or any(name in other for other in found if rank):
+                continue
+            space -= (len(name) if rank == 0 else len(name) // 2) // 2 + 1
+            if space < 0:
+                break
+            found.setdefault(name, match.start())
+    return "; ".join(sorted(found, key=lambda name: (found[name], name)))
 
 
 def _sentences(line: str) -> list[str]:

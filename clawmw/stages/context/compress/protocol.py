@@ -22,6 +22,7 @@ __all__ = [
     "count",
     "failures",
     "is_reduced",
+    "keys_room",
     "marker",
     "room",
     "words",
@@ -44,6 +45,18 @@ def room(tokens: int, level: Level) -> int:
     """
     least, factor = _SPARE.get(level, (0, 0.0))
     return int(min(least + factor * tokens**0.5, tokens)) if factor else tokens
+
+
+_KEYS: dict[Level, tuple[float, int]] = {"balanced": (0.2, 2500), "aggressive": (0.1, 800)}
+
+
+def keys_room(tokens: int, level: Level) -> int:
+    """How many tokens more may name what is hidden, by what tools take: ids, paths, addresses.
+
+    A name is 5 to 20 tokens; one that is needed and missing costs a whole call.
+    """
+    share, most = _KEYS.get(level, (0.0, 0))
+    return min(int(share * tokens), most)
 
 
 HEADS = {"json": "json:", "jsonl": "jsonl:", "python": "python:"}

@@ -3,7 +3,7 @@
 Room is shared out from the top: small values are kept, larger ones get equal shares, and what
 was asked for, or what the agent's tools take as a parameter, gets more. Of a long list some
 records stay whole (what was asked for, failures, odd ones, the ends); the others are named by
-their key, their label and what tools take, as far as there is room.
+their key, their label and what tools take, as far as they fit.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ SHORT = 40
 """Characters of a value that is not worth cutting."""
 CELL = 64
 """Characters of a text that a cut record keeps at least."""
-WHOLE = 0.6
-"""The share of a list's room that is for whole records; the rest is for naming the others."""
+WHOLE = 0.8
+"""The share of a list's room that is for whole records."""
 MAP = 12
 """An object of more like values is a table by key."""
 READ = 2000
@@ -50,8 +50,11 @@ def plan_of(space: int, width: int) -> Plan:
 class Pruner:
     """Cuts one tree, counting what it hid."""
 
-    def __init__(self, brief: Brief, within: Within) -> None:
+    def __init__(self, brief: Brief, within: Within, naming: int = 0) -> None:
+        """`naming`: characters that may be spent on naming hidden records."""
         self._brief = brief
+        self._naming = naming
+        self._total = 0
         self._within = within
         self._sizes: dict[int, int] = {}
         self.missing: dict[str, list[int]] = {}
@@ -69,6 +72,11 @@ class Pruner:
             more = f" and {len(names) - 6} more" if len(names) > 6 else ""
             said.append(f"columns left out: {', '.join(names[:6])}{more}")
         return said
+
+    def cut(self, node: Node, space: int) -> Node:
+        """The whole value, or what of it fits `space` characters."""
+        self._total = self.size(node)
+        return self.prune(node, space)
 
     def prune(self, node: Node, space: int) -> Node:
         """`node`, or what of it fits `space` characters."""
@@ -137,11 +145,11 @@ class Pruner:
     def _map(self, node: Obj, space: int) -> Node:
         records = [{"": key, **flat(value)} for key, value in node]
         kept = self._kept(records, space, self.size(node) // len(node))
-        room = (space - sum(self.size(node[i][1]) + len(node[i][0]) for i in kept)) // 2
+        room = self._named(self.size(node))
         entries: list[Node] = []
         for gap, index in gaps(kept, len(node)):
             if gap:
-                share = max(room, 0) * len(gap) // len(node)
+                share = room * len(gap) // len(node)
                 entries.append(Note(hidden([records[i] for i in gap], [""], share, "entry")))
             if index is not None:
                 width = max(space // (len(kept) + 1), CELL)
@@ -161,7 +169,7 @@ class Pruner:
             return tight
         columns = key_columns(records)
         columns += [c for c in named_columns(records, self._brief.names) if c not in columns]
-        room = max(space - sum(sizes[i] for i in kept), space // 4)
+        room = self._named(self.size(node))
         entries: list[Node] = []
         for gap, index in gaps(kept, len(node)):
             if gap:
@@ -171,6 +179,10 @@ class Pruner:
                 entries.append(tight[index])
         self._miss("rows", len(node) - len(kept), len(node))
         return Rows(entries, len(node))
+
+    def _named(self, size: int) -> int:
+        """A list's part of the characters for naming, by its size."""
+        return self._naming * size // max(self._total, 1)
 
     def _kept(self, records: Sequence[dict[str, Node]], space: int, width: int) -> list[int]:
         texts = [" ".join([str(cell)[:200] for cell in record.values()]) for record in records]

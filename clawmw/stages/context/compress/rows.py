@@ -25,7 +25,7 @@ PER_COLUMN = 10
 """At most this many exceptional records are kept for one column."""
 
 _ID_NAME = re.compile(
-    r"(?:^|[_.\-])(?:id|ids|uuid|guid|key|code|sku|no|number|num|ref|slug|handle|sha|hash|ticket|email|path|file|url|uri)$"
+    r"(?:^|[_.\-])(?:id|ids|uid|uuid|guid|key|code|sku|no|number|num|ref|slug|handle|sha|hash|ticket|email|path|file|url|uri)$"
     r"|(?<=[a-z])(?:Id|ID|Key|Code|Number|No|Ref|Uuid|Url|Path|Name)$",
 )
 _LABEL_NAME = re.compile(
@@ -35,6 +35,7 @@ _LABEL_NAME = re.compile(
 _CJK_ID = re.compile(r"编号|編號|号$|ID$|代码|代碼|コード|番号")
 _CJK_LABEL = re.compile(r"名称|名稱|姓名|标题|標題|名前|이름")
 _KEY_CHARS = 48
+_NAMED_CHARS = 160
 _COUNTER = re.compile(r"[0-9]{1,16}\Z")
 _NUMERIC = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?\Z")
 
@@ -112,7 +113,7 @@ def named_columns(records: Sequence[Cells], names: frozenset[str]) -> list[str]:
         column
         for column in records[0]
         if column.rpartition(".")[2] in names
-        and all(len(str(record.get(column, ""))) <= _KEY_CHARS for record in records)
+        and all(len(str(record.get(column, ""))) <= _NAMED_CHARS for record in records)
     ]
     return found[:2]
 

@@ -16,6 +16,7 @@ from clawmw.stages.context.compress.protocol import (
     LOSSY_FLOOR,
     Brief,
     Reduced,
+    keys_room,
     marker,
     room,
 )
@@ -93,13 +94,14 @@ def cut_rows(
     total = len(records)
     size = sum(map(len, lines))
     tokens = estimate("\n".join(lines))
-    space = room(tokens, brief.level) * size // max(tokens, 1)
+    wide = size / max(tokens, 1)
+    space = int(room(tokens, brief.level) * wide)
     kept = notable(records, plan_of(space, size // max(total, 1)), relevance(lines, brief.sought))
     if len(kept) > 0.8 * total:
         return list(lines), 0
     columns = key_columns(records)
     columns += [c for c in named_columns(records, brief.names) if c not in columns]
-    space = max(space - sum(len(lines[i]) for i in kept), space // 4)
+    space = int(keys_room(tokens, brief.level) * wide)
     shown: list[str] = []
     for gap, index in gaps(kept, total):
         if gap:
