@@ -22,10 +22,12 @@ __all__ = ["again", "descend"]
 
 LEAST = 1024
 """Tokens: the shortest prefix that most providers cache; none caches less."""
+OPENING = 512
+"""Tokens of tools, system prompt and first request from which a session is taken to grow."""
 SURE = 0.85
 """Tokens are estimated: with less than this share of it, a prefix is not cached."""
-WORTH = 2
-"""The means to ask are given where the first cut saves so many times their tokens."""
+WORTH = 1
+"""The means to ask are given where the first cuts save so many times their tokens."""
 COMMITS = 3
 """How often a lost compare-and-set is tried again."""
 
@@ -104,20 +106,22 @@ def _can_expand(ex: Exchange, scope: str) -> bool | None:
     """Whether the model is given the means to ask for what is cut; None: not decided yet.
 
     That adds a tool, so it may move no cached prefix; and it is decided from the messages
-    alone, so that any process decides alike. With an opening as long as the shortest prefix
-    that its provider caches: from the first call. With a shorter one: from the first message
-    that would be cut, if all before it is still too short to be cached.
+    alone, so that any process decides alike. With an opening as long as an agent's: from the
+    first call. With a shorter one: from the first call whose cuts are worth the tool, if all
+    of it is still too short to be cached.
     """
     if not _offered(ex) or not any(ex.acts(stage) for stage in ex.pipeline.hiding):
         return False
-    least = max(ex.setup.profile(ex.raw.model).cache.min_tokens, LEAST)
+    least = SURE * max(ex.setup.profile(ex.raw.model).cache.min_tokens, LEAST)
     tokens, opened = tools_tokens(ex.raw.tools), False
     for index, message in enumerate(ex.raw.messages):
         tokens += message_tokens(message)
-        if tokens >= least * (SURE if opened else 1.0):
-            return not opened or _pays(ex, scope, index + 1)
+        if not opened and tokens >= OPENING:
+            return True
+        if tokens >= least:
+            return _pays(ex, scope, index + 1)
         opened = opened or message.role is Role.USER
-    return None
+    return True if _pays(ex, scope, len(ex.raw.messages)) else None
 
 
 def _offered(ex: Exchange) -> bool:

@@ -47,16 +47,17 @@ def room(tokens: int, level: Level) -> int:
     return int(min(least + factor * tokens**0.5, tokens)) if factor else tokens
 
 
-_KEYS: dict[Level, tuple[float, int]] = {"balanced": (0.2, 2500), "aggressive": (0.1, 800)}
+_KEYS: dict[Level, tuple[float, int]] = {"balanced": (0.12, 1500), "aggressive": (0.06, 500)}
 
 
-def keys_room(tokens: int, level: Level) -> int:
+def keys_room(tokens: int, level: Level, *, found: bool = False) -> int:
     """How many tokens more may name what is hidden, by what tools take: ids, paths, addresses.
 
-    A name is 5 to 20 tokens; one that is needed and missing costs a whole call.
+    A name is 5 to 20 tokens; one that is needed and missing costs a whole call. Where just what
+    was asked for was `found`, the rest matters less.
     """
     share, most = _KEYS.get(level, (0.0, 0))
-    return min(int(share * tokens), most)
+    return min(int(share * tokens), most) // (4 if found else 1)
 
 
 HEADS = {"json": "json:", "jsonl": "jsonl:", "python": "python:"}

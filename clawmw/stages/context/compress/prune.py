@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from clawmw.stages.context.compress.notation import Node, Note, Num, Obj, Rows
 from clawmw.stages.context.compress.protocol import Brief, count
-from clawmw.stages.context.compress.relevance import relevance, stems
+from clawmw.stages.context.compress.relevance import hit, relevance, stems
 from clawmw.stages.context.compress.rows import (
     Plan,
     flat,
@@ -144,8 +144,8 @@ class Pruner:
 
     def _map(self, node: Obj, space: int) -> Node:
         records = [{"": key, **flat(value)} for key, value in node]
-        kept = self._kept(records, space, self.size(node) // len(node))
-        room = self._named(self.size(node))
+        kept, found = self._kept(records, space, self.size(node) // len(node))
+        room = self._named(self.size(node), found)
         entries: list[Node] = []
         for gap, index in gaps(kept, len(node)):
             if gap:
@@ -164,12 +164,12 @@ class Pruner:
         if sum(sizes) <= space:
             return tight
         records = [flat(item) for item in node]
-        kept = self._kept(records, space, sum(sizes) // len(node))
+        kept, found = self._kept(records, space, sum(sizes) // len(node))
         if len(kept) > 0.9 * len(node):
             return tight
         columns = key_columns(records)
         columns += [c for c in named_columns(records, self._brief.names) if c not in columns]
-        room = self._named(self.size(node))
+        room = self._named(self.size(node), found)
         entries: list[Node] = []
         for gap, index in gaps(kept, len(node)):
             if gap:
@@ -180,13 +180,17 @@ class Pruner:
         self._miss("rows", len(node) - len(kept), len(node))
         return Rows(entries, len(node))
 
-    def _named(self, size: int) -> int:
+    def _named(self, size: int, found: bool) -> int:
         """A list's part of the characters for naming, by its size."""
-        return self._naming * size // max(self._total, 1)
+        return self._naming * size // max(self._total, 1) // (4 if found else 1)
 
-    def _kept(self, records: Sequence[dict[str, Node]], space: int, width: int) -> list[int]:
+    def _kept(
+        self, records: Sequence[dict[str, Node]], space: int, width: int
+    ) -> tuple[list[int], bool]:
+        """The records that stay, and whether they are just those asked for."""
         texts = [" ".join([str(cell)[:200] for cell in record.values()]) for record in records]
-        return notable(records, plan_of(space, width), relevance(texts, self._brief.sought))
+        asked = relevance(texts, self._brief.sought)
+        return notable(records, plan_of(space, width), asked), hit(asked)
 
     def _tight(self, node: Sequence[Node], width: int) -> list[Node]:
         """The records cut to about `width` characters each, all in the same way."""

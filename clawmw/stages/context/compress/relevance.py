@@ -18,8 +18,10 @@ from math import log
 from clawmw.core.types import Json, ToolSpec
 from clawmw.stages.context.compress.protocol import words
 
-__all__ = ["STOP", "parameters", "relevance", "stems"]
+__all__ = ["STOP", "hit", "parameters", "relevance", "stems"]
 
+FEW = 8
+"""Pieces among which something can be said to stand out."""
 LETTERS = 6
 """Letters of a longer word that count."""
 
@@ -62,6 +64,15 @@ def relevance(pieces: Sequence[str], sought: frozenset[str]) -> list[float]:
     # A word in every piece tells none of them apart.
     weight = {word: log((total + 1) / count) for word, count in counts.items()}
     return [sum(weight[word] for word in sorted(found)) for found in shared]
+
+
+def hit(scores: Sequence[float]) -> bool:
+    """Whether few pieces hold nearly all of what is sought: it was found."""
+    if len(scores) < FEW:
+        return False
+    best = max(scores)
+    near = sum(score >= 0.7 * best for score in scores)
+    return best >= 2 * log(len(scores) + 1) and near <= max(1, len(scores) // 20)
 
 
 def parameters(tools: Sequence[ToolSpec]) -> frozenset[str]:

@@ -21,7 +21,7 @@ from clawmw.stages.context.compress.protocol import (
     room,
 )
 from clawmw.stages.context.compress.prune import plan_of
-from clawmw.stages.context.compress.relevance import relevance
+from clawmw.stages.context.compress.relevance import hit, relevance
 from clawmw.stages.context.compress.rows import (
     gaps,
     hidden,
@@ -96,12 +96,13 @@ def cut_rows(
     tokens = estimate("\n".join(lines))
     wide = size / max(tokens, 1)
     space = int(room(tokens, brief.level) * wide)
-    kept = notable(records, plan_of(space, size // max(total, 1)), relevance(lines, brief.sought))
+    asked = relevance(lines, brief.sought)
+    kept = notable(records, plan_of(space, size // max(total, 1)), asked)
     if len(kept) > 0.8 * total:
         return list(lines), 0
     columns = key_columns(records)
     columns += [c for c in named_columns(records, brief.names) if c not in columns]
-    space = int(keys_room(tokens, brief.level) * wide)
+    space = int(keys_room(tokens, brief.level, found=hit(asked)) * wide)
     shown: list[str] = []
     for gap, index in gaps(kept, total):
         if gap:
