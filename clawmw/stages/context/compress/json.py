@@ -22,9 +22,7 @@ from clawmw.stages.context.compress.protocol import (
     LOSSY_FLOOR,
     Brief,
     Reduced,
-    keys_room,
     marker,
-    room,
 )
 from clawmw.stages.context.compress.prune import Pruner, Within
 
@@ -98,11 +96,8 @@ def reduce_nodes(node: Node, head: str, brief: Brief, within: Within) -> Reduced
     tokens = estimate(whole.text)
     if floor is None or tokens < floor:
         return whole
-    wide = len(whole.text) / tokens
-    pruner = Pruner(brief, within, int(keys_room(tokens, brief.level) * wide))
-    # What a value takes when rendered is less than its size where keys become a header.
-    scale = max(pruner.size(node) / len(whole.text), 1.0)
-    pruned = pruner.cut(node, int(room(tokens, brief.level) * wide * scale))
+    pruner = Pruner(brief, within)
+    pruned = pruner.cut(node, tokens, len(whole.text))
     said = pruner.said()
     if said:
         text = f"{marker(brief.ref, '; '.join(said))}\n{head}{encoder.encode(pruned)}"

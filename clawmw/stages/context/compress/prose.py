@@ -23,7 +23,7 @@ from clawmw.stages.context.compress.protocol import (
     marker,
     room,
 )
-from clawmw.stages.context.compress.relevance import relevance
+from clawmw.stages.context.compress.relevance import relevance, takes_addresses
 
 __all__ = ["ProseReducer", "shorten"]
 
@@ -52,7 +52,7 @@ _ADDRESS = re.compile(
 _NAMED = re.compile(
     r"(?<![.!?] )(?<!^)[A-ZÀ-ÖØ-ÞА-Я][\w’'.-]*"
     r"(?: (?:(?:of|the|and|for|de|von|van|der|la|in|to) ){0,2}[A-ZÀ-ÖØ-ÞА-Я\d][\w’'.-]*){0,7}"
-    r"|\b\d{1,2} [A-Z][a-z]+ \d{4}\b|\b[\w-]*\d[\w.,:/-]*\w"
+    r"|\b\d{1,2} [A-Z][a-z]+ \d{4}\b|(?<![\d.,])\d[\d.,]{4,}\d"
     r"|“[^”\n]{2,60}”|\"[^\"\n]{2,60}\"|《[^》\n]{1,40}》"
 )
 _STRUCTURE = re.compile(r"\s*(?:#{1,6} |[-*+•] |\d{1,3}[.)] |\||>|```|\[[^\]\n]{1,40}\]:)")
@@ -106,7 +106,8 @@ def shorten(text: str, brief: Brief) -> tuple[str, int]:
             left -= size
         if left < 8:
             break
-    return _written(found, kept, keys_room(tokens, brief.level) + left), len(found) - len(kept)
+    space = keys_room(tokens, brief.level, taken=takes_addresses(brief.names))
+    return _written(found, kept, space + left), len(found) - len(kept)
 
 
 def _weighed(found: Sequence[_Sentence], brief: Brief) -> list[_Sentence]:

@@ -47,16 +47,19 @@ def room(tokens: int, level: Level) -> int:
     return int(min(least + factor * tokens**0.5, tokens)) if factor else tokens
 
 
-_KEYS: dict[Level, tuple[float, int]] = {"balanced": (0.12, 1500), "aggressive": (0.06, 500)}
+_KEYS: dict[Level, tuple[float, int]] = {"balanced": (0.1, 1200), "aggressive": (0.05, 400)}
 
 
-def keys_room(tokens: int, level: Level, *, found: bool = False) -> int:
-    """How many tokens more may name what is hidden, by what tools take: ids, paths, addresses.
+def keys_room(tokens: int, level: Level, *, taken: bool = False, found: bool = False) -> int:
+    """How many tokens more may name what is hidden: ids, paths, addresses.
 
-    A name is 5 to 20 tokens; one that is needed and missing costs a whole call. Where just what
-    was asked for was `found`, the rest matters less.
+    A name is 5 to 20 tokens; one that is needed and missing costs a whole call. So there is
+    more room for names of the kind that the agent's tools take (`taken`), and less where just
+    what was asked for was `found`.
     """
     share, most = _KEYS.get(level, (0.0, 0))
+    if taken:
+        share, most = 3 * share, 2 * most
     return min(int(share * tokens), most) // (4 if found else 1)
 
 

@@ -12,15 +12,14 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from clawmw.stages.context.compress.notation import Node, Note, Num, Obj, Rows
-from clawmw.stages.context.compress.protocol import Brief, count
+from clawmw.stages.context.compress.protocol import Brief, count, keys_room, room
 from clawmw.stages.context.compress.relevance import hit, relevance, stems
 from clawmw.stages.context.compress.rows import (
     Plan,
     flat,
     gaps,
     hidden,
-    key_columns,
-    named_columns,
+    naming_columns,
     notable,
 )
 
@@ -50,11 +49,10 @@ def plan_of(space: int, width: int) -> Plan:
 class Pruner:
     """Cuts one tree, counting what it hid."""
 
-    def __init__(self, brief: Brief, within: Within, naming: int = 0) -> None:
-        """`naming`: characters that may be spent on naming hidden records."""
+    def __init__(self, brief: Brief, within: Within) -> None:
         self._brief = brief
-        self._naming = naming
-        self._total = 0
+        self._tokens = self._total = 0
+        self._scale = 1.0
         self._within = within
         self._sizes: dict[int, int] = {}
         self.missing: dict[str, list[int]] = {}
@@ -73,10 +71,12 @@ class Pruner:
             said.append(f"columns left out: {', '.join(names[:6])}{more}")
         return said
 
-    def cut(self, node: Node, space: int) -> Node:
-        """The whole value, or what of it fits `space` characters."""
-        self._total = self.size(node)
-        return self.prune(node, space)
+    def cut(self, node: Node, tokens: int, chars: int) -> Node:
+        """The value, which takes `tokens` and `chars` when rendered, cut to what should stay."""
+        self._tokens, self._scale, self._total = tokens, chars / tokens, self.size(node)
+        # What a value takes when rendered is less than its size where keys become a header.
+        scale = self._scale * max(self._total / chars, 1.0)
+        return self.prune(node, int(room(tokens, self._brief.level) * scale))
 
     def prune(self, node: Node, space: int) -> Node:
         """`node`, or what of it fits `space` characters."""
@@ -145,11 +145,11 @@ class Pruner:
     def _map(self, node: Obj, space: int) -> Node:
         records = [{"": key, **flat(value)} for key, value in node]
         kept, found = self._kept(records, space, self.size(node) // len(node))
-        room = self._named(self.size(node), found)
+        naming = self._named(self.size(node), found)
         entries: list[Node] = []
         for gap, index in gaps(kept, len(node)):
             if gap:
-                share = room * len(gap) // len(node)
+                share = naming * len(gap) // len(node)
                 entries.append(Note(hidden([records[i] for i in gap], [""], share, "entry")))
             if index is not None:
                 width = max(space // (len(kept) + 1), CELL)
@@ -167,22 +167,22 @@ class Pruner:
         kept, found = self._kept(records, space, sum(sizes) // len(node))
         if len(kept) > 0.9 * len(node):
             return tight
-        columns = key_columns(records)
-        columns += [c for c in named_columns(records, self._brief.names) if c not in columns]
-        room = self._named(self.size(node), found)
+        columns, taken = naming_columns(records, self._brief.names)
+        naming = self._named(self.size(node), found, taken)
         entries: list[Node] = []
         for gap, index in gaps(kept, len(node)):
             if gap:
-                share = room * len(gap) // (len(node) - len(kept))
+                share = naming * len(gap) // (len(node) - len(kept))
                 entries.append(Note(hidden([records[i] for i in gap], columns, share)))
             if index is not None:
                 entries.append(tight[index])
         self._miss("rows", len(node) - len(kept), len(node))
         return Rows(entries, len(node))
 
-    def _named(self, size: int, found: bool) -> int:
-        """A list's part of the characters for naming, by its size."""
-        return self._naming * size // max(self._total, 1) // (4 if found else 1)
+    def _named(self, size: int, found: bool, taken: bool = False) -> int:
+        """How many characters may name the hidden part of a list, as of the whole by its size."""
+        room = keys_room(self._tokens, self._brief.level, taken=taken, found=found)
+        return int(room * self._scale * size / max(self._total, 1))
 
     def _kept(
         self, records: Sequence[dict[str, Node]], space: int, width: int
@@ -197,12 +197,7 @@ class Pruner:
         if sum(map(self.size, node)) <= width * len(node):
             return list(node)
         cell = max(CELL, width // 4)
-        cut = [
-            Obj([(key, self._cell(value, cell)) for key, value in item])
-            if isinstance(item, Obj)
-            else self.prune(item, width)
-            for item in node
-        ]
+        cut = [self._record(item, cell, width) for item in node]
         dropped = self._dropped(cut, width)
         if not dropped:
             return cut
@@ -212,6 +207,13 @@ class Pruner:
             Obj([pair for pair in item if pair[0] not in gone]) if isinstance(item, Obj) else item
             for item in cut
         ]
+
+    def _record(self, item: Node, cell: int, width: int) -> Node:
+        if isinstance(item, Obj):
+            return Obj([(key, self._cell(value, cell)) for key, value in item])
+        if isinstance(item, list) and not any(isinstance(value, list) for value in item):
+            return [self._cell(value, cell) for value in item]  # its cells are told by place
+        return self.prune(item, width)
 
     def _cell(self, node: Node, most: int) -> Node:
         if isinstance(node, str) and not isinstance(node, (Num, Note)) and len(node) > most:

@@ -18,7 +18,9 @@ from math import log
 from clawmw.core.types import Json, ToolSpec
 from clawmw.stages.context.compress.protocol import words
 
-__all__ = ["STOP", "hit", "parameters", "relevance", "stems"]
+__all__ = ["STOP", "hit", "parameters", "relevance", "stems", "takes_addresses"]
+
+_ADDRESSED = re.compile(r"ur[li]|link|href|path|file|page", re.IGNORECASE)
 
 FEW = 8
 """Pieces among which something can be said to stand out."""
@@ -73,6 +75,11 @@ def hit(scores: Sequence[float]) -> bool:
     best = max(scores)
     near = sum(score >= 0.7 * best for score in scores)
     return best >= 2 * log(len(scores) + 1) and near <= max(1, len(scores) // 20)
+
+
+def takes_addresses(names: frozenset[str]) -> bool:
+    """Whether some tool takes an address or a path, by the names of their parameters."""
+    return any(_ADDRESSED.search(name) for name in names)
 
 
 def parameters(tools: Sequence[ToolSpec]) -> frozenset[str]:

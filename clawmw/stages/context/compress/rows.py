@@ -10,7 +10,7 @@ from typing import Any
 from clawmw.stages.context.compress.notation import Node, Num, Obj
 from clawmw.stages.context.compress.protocol import count, failures
 
-__all__ = ["Plan", "flat", "gaps", "hidden", "key_columns", "named_columns", "notable"]
+__all__ = ["Plan", "flat", "gaps", "hidden", "key_columns", "naming_columns", "notable"]
 
 Cells = Mapping[str, Any]
 """One record as scalars by column; `Plan` and the functions here read nothing else."""
@@ -105,17 +105,26 @@ def notable(records: Sequence[Cells], plan: Plan, asked: Sequence[float] = ()) -
     return sorted(kept)
 
 
-def named_columns(records: Sequence[Cells], names: frozenset[str]) -> list[str]:
-    """Up to two columns of short values that the agent's tools take as a parameter."""
-    if not records or not names:
-        return []
-    found = [
+def naming_columns(records: Sequence[Cells], names: frozenset[str]) -> tuple[list[str], bool]:
+    """The columns to name hidden records by, the most important first; whether a tool takes one.
+
+    A column of short values that the agent's tools take as a parameter, a key, a label.
+    """
+    taken = [
         column
-        for column in records[0]
+        for column in (records[0] if records and names else ())
         if column.rpartition(".")[2] in names
         and all(len(str(record.get(column, ""))) <= _NAMED_CHARS for record in records)
-    ]
-    return found[:2]
+    ][:2]
+    more = [column for column in key_columns(records) if column not in taken]
+    if taken and more and _counts(records, more[0]):
+        del more[0]
+    return [*taken, *more], bool(taken)
+
+
+def _counts(records: Sequence[Cells], column: str) -> bool:
+    """Whether a column only numbers the records."""
+    return all(_COUNTER.fullmatch(str(record.get(column, ""))) for record in records[:50])
 
 
 def _words(record: Cells) -> list[str]:

@@ -25,8 +25,7 @@ from clawmw.stages.context.compress.relevance import hit, relevance
 from clawmw.stages.context.compress.rows import (
     gaps,
     hidden,
-    key_columns,
-    named_columns,
+    naming_columns,
     notable,
 )
 
@@ -100,9 +99,8 @@ def cut_rows(
     kept = notable(records, plan_of(space, size // max(total, 1)), asked)
     if len(kept) > 0.8 * total:
         return list(lines), 0
-    columns = key_columns(records)
-    columns += [c for c in named_columns(records, brief.names) if c not in columns]
-    space = int(keys_room(tokens, brief.level, found=hit(asked)) * wide)
+    columns, taken = naming_columns(records, brief.names)
+    space = int(keys_room(tokens, brief.level, taken=taken, found=hit(asked)) * wide)
     shown: list[str] = []
     for gap, index in gaps(kept, total):
         if gap:
