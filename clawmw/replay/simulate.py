@@ -29,8 +29,10 @@ from clawmw.core.prefix import common_prefix
 from clawmw.core.types import Message, Request, Response, Role, Text
 from clawmw.policy.models import Policy, StoreConfig
 from clawmw.replay import records
+from clawmw.replay.answers import Answer, results, sought
 from clawmw.replay.bill import Prefixes, Sized
-from clawmw.replay.provenance import Placed, needs, placed
+from clawmw.replay.integrity import Integrity, Judge, paired
+from clawmw.replay.provenance import Placed, needs, placed, texts
 from clawmw.replay.records import CODEC, Run
 from clawmw.replay.tokens import Counter
 from clawmw.runtime import Runtime
@@ -86,6 +88,9 @@ class RunRecord:
     """Tokens not sent by what cut them, as clawmw itself estimates."""
     blobs: dict[str, bytes] = field(default_factory=dict)
     """Originals stored, by reference."""
+    integrity: Integrity = field(default_factory=Integrity)
+    answer: Answer | None = None
+    """Where the answer its labels name was when it was due."""
 
 
 Keep: TypeAlias = Callable[[CallRecord, bytes, bytes | None], None]
@@ -177,6 +182,7 @@ class _Replay:
         self.raw_cache, self.sent_cache = Prefixes(), Prefixes()
         self.previous: tuple[Sized, Sized] | None = None
         self.decoded: Request | None = None
+        self.judge = Judge()
         self.attempts: list[tuple[Sized, int]] = []
         self.bodies: list[bytes] = []
 
@@ -209,8 +215,10 @@ class _Replay:
             done.rewrites = self._rewrites(raw)
             done.needed = tuple(self._needed(request, answer))
             self.previous = (raw, self.attempts[-1][0])
-        self.record.calls.append(done)
-        if self.keep is not None:
+            self._judge(request, call.step)
+        if call.counted:
+            self.record.calls.append(done)
+        if self.keep is not None and call.counted:
             self.keep(done, body, self.bodies[0] if self.bodies else None)
 
     def _without_guards(
@@ -308,11 +316,29 @@ class _Replay:
         found = needs(request, answer)
         if not found or self.decoded is None:
             return []
-        originals: dict[str, str] = {}
-        if any(tool.name == EXPAND for tool in self.decoded.tools):
-            scope = self.identity.scope("session")
-            for ref in self.record.blobs:
-                data = self.runtime.stores.blobs.get(scope, ref, self.clock.now)
-                if data is not None:
-                    originals[ref] = data.decode("utf-8", "surrogatepass")
-        return placed(found, self.decoded.messages, originals)
+        return placed(found, self.decoded.messages, self._originals())
+
+    def _originals(self) -> dict[str, str]:
+        """What the model can ask for, by reference; nothing where it has no means to ask."""
+        if self.decoded is None or all(tool.name != EXPAND for tool in self.decoded.tools):
+            return {}
+        scope = self.identity.scope("session")
+        originals = {}
+        for ref in self.record.blobs:
+            data = self.runtime.stores.blobs.get(scope, ref, self.clock.now)
+            if data is not None:
+                originals[ref] = data.decode("utf-8", "surrogatepass")
+        return originals
+
+    def _judge(self, request: Request, step: int) -> None:
+        """Whether records stand in what was sent, and the answer, if it is due at this step."""
+        if self.decoded is None:
+            return
+        run, sent = self.record.run, self.decoded.messages
+        for original, text in paired(request.messages, sent):
+            self.record.integrity += self.judge.judge(original, text)
+        if run.answers and step == run.answer_due:
+            shown = "\n".join(texts(sent))
+            held = [text for ref, text in self._originals().items() if ref in shown]
+            raw = results(request.messages)
+            self.record.answer = sought(run.answers, raw, results(sent), held)
