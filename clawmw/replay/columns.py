@@ -14,7 +14,11 @@ from typing import TypeAlias
 
 __all__ = ["Columns", "below"]
 
-_ROWS = re.compile(r"[\[{]\d+ (?:keyed )?rows: ")
+_ROWS = re.compile(r"[\[{]\d+ (?:keyed )?rows: |\[\d+\]\{")
+"""How a table of clawmw's begins, and one of headroom's: `[24]{id:int,name:string}`."""
+_KIND = re.compile(r":\w+\Z")
+_BREAK = re.compile(r"\n|\\n")
+"""Also where a table stands inside a JSON string."""
 _ANY_CELL = re.compile(r"[,;\t|{}\[\]]| {2,}|rows: ")
 _WIDEST = 20_000
 """Characters; a longer line is no header."""
@@ -26,7 +30,7 @@ class Columns:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.starts = [0, *(match.end() for match in re.finditer("\n", text))]
+        self.starts = [0, *(match.end() for match in _BREAK.finditer(text))]
         self.braces = [match.start() for match in re.finditer(r"[\[\]{}]", text)]
         self._headers: dict[frozenset[str], list[int]] = {}
         self._cells: dict[int, frozenset[str]] | None = None
@@ -71,7 +75,8 @@ class Columns:
     def line(self, number: int) -> tuple[int, int]:
         """Where a line begins and ends."""
         last = number + 1 == len(self.starts)
-        return self.starts[number], len(self.text) if last else self.starts[number + 1] - 1
+        end = len(self.text) if last else self.starts[number + 1] - 1
+        return self.starts[number], end - (not last and self.text[end] != "\n")
 
     def header(self, number: int, keys: frozenset[str]) -> str | None:
         """The nearest line above `number` that names at least half of the keys as cells."""
@@ -90,7 +95,7 @@ class Columns:
                 start, end = self.line(number)
                 if end - start <= _WIDEST:
                     cells = _ANY_CELL.split(self.text[start:end])
-                    self._cells[number] = frozenset(_bare(cell) for cell in cells)
+                    self._cells[number] = frozenset(name for cell in cells for name in _names(cell))
         return self._cells
 
 
@@ -107,16 +112,18 @@ def below(columns: Columns, at: int, key: str, keys: frozenset[str]) -> bool:
     row = columns.text[start:end]
     named = _ROWS.search(head)
     if named is not None:
-        wanted = {place for place, name, _ in _nested(head[named.end() :]) if _bare(name) == key}
+        wanted = {place for place, name, _ in _nested(head[named.end() :]) if key in _names(name)}
         return _place(_nested(row), at - start) in wanted
     delimiter = max(("|", "\t", ";", ",", "  "), key=lambda d: len(_split(head, d)))
     cells = [name for name, _ in _split(head, delimiter)]
     index = bisect_right([begin for _, begin in _split(row, delimiter)], at - start) - 1
-    return len(cells) > max(index, 1) and _bare(cells[index]) == key
+    return len(cells) > max(index, 1) and key in _names(cells[index])
 
 
-def _bare(name: str) -> str:
-    return name.strip().strip("\"'").strip()
+def _names(cell: str) -> tuple[str, str]:
+    """The name a header's cell gives: as it is, and without a type after it."""
+    name = cell.strip().strip("\"'").strip()
+    return name, _KIND.sub("", name)
 
 
 def _split(line: str, delimiter: str) -> list[tuple[str, int]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
@@ -38,7 +38,7 @@ from clawmw.replay.tokens import Counter
 from clawmw.runtime import Runtime
 from clawmw.stages.context.expand import NAME as EXPAND
 
-__all__ = ["CallRecord", "Keep", "Replayer", "RunRecord"]
+__all__ = ["CallRecord", "Keep", "Replayer", "RunRecord", "rewrites"]
 
 _EPOCH = 1_767_225_600.0
 _THINKING = 2.0
@@ -212,7 +212,8 @@ class _Replay:
         done.output, done.reported = output, call.reported
         done.cpu_us = round(watch.spent * 1e6)
         if self.attempts:
-            done.rewrites = self._rewrites(raw)
+            sent = [sized for sized, _ in self.attempts]
+            done.rewrites = rewrites(self.previous, raw, sent, self._least)
             done.needed = tuple(self._needed(request, answer))
             self.previous = (raw, self.attempts[-1][0])
             self._judge(request, call.step)
@@ -290,26 +291,8 @@ class _Replay:
                 record.mechanisms.update(dict(event.totals.by_mechanism))
         self.events.clear()
 
-    def _rewrites(self, raw: Sized) -> int:
-        """How many attempts moved a prefix that the agent itself had kept.
-
-        Judged on the bodies sent: where the agent only appended, everything sent before must
-        stand; where it changed something itself, everything up to there. Below the shortest
-        prefix its provider caches there was nothing to lose.
-        """
-        if self.previous is None:
-            return 0
-        raw_before, sent_before = self.previous
-        kept = common_prefix(raw_before.digests, raw.digests)
-        whole = kept == len(raw_before.digests)
-        moved = 0
-        for sized, _ in self.attempts:
-            least = self.runtime.profile(sent_before.model).cache.min_tokens
-            stands = len(sent_before.digests) if whole else kept
-            shared = common_prefix(sent_before.digests, sized.digests)
-            moved += shared < stands and sent_before.prefix(stands) >= least
-            sent_before, whole = sized, True
-        return moved
+    def _least(self, model: str) -> int:
+        return self.runtime.profile(model).cache.min_tokens
 
     def _needed(self, request: Request, answer: Message) -> list[Placed]:
         """Each needed literal, and where the (last) body sent has it."""
@@ -342,3 +325,30 @@ class _Replay:
             held = [text for ref, text in self._originals().items() if ref in shown]
             raw = results(request.messages)
             self.record.answer = sought(run.answers, raw, results(sent), held)
+
+
+def rewrites(
+    previous: tuple[Sized, Sized] | None,
+    raw: Sized,
+    attempts: Sequence[Sized],
+    least: Callable[[str], int],
+) -> int:
+    """How many attempts moved a prefix that the agent itself had kept.
+
+    Judged on the bodies sent: where the agent only appended, everything sent before must stand;
+    where it changed something itself, everything up to there. Below the shortest prefix its
+    provider caches (`least`, by model) there was nothing to lose. `previous`: the call before
+    this one, as recorded and as sent.
+    """
+    if previous is None:
+        return 0
+    raw_before, sent_before = previous
+    kept = common_prefix(raw_before.digests, raw.digests)
+    whole = kept == len(raw_before.digests)
+    moved = 0
+    for sized in attempts:
+        stands = len(sent_before.digests) if whole else kept
+        shared = common_prefix(sent_before.digests, sized.digests)
+        moved += shared < stands and sent_before.prefix(stands) >= least(sent_before.model)
+        sent_before, whole = sized, True
+    return moved
