@@ -22,7 +22,7 @@ from typing import Literal
 
 from clawmw.core.types import Json, Message, Request, Text, ToolCall, ToolResult
 
-__all__ = ["Need", "Placed", "literals", "needs", "occurs", "placed"]
+__all__ = ["Need", "Placed", "forms", "literals", "needs", "occurs", "placed", "texts"]
 
 _LONGEST = 80
 _WORD = re.compile(r"[\w/~.@#$-][\w./:@+#$-]*\w")
@@ -99,7 +99,7 @@ def placed(
     `originals`: what the model could ask for, by reference; those count whose reference
     stands in the messages.
     """
-    text = "\n".join(_texts(sent))
+    text = "\n".join(texts(sent))
     shown = {ref: original for ref, original in originals.items() if ref in text}
     result = []
     for need in found:
@@ -111,7 +111,7 @@ def placed(
     return result
 
 
-def _texts(messages: Sequence[Message]) -> Iterator[str]:
+def texts(messages: Sequence[Message]) -> Iterator[str]:
     """All text of a request's messages, arguments included."""
     for message in messages:
         for part in message.parts:
@@ -150,10 +150,11 @@ def _leaves(value: Json) -> Iterator[str]:
 
 def occurs(literal: str, text: str, *, quoted: bool = False) -> bool:
     """Whether `literal` stands in `text` as a whole, as it is or as JSON writes it."""
-    return any(_stands(form, text, quoted=quoted) for form in _forms(literal))
+    return any(_stands(form, text, quoted=quoted) for form in forms(literal))
 
 
-def _forms(literal: str) -> Iterable[str]:
+def forms(literal: str) -> Iterable[str]:
+    """The ways a literal is written: as it is, and as JSON writes it."""
     if literal.isascii() and literal.isprintable() and '"' not in literal and "\\" not in literal:
         return (literal,)
     plain = json.dumps(literal, ensure_ascii=False)[1:-1]

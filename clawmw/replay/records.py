@@ -31,6 +31,8 @@ class Call:
     reported: int | None = None
     """Input tokens by the provider's own usage, where the record has it."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    counted: bool = True
+    """False: made only to see whether the run's answer is at hand; in no other figure."""
 
     def body(self) -> bytes:
         """The request body."""
@@ -52,6 +54,10 @@ class Run:
     """Whether the chain is named by the requests' headers; else the run is one chain."""
     open_end: bool = False
     """The record ends before an answer: in a tool result or a user message."""
+    answers: tuple[str, ...] = ()
+    """What the run was to find out, in any of these wordings, where its labels say so."""
+    answer_due: int = -1
+    """The step at which it must be known."""
     bytes: int = 0
     """How much of its file it takes, for progress."""
 

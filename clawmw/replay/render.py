@@ -59,6 +59,12 @@ def _facts(report: Report) -> Table:
     )
     said += f" but can be asked for ({_percent(found['reachable'], total.needed)})"
     table.add_row("literals", f"{said}, {found['lost']:,} lost", style=_alarm(found["lost"]))
+    if total.integrity.values:
+        kept = total.integrity
+        said = f"{_percent(kept.intact, kept.values)} of {kept.values:,} values still in context"
+        table.add_row("record integrity", f"{said} stand with their key and in their record")
+    if total.answers:
+        table.add_row("answers", _answers(total), style=_alarm(total.answers["lost"]))
     table.add_row("CPU in clawmw", f"{_cpu(total, 0.5)} a call at p50, {_cpu(total, 0.95)} at p95")
     if total.refused or total.stopped:
         stopped = f"{_count(total.refused, 'call')} refused (counted as recorded)"
@@ -81,6 +87,14 @@ def _facts(report: Report) -> Table:
         counted = f"{total.counted:,} counted, {total.reported:,} reported"
         table.add_row("input tokens check", f"{counted} ({of})")
     return table
+
+
+def _answers(total: Group) -> str:
+    found, due = total.answers, sum(total.answers.values())
+    there = found["whole"] + found["bare"]
+    said = f"{there:,} of {due:,} in context when due ({_percent(there, due)}), {found['whole']:,}"
+    said += f" with what is around them; {found['reachable']:,} hidden but can be asked for, "
+    return f"{said}{found['lost']:,} lost"
 
 
 def _costs(report: Report) -> Table:

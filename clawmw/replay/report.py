@@ -13,7 +13,15 @@
   - `tokens`: `before`, `after`, `change` (share of before; negative is less), `output`
   - `prefix_rewrites`: calls that moved a prefix the agent had kept and its provider could
     have cached
-  - `literals`: `needed`, `in_context`, `reachable`, `lost`
+  - `literals`: `needed`, `in_context`, `reachable`, `lost`; `hidden_share`: of needed, what was
+    not in the context sent
+  - `records`: `values` of JSON, CSV and table results that stayed in context (a sample of each
+    result); `intact`: with their key and in their record; `listed`: with their key, alone;
+    `integrity`: intact of values
+  - `answers`: where labels name an answer (`gold_answer`, `answers`) and the recorded results
+    hold it when it is due: `due`, `in_context`, `whole` (in context, with the sentence or
+    record around it), `reachable` (hidden, can be asked for), `lost`; shares of due:
+    `in_context_share`, `whole_share`, `at_hand_share` (in context or reachable)
   - `cpu_us`: of clawmw per call, `p50`, `p95`, `max`, `total`
   - `cost`: by profile name, nano-USD of the input side, simulated: `uncached`, `native`
     (native caching alone), `clawmw` (caching and the policy), `net` (and paying for what was
@@ -39,6 +47,7 @@ from typing import Any
 
 from clawmw.core.money import Profile
 from clawmw.replay.bill import SLICE, Item, Money, Net, bare, price
+from clawmw.replay.integrity import Integrity
 from clawmw.replay.provenance import Placed
 from clawmw.replay.records import Note, Problem, Skipped
 from clawmw.replay.simulate import CallRecord, RunRecord
@@ -62,6 +71,8 @@ class Group:
     output: int = 0
     rewrites: int = 0
     literals: Tally[str] = field(default_factory=Tally)
+    integrity: Integrity = field(default_factory=Integrity)
+    answers: Tally[str] = field(default_factory=Tally)
     cpu: list[int] = field(default_factory=list)
     money: dict[str, Money] = field(default_factory=dict)
     decisions: Tally[str] = field(default_factory=Tally)
@@ -90,6 +101,8 @@ class Group:
                 self.reported_calls += 1
                 self.reported += call.reported
                 self.counted += call.raw.total
+        self.integrity += record.integrity
+        self.answers.update([record.answer] if record.answer else ())
         self.decisions.update(record.decisions)
         self.failures.update(record.failures)
         self.mechanisms.update(record.mechanisms)
@@ -100,6 +113,11 @@ class Group:
     def needed(self) -> int:
         """Literals that calls needed from tool results."""
         return sum(self.literals.values())
+
+    @property
+    def hidden(self) -> int:
+        """Those that the context sent did not hold."""
+        return self.literals["reachable"] + self.literals["lost"]
 
     def percentile(self, share: float) -> int | None:
         """CPU microseconds that `share` of the calls stay within; None without calls."""
@@ -128,7 +146,15 @@ class Group:
                 "in_context": self.literals["context"],
                 "reachable": self.literals["reachable"],
                 "lost": self.literals["lost"],
+                "hidden_share": share(self.hidden, self.needed),
             },
+            "records": {
+                "values": self.integrity.values,
+                "intact": self.integrity.intact,
+                "listed": self.integrity.listed,
+                "integrity": share(self.integrity.intact, self.integrity.values),
+            },
+            "answers": _answers_json(self.answers),
             "cpu_us": {
                 "p50": self.percentile(0.5),
                 "p95": self.percentile(0.95),
@@ -264,6 +290,21 @@ def _will_be_needed(record: RunRecord) -> dict[bytes, list[str]]:
             if needed.need.literal not in literals:
                 literals.append(needed.need.literal)
     return kept
+
+
+def _answers_json(answers: Tally[str]) -> dict[str, Any]:
+    due = sum(answers.values())
+    in_context = answers["whole"] + answers["bare"]
+    return {
+        "due": due,
+        "in_context": in_context,
+        "whole": answers["whole"],
+        "reachable": answers["reachable"],
+        "lost": answers["lost"],
+        "in_context_share": share(in_context, due),
+        "whole_share": share(answers["whole"], due),
+        "at_hand_share": share(due - answers["lost"], due),
+    }
 
 
 def _money_json(money: Money) -> dict[str, Any]:

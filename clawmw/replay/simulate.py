@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
@@ -29,14 +29,16 @@ from clawmw.core.prefix import common_prefix
 from clawmw.core.types import Message, Request, Response, Role, Text
 from clawmw.policy.models import Policy, StoreConfig
 from clawmw.replay import records
+from clawmw.replay.answers import Answer, results, sought
 from clawmw.replay.bill import Prefixes, Sized
-from clawmw.replay.provenance import Placed, needs, placed
+from clawmw.replay.integrity import Integrity, Judge, paired
+from clawmw.replay.provenance import Placed, needs, placed, texts
 from clawmw.replay.records import CODEC, Run
 from clawmw.replay.tokens import Counter
 from clawmw.runtime import Runtime
 from clawmw.stages.context.expand import NAME as EXPAND
 
-__all__ = ["CallRecord", "Keep", "Replayer", "RunRecord"]
+__all__ = ["CallRecord", "Keep", "Replayer", "RunRecord", "rewrites"]
 
 _EPOCH = 1_767_225_600.0
 _THINKING = 2.0
@@ -86,6 +88,9 @@ class RunRecord:
     """Tokens not sent by what cut them, as clawmw itself estimates."""
     blobs: dict[str, bytes] = field(default_factory=dict)
     """Originals stored, by reference."""
+    integrity: Integrity = field(default_factory=Integrity)
+    answer: Answer | None = None
+    """Where the answer its labels name was when it was due."""
 
 
 Keep: TypeAlias = Callable[[CallRecord, bytes, bytes | None], None]
@@ -177,6 +182,7 @@ class _Replay:
         self.raw_cache, self.sent_cache = Prefixes(), Prefixes()
         self.previous: tuple[Sized, Sized] | None = None
         self.decoded: Request | None = None
+        self.judge = Judge()
         self.attempts: list[tuple[Sized, int]] = []
         self.bodies: list[bytes] = []
 
@@ -206,11 +212,14 @@ class _Replay:
         done.output, done.reported = output, call.reported
         done.cpu_us = round(watch.spent * 1e6)
         if self.attempts:
-            done.rewrites = self._rewrites(raw)
+            sent = [sized for sized, _ in self.attempts]
+            done.rewrites = rewrites(self.previous, raw, sent, self._least)
             done.needed = tuple(self._needed(request, answer))
             self.previous = (raw, self.attempts[-1][0])
-        self.record.calls.append(done)
-        if self.keep is not None:
+            self._judge(request, call.step)
+        if call.counted:
+            self.record.calls.append(done)
+        if self.keep is not None and call.counted:
             self.keep(done, body, self.bodies[0] if self.bodies else None)
 
     def _without_guards(
@@ -282,37 +291,64 @@ class _Replay:
                 record.mechanisms.update(dict(event.totals.by_mechanism))
         self.events.clear()
 
-    def _rewrites(self, raw: Sized) -> int:
-        """How many attempts moved a prefix that the agent itself had kept.
-
-        Judged on the bodies sent: where the agent only appended, everything sent before must
-        stand; where it changed something itself, everything up to there. Below the shortest
-        prefix its provider caches there was nothing to lose.
-        """
-        if self.previous is None:
-            return 0
-        raw_before, sent_before = self.previous
-        kept = common_prefix(raw_before.digests, raw.digests)
-        whole = kept == len(raw_before.digests)
-        moved = 0
-        for sized, _ in self.attempts:
-            least = self.runtime.profile(sent_before.model).cache.min_tokens
-            stands = len(sent_before.digests) if whole else kept
-            shared = common_prefix(sent_before.digests, sized.digests)
-            moved += shared < stands and sent_before.prefix(stands) >= least
-            sent_before, whole = sized, True
-        return moved
+    def _least(self, model: str) -> int:
+        return self.runtime.profile(model).cache.min_tokens
 
     def _needed(self, request: Request, answer: Message) -> list[Placed]:
         """Each needed literal, and where the (last) body sent has it."""
         found = needs(request, answer)
         if not found or self.decoded is None:
             return []
-        originals: dict[str, str] = {}
-        if any(tool.name == EXPAND for tool in self.decoded.tools):
-            scope = self.identity.scope("session")
-            for ref in self.record.blobs:
-                data = self.runtime.stores.blobs.get(scope, ref, self.clock.now)
-                if data is not None:
-                    originals[ref] = data.decode("utf-8", "surrogatepass")
-        return placed(found, self.decoded.messages, originals)
+        return placed(found, self.decoded.messages, self._originals())
+
+    def _originals(self) -> dict[str, str]:
+        """What the model can ask for, by reference; nothing where it has no means to ask."""
+        if self.decoded is None or all(tool.name != EXPAND for tool in self.decoded.tools):
+            return {}
+        scope = self.identity.scope("session")
+        originals = {}
+        for ref in self.record.blobs:
+            data = self.runtime.stores.blobs.get(scope, ref, self.clock.now)
+            if data is not None:
+                originals[ref] = data.decode("utf-8", "surrogatepass")
+        return originals
+
+    def _judge(self, request: Request, step: int) -> None:
+        """Whether records stand in what was sent, and the answer, if it is due at this step."""
+        if self.decoded is None:
+            return
+        run, sent = self.record.run, self.decoded.messages
+        for original, text in paired(request.messages, sent):
+            self.record.integrity += self.judge.judge(original, text)
+        if run.answers and step == run.answer_due:
+            shown = "\n".join(texts(sent))
+            held = [text for ref, text in self._originals().items() if ref in shown]
+            raw = results(request.messages)
+            self.record.answer = sought(run.answers, raw, results(sent), held)
+
+
+def rewrites(
+    previous: tuple[Sized, Sized] | None,
+    raw: Sized,
+    attempts: Sequence[Sized],
+    least: Callable[[str], int],
+) -> int:
+    """How many attempts moved a prefix that the agent itself had kept.
+
+    Judged on the bodies sent: where the agent only appended, everything sent before must stand;
+    where it changed something itself, everything up to there. Below the shortest prefix its
+    provider caches (`least`, by model) there was nothing to lose. `previous`: the call before
+    this one, as recorded and as sent.
+    """
+    if previous is None:
+        return 0
+    raw_before, sent_before = previous
+    kept = common_prefix(raw_before.digests, raw.digests)
+    whole = kept == len(raw_before.digests)
+    moved = 0
+    for sized in attempts:
+        stands = len(sent_before.digests) if whole else kept
+        shared = common_prefix(sent_before.digests, sized.digests)
+        moved += shared < stands and sent_before.prefix(stands) >= least(sent_before.model)
+        sent_before, whole = sized, True
+    return moved

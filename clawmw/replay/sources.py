@@ -40,6 +40,8 @@ class Sources:
 
     `model` stands in the bodies of runs that name none. With `open_ends`, a run that ends in
     a tool result or a user message gets one more call: the one its record breaks off before.
+    Without, it gets one that is in no figure but `answers`, if its labels name an answer and
+    no recorded call could have given it.
     """
 
     def __init__(self, paths: Sequence[Path], *, model: str, open_ends: bool = False) -> None:
@@ -150,8 +152,10 @@ def run_of(
     steps = [i for i, m in enumerate(messages) if i and m.get("role") == "assistant"]
     calls = [Call(i, head, wires[:i], tail, wires[i], reported[i]) for i in steps]
     open_end = messages[-1].get("role") != "assistant"
-    if open_end and open_ends:
-        calls.append(Call(len(wires), head, wires, tail, None))
+    answers = _answers(row.get("labels"))
+    due = _due(messages)
+    if open_end and (open_ends or (answers and due == len(messages))):
+        calls.append(Call(len(wires), head, wires, tail, None, counted=open_ends))
     name = row.get("id")
     return Run(
         _text(row.get("source")) or path.stem,
@@ -159,8 +163,26 @@ def run_of(
         where,
         calls,
         open_end=open_end,
+        answers=answers,
+        answer_due=due,
         bytes=size,
     )
+
+
+def _answers(labels: Json) -> tuple[str, ...]:
+    """What the labels say the run should find out: `gold_answer`, or `answers` (any of them)."""
+    if not isinstance(labels, dict):
+        return ()
+    given = labels.get("answers") or [labels.get("gold_answer")]
+    return tuple(str(a) for a in given if a) if isinstance(given, list) else ()
+
+
+def _due(messages: list[dict[str, Any]]) -> int:
+    """The step that gives the run's answer: the last recorded one that follows a tool result,
+    else the one that the record breaks off before."""
+    roles = [m.get("role") for m in messages]
+    last = max((i for i, role in enumerate(roles) if role == "assistant"), default=-1)
+    return last if "tool" in roles[: max(last, 0)] else len(messages)
 
 
 def _text(value: Json) -> str:

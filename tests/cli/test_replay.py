@@ -85,6 +85,8 @@ GROUP = {
     "tokens",
     "prefix_rewrites",
     "literals",
+    "records",
+    "answers",
     "cpu_us",
     "cost",
     "decisions",

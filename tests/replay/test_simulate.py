@@ -136,8 +136,9 @@ def test_what_is_cut_for_good_is_lost_and_costs_the_original(
     kept = replayed(tmp_path, samples.hidden())[2].to_json()["total"]
     monkeypatch.setattr("clawmw.stores.memory.MemoryBlobs.get", lambda *_: None)
     lost = replayed(tmp_path, samples.hidden())[2].to_json()["total"]
-    assert kept["literals"] == {"needed": 1, "in_context": 0, "reachable": 1, "lost": 0}
-    assert lost["literals"] == {"needed": 1, "in_context": 0, "reachable": 0, "lost": 1}
+    gone = {"needed": 1, "in_context": 0, "hidden_share": 1.0}
+    assert kept["literals"] == {**gone, "reachable": 1, "lost": 0}
+    assert lost["literals"] == {**gone, "reachable": 0, "lost": 1}
     assert lost["cost"][PROFILE]["net"] > kept["cost"][PROFILE]["net"]
 
 
