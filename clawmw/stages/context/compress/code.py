@@ -16,18 +16,16 @@ from math import log
 
 from clawmw.core.tokens import estimate
 from clawmw.stages.context.compress.lines import (
-    FLOOR,
     Picker,
     hits,
     names,
     numbers,
     places,
     render,
-    room,
     words_of,
 )
 from clawmw.stages.context.compress.outline import Block, Outline, indentation, scan
-from clawmw.stages.context.compress.protocol import Brief, Reduced, count, marker
+from clawmw.stages.context.compress.protocol import LOSSY_FLOOR, Brief, Reduced, count, marker, room
 from clawmw.stages.context.compress.relevance import stems
 from clawmw.stages.context.compress.squeeze import looks_like_code
 
@@ -42,11 +40,16 @@ BLOCKS = 0.6
 ASKED = 80
 """A range of up to so many lines that was asked for by its two ends is shown whole."""
 
+MODULES = 12
+"""Imports named of one stretch of them."""
+
 FOREIGN = 30
 """Lines around a listing (a tool's header, a prompt) kept as they are."""
 
 _NUMBER = re.compile(r"(\s{0,8})(\d{1,7})(\t|→|:|\s?\|| {2}|-)")
 _DOC = re.compile(r"\s*(?:[rRuUbB]?\"\"\"|'''|/\*\*?|///|//!|;;|\"\S|@doc|@moduledoc|--\s|#\s)")
+_QUOTED = re.compile(r"[\"'<]([\w./:@-]{2,60})[\"'>]")
+_MODULE = re.compile(r"\s*#?\s*\w+\s+(?:static\s+)?([\w./:@\\-]{2,60}?)(?:\.\*|;|\s|$)")
 _COMMENT = re.compile(r"\s*(?:#(?!\w)|//|/?\*|--\s|;|%%|<!--)")
 _WRAPPER = re.compile(
     r"\[File: |\(\d+ more lines |\(Open file|\(Current dir|bash-?\S*\$|\S*[$#>] |<file|</file|```"
@@ -78,7 +81,7 @@ class CodeReducer:
     def reduce(self, text: str, brief: Brief) -> Reduced:
         whole = Reduced(text, "code", True)
         tokens = estimate(text)
-        if brief.level not in FLOOR or tokens < FLOOR[brief.level]:
+        if brief.level not in LOSSY_FLOOR or tokens < LOSSY_FLOOR[brief.level]:
             return whole
         read = listing(text)
         if _asked_whole(read, brief.sought):
@@ -287,10 +290,20 @@ class _Notes:
         self._shown.update(defined)
         said = [line if score or not _COMMENT.match(line) else "" for line, score in scored]
         found = names(said, self._shown, most - len(defined), self._scores[start:end])
-        found = [*defined, *found]
-        self._left -= len(found)
+        imports = [self._source[i] for i in range(start, end) if i in self._imports]
+        self._left -= len(found) + len(defined)
+        found = [*defined, *self._modules(imports), *found]
         first = next((line for line in hidden if line.strip()), "")
         lead = first[: len(first) - len(first.lstrip(" \t"))][:16]
-        imports = sum(1 for i in range(start, end) if i in self._imports)
-        noun = "import line" if imports > total / 2 else "line"
+        noun = "import line" if len(imports) > total / 2 else "line"
         return f"{lead}… {count(total, noun)}{': ' if found else ''}{', '.join(found)} …"
+
+    def _modules(self, lines: Sequence[str]) -> list[str]:
+        """What is imported, as far as it is not shown."""
+        found = []
+        for line in lines[:MODULES]:
+            module = _QUOTED.search(line) or _MODULE.match(line)
+            if module and module[1] not in self._shown:
+                self._shown.add(module[1])
+                found.append(module[1])
+        return found

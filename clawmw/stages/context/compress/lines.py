@@ -1,8 +1,7 @@
 """A long text shown in part: which lines, in how much room, and what is said of the rest.
 
 Kinds made of lines (source, search hits, reports, traces, logs) rank lines; this shares out the
-room among them and writes the notes. The room grows with the square root of the size: what an
-agent acts on next does not grow with what a tool happens to print.
+room among them and writes the notes.
 """
 
 from __future__ import annotations
@@ -12,13 +11,12 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
-from math import log, sqrt
+from math import log
 
 from clawmw.core.tokens import estimate
-from clawmw.stages.context.compress.protocol import Level, count
+from clawmw.stages.context.compress.protocol import count
 
 __all__ = [
-    "FLOOR",
     "Gap",
     "Picker",
     "hits",
@@ -26,13 +24,9 @@ __all__ = [
     "numbers",
     "places",
     "render",
-    "room",
     "shorten",
     "words_of",
 ]
-
-FLOOR: dict[Level, int] = {"balanced": 120, "aggressive": 60}
-"""Estimated tokens below which these kinds hide nothing."""
 
 LINE_CHARS = 400
 """A longer line keeps its start and end."""
@@ -48,16 +42,10 @@ _COMMON = 400
 
 _WORD = re.compile(r"[\w/~.@$-][\w./:@$-]{2,79}")
 _DATA = re.compile(r"\d|\w[_./:@-]\w|[a-z][A-Z]|^[/~]\w")
-_STRONG = re.compile(r"^[A-Z][A-Z\d]*_[A-Z\d_]+$|^~?/\w|\w/\w|[a-z][A-Z]|[a-z\d]_[a-z]|\w-\d")
+_STRONG = re.compile(r"^[A-Z][A-Z\d]*_[A-Z\d_]+$|^~?/\w|\w/\w|[a-z][A-Z]|[a-z\d]_[a-z]|\w-\d|\d{6}")
 
 Gap = Callable[[int, int], str]
 """The note that stands for the hidden lines from one index up to another."""
-
-
-def room(tokens: int, level: Level) -> int:
-    """Estimated tokens that a text of `tokens` may take once reduced."""
-    size = 50 + 8 * sqrt(tokens)
-    return int(size if level == "balanced" else size / 2)
 
 
 class Picker:
@@ -161,7 +149,9 @@ def names(
         worth = scores[at] if scores else 0.0
         for match in _WORD.findall(line[:LINE_CHARS]):
             word = match.rstrip(".:-/@")
-            if len(word) > 3 and word not in shown and not word.isdigit() and _DATA.search(word):
+            if len(word) > 3 and word not in shown and _DATA.search(word):
+                if word.isdigit() and len(word) < 6:
+                    continue
                 found[word] += 1
                 if worth > sought[word]:
                     sought[word] = worth  # type: ignore[assignment]

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from clawmw.core.tokens import estimate
-from clawmw.stages.context.compress.lines import FLOOR, Picker, hits, room, shorten
-from clawmw.stages.context.compress.protocol import Brief, Reduced, count, marker
+from clawmw.stages.context.compress.lines import Picker, hits, shorten
+from clawmw.stages.context.compress.protocol import LOSSY_FLOOR, Brief, Reduced, count, marker, room
 
 __all__ = ["SearchReducer"]
 
@@ -90,7 +90,7 @@ class SearchReducer:
         after = [line for at, line in foreign if at > 0][-FOREIGN:]
         tokens = estimate(text)
         whole = Reduced("\n".join([*before, *_grouped(files), *after]), "search", True)
-        if brief.level not in FLOOR or tokens < FLOOR[brief.level]:
+        if brief.level not in LOSSY_FLOOR or tokens < LOSSY_FLOOR[brief.level]:
             return whole
         size = room(tokens, brief.level)
         if size > 0.7 * tokens:

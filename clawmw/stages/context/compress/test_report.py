@@ -15,15 +15,21 @@ from dataclasses import dataclass
 
 from clawmw.core.tokens import estimate
 from clawmw.stages.context.compress.lines import (
-    FLOOR,
     Picker,
     hits,
     names,
     render,
-    room,
     words_of,
 )
-from clawmw.stages.context.compress.protocol import Brief, Reduced, count, failures, marker
+from clawmw.stages.context.compress.protocol import (
+    LOSSY_FLOOR,
+    Brief,
+    Reduced,
+    count,
+    failures,
+    marker,
+    room,
+)
 from clawmw.stages.context.compress.squeeze import plain
 
 __all__ = ["TestReportReducer"]
@@ -134,7 +140,7 @@ class TestReportReducer:
         text = plain(text)
         whole = Reduced(text, "test_report", True)
         tokens = estimate(text)
-        if brief.level not in FLOOR or tokens < FLOOR[brief.level]:
+        if brief.level not in LOSSY_FLOOR or tokens < LOSSY_FLOOR[brief.level]:
             return whole
         lines = text.split("\n")
         told = _told(lines)

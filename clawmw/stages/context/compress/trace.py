@@ -12,8 +12,16 @@ import re
 from collections.abc import Sequence
 
 from clawmw.core.tokens import estimate
-from clawmw.stages.context.compress.lines import FLOOR, Picker, hits, render, room
-from clawmw.stages.context.compress.protocol import Brief, Reduced, count, failures, marker
+from clawmw.stages.context.compress.lines import Picker, hits, render
+from clawmw.stages.context.compress.protocol import (
+    LOSSY_FLOOR,
+    Brief,
+    Reduced,
+    count,
+    failures,
+    marker,
+    room,
+)
 from clawmw.stages.context.compress.squeeze import plain
 
 __all__ = ["TraceReducer", "frames"]
@@ -77,7 +85,7 @@ class TraceReducer:
         text = plain(text)
         whole = Reduced(text, "trace", True)
         tokens = estimate(text)
-        if brief.level not in FLOOR or tokens < FLOOR[brief.level]:
+        if brief.level not in LOSSY_FLOOR or tokens < LOSSY_FLOOR[brief.level]:
             return whole
         lines = text.split("\n")
         found = frames(lines)
