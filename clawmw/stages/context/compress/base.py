@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from clawmw.core.tokens import estimate
+from clawmw.stages.context.compress.code import CodeReducer
 from clawmw.stages.context.compress.html import HtmlReducer
 from clawmw.stages.context.compress.json import JsonReducer
 from clawmw.stages.context.compress.literal import PythonReducer
@@ -19,8 +20,11 @@ from clawmw.stages.context.compress.protocol import (
     is_reduced,
     marker,
 )
+from clawmw.stages.context.compress.search import SearchReducer
 from clawmw.stages.context.compress.squeeze import looks_like_code, squeeze
 from clawmw.stages.context.compress.table import TableReducer
+from clawmw.stages.context.compress.test_report import TestReportReducer
+from clawmw.stages.context.compress.trace import TraceReducer
 
 __all__ = [
     "REDUCERS",
@@ -37,6 +41,14 @@ __all__ = [
 _TEXTS: tuple[Reducer, ...] = (TableReducer(), LogReducer(), ProseReducer())
 """These read what `squeeze` leaves of a text."""
 
+_SHAPES: tuple[Reducer, ...] = (
+    TraceReducer(),
+    TestReportReducer(),
+    SearchReducer(),
+    CodeReducer(),
+)
+"""These read a text as it stands, where every space may matter; the strictest first."""
+
 _HTML = HtmlReducer()
 
 
@@ -51,7 +63,7 @@ def _within(text: str, brief: Brief) -> str | None:
 
 _VALUES: tuple[Reducer, ...] = (JsonReducer(_within), PythonReducer(_within), _HTML)
 
-REDUCERS: tuple[Reducer, ...] = (*_VALUES, *_TEXTS)
+REDUCERS: tuple[Reducer, ...] = (*_VALUES, *_SHAPES, *_TEXTS)
 """In the order in which they are asked whether a text is theirs; the strictest first."""
 
 
@@ -87,7 +99,12 @@ def reduce(text: str, brief: Brief, *, floor: int = 0, margin: float = 0.1) -> R
 
 
 def _plain(text: str, brief: Brief) -> Reduced | None:
-    """A text that is no structured value: squeezed, then cut by its kind. None for source code."""
+    """A text that is no structured value: cut by its kind, the plainer ones after squeezing."""
+    for reducer in _SHAPES:
+        if reducer.matches(text):
+            reduced = reducer.reduce(text, brief)
+            if reduced is not None:
+                return reduced
     if looks_like_code(text):
         return None
     squeezed = squeeze(text)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from clawmw.stages.context.compress.protocol import count, words
 
-__all__ = ["fold_repeats", "looks_like_code", "squeeze"]
+__all__ = ["fold_repeats", "looks_like_code", "plain", "squeeze"]
 
 PERIOD = 8
 """Blocks of up to this many lines are recognised when they repeat one after another."""
@@ -59,6 +59,18 @@ def squeeze(text: str) -> str:
         if text == before:
             break
     return text
+
+
+def plain(text: str) -> str:
+    """`text` as a terminal would leave it, without colours; the spaces between words stay."""
+    for _ in range(4):
+        if "\x1b" not in text:
+            break
+        text = _ANSI.sub("", text)
+    text = text.replace("\x1b", "").replace("\r\n", "\n")
+    if " \n" in text or "\t\n" in text:
+        text = _TRAILING.sub("", text)
+    return "\n".join(fold_repeats(text.split("\n")))
 
 
 def _run(found: re.Match[str]) -> str:

@@ -1,6 +1,7 @@
 """Golden cases: what a person (and a model) sees of each kind at each level.
 
-`tests/cases/compress/*.yaml`: a list of cases with `name`, `level`, `input` and `expect`. An
+`tests/cases/compress/*.yaml`: a list of cases with `name`, `level`, `input`, `expect`, and maybe
+`sought`: what was asked for. An
 input that is a mapping is `head`, then `each` formatted `times` times (joined by `join`), then
 `tail`; in `each`, `{i}` counts from 0, `{a}` is i*37%90, `{b}` i*7919%10007, `{m}` and `{s}`
 minutes and seconds, and `{odd}` is `at[i]`, or `else` where `at` does not have i.
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from clawmw.stages.context.compress.base import Brief, reduce
+from clawmw.stages.context.compress.relevance import stems
 
 FOLDER = Path(__file__).parents[3] / "cases" / "compress"
 CASES = [
@@ -47,5 +49,6 @@ def written(source: str | dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("case", CASES)
 def test_case(case: dict[str, Any]) -> None:
-    reduced = reduce(written(case["input"]), Brief(case["level"], "r7k2m9q4xw"))
+    sought = frozenset(stems(case.get("sought", "")))
+    reduced = reduce(written(case["input"]), Brief(case["level"], "r7k2m9q4xw", sought))
     assert (reduced.text if reduced else None) == case["expect"]

@@ -110,17 +110,23 @@ def test_a_trace_stays_whole_once() -> None:
     assert text.count("ValueError: bad row") == 2
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "def f(x):\n    return {\n        'a':   x,\n    }\n\n\n\n\nclass A:\n    pass\n" * 60,
-        "--- a/x.py\n+++ b/x.py\n@@ -1,3 +1,3 @@\n-a   = 1\n+a   = 2\n" * 200,
-        "".join(f"{n}:    value_{n} = compute({n})   # note\n" for n in range(400)),
-    ],
+SOURCES = (
+    "def f(x):\n    return {\n        'a':   x,\n    }\n\n\n\n\nclass A:\n    pass\n" * 60,
+    "".join(f"{n}:    value_{n} = compute({n})   # note\n" for n in range(400)),
 )
-@pytest.mark.parametrize("level", ["lossless", "balanced", "aggressive"])
-def test_source_code_is_not_touched(text: str, level: Level) -> None:
-    assert reduce(text, Brief(level, REF)) is None
+
+
+@pytest.mark.parametrize("text", SOURCES)
+def test_source_code_is_not_touched_where_nothing_may_be_hidden(text: str) -> None:
+    assert reduce(text, Brief("lossless", REF)) is None
+
+
+@pytest.mark.parametrize("text", SOURCES)
+@pytest.mark.parametrize("level", ["balanced", "aggressive"])
+def test_what_is_shown_of_source_code_is_exact(text: str, level: Level) -> None:
+    lines = set(text.split("\n"))
+    for line in shown(text, level).split("\n")[1:]:
+        assert line in lines or line.strip().startswith("… ")
 
 
 def test_prose_keeps_sentences_with_facts_and_the_last_one() -> None:

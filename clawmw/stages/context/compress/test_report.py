@@ -1,0 +1,257 @@
+"""Test and build output: what went well is counted, what failed stays with its context.
+
+pytest, unittest, jest, vitest, mocha, go test, cargo, TAP, JUnit, Maven, Gradle, RSpec, dotnet,
+PHPUnit; make, CMake, compilers, tsc, webpack, npm, pip, apt, docker build. Lines are told by
+form: routine (a test that passed, a file compiled), failure, summary, and other. Every form of
+failure and every summary stays at every level; failures that read alike but for names and
+numbers are shown in full for the first ones, and counted past a dozen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clawmw.core.tokens import estimate
+from clawmw.stages.context.compress.lines import (
+    Picker,
+    hits,
+    names,
+    render,
+    words_of,
+)
+from clawmw.stages.context.compress.protocol import (
+    LOSSY_FLOOR,
+    Brief,
+    Reduced,
+    count,
+    failures,
+    marker,
+    room,
+)
+from clawmw.stages.context.compress.squeeze import plain
+
+__all__ = ["TestReportReducer"]
+
+CONTEXT = 14
+"""Lines after a failure that belong to it, up to the next routine line or headline."""
+
+ALIKE = 3
+"""Failures of one form that are shown with their context."""
+
+NAMED = 12
+"""Failures of one form that are shown at all; of the rest, where they are."""
+
+_ROUTINE = re.compile(
+    r"\s*(?:\S.{0,200}(?:::|\s)(?:PASSED|XFAIL|SKIPPED|ok)\b(?:\s*\[ *\d+%\])?\s*$"
+    r"|\S{1,200}\.\w{1,4} [.sx]+\s*(?:\[ *\d+%\])?$|[.sx]{5,}\s*(?:\[ *\d+%\])?$"
+    r"|[✓✔√]\s|ok \d+\b|test .{1,200} \.\.\. (?:ok|ignored)|--- (?:PASS|SKIP)|=== (?:RUN|PAUSE"
+    r"|CONT|NAME)"
+    r"|ok\s+\S+/\S+\s|\?\s+\S+\s+\[no test files\]|PASS\b|Passed\s+\S|\.{1,3} ?ok$"
+    r"|\[INFO\]|make(?:\[\d+\])?: (?:Entering|Leaving|Nothing)|(?:/\S+/)?(?:gcc|g\+\+|cc|clang"
+    r"|clang\+\+|c\+\+|ld|ar|rustc|javac)\s+-"
+    r"|(?:CC|CXX|LD|AR|AS|GEN|HOSTCC|OBJCOPY|LINK|\[CC\])(?:\(T\))?\s{1,8}(?:\[M\] *)?\S+"
+    r"|\[ *\d+(?:%|/\d+)\]"
+    r"|Compiling \S+ v|Checking \S+ v|Download(?:ing|ed) |Fresh \S+ v|Requirement already"
+    r"|Collecting "
+    r"|Using cached|Installing |Resolving |> Task :|asset \S+ \d|modules by|(?:Get|Hit|Ign):\d+ "
+    r"|Setting up |Unpacking |Selecting previously|Preparing to unpack|Processing triggers|#\d+ "
+    r"|Step \d+/\d+|---> |Removing intermediate|-- (?:Looking|Check|Found|Performing|Detecting)"
+    r"|\+ \S+@\d|added \d+ packages|npm (?:http|timing|info)|\d+ passing"
+    r"|\s*at .{1,200}\(node:internal)"
+)
+_SUMMARY = re.compile(
+    r"=+ .{0,120}\b(?:passed|failed|error|no tests ran)\b.{0,120}=+$|(?:FAILED|ERROR"
+    r"|XPASS) \S+(?:::| - )"
+    r"|Ran \d+ tests? in|(?:FAILED|OK) \(|OK$|Tests?(?: Suites| Files)?:?\s+.{0,80}\d+ (?:passed"
+    r"|failed|total)"
+    r"|Tests run: \d+|Snapshots:|Time:\s|test result: |\d+ (?:passing|failing|pending)\b"
+    r"|\d+ examples?, \d+ failures?|# (?:tests|pass|fail|skip)\b|1\.\.\d+$|(?:Passed|Failed)!\s"
+    r"|BUILD (?:SUCCESS|FAIL)|BUILD SUCCESSFUL|(?:FAIL|ok)\s+[\w.-]+/\S+\s+(?:\d|\[|\(cached)"
+    r"|FAIL$|exit (?:status|code)"
+    r"|Found \d+ errors?|\d+ errors? (?:and|generated)|\d+ warnings?(?: and| generated"
+    r"|\b.{0,20}emitted)"
+    r"|make(?:\[\d+\])?: \*\*\*|webpack .{0,60}compiled|Finished |error: (?:could not compile"
+    r"|aborting|test failed)"
+    r"|Successfully |TOTAL\s+\d|Coverage|Total time|collected \d+ items|running \d+ tests?"
+    r"|Reactor Summary"
+    r"|Command exited|Exit code|.{0,10}\bvulnerabilit"
+)
+_RED = re.compile(
+    r"\s*(?:\S.{0,200}(?:::|\s)(?:FAILED|ERROR)\b|[✕✗✘×]\s|●\s|not ok \d"
+    r"|test .{1,200} \.\.\. FAILED|--- FAIL"
+    r"|_{3,} .{1,200} _{3,}$|(?:FAIL|ERROR|FAILED): |\d+\) \S|E\s{2,}|\[ERROR\]|ERROR in "
+    r"|>\s{2,}|panicked at"
+    r"|thread '.{1,80}' panicked|error(?:\[E\d+\])?: |---- .{1,160} stdout ----|npm ERR!"
+    r"|FAIL +\S|Error:)"
+    r"|.{1,260}?(?:: (?:fatal )?error\b|\(\d+,\d+\): error|error TS\d+|: undefined reference"
+    r"|: FAILED)"
+)
+_WARNING = re.compile(
+    r"\s*(?:warning\b|\[WARN|.{1,260}?: warning\b|WARN\b|npm warn|.{0,200}Warning: )", re.IGNORECASE
+)
+_RULE = re.compile(r"[=\-_*~]{3,}(?:\s.{0,160}\s[=\-_*~]{3,})?$")
+_FORM = re.compile(
+    r"\d+|'[^']{0,80}'|\"[^\"]{0,80}\"|‘[^’]{0,80}’|(?:[\w.-]*/)+[\w.-]+|0x[0-9a-f]+"
+)
+_SURE = re.compile(
+    r"=+ (?:test session starts|FAILURES|short test summary)|Ran \d+ tests? in|Test(?: Suites"
+    r"|s):\s+\d|test result: "
+    r"|=== RUN|--- (?:FAIL|PASS)|TAP version|not ok \d|1\.\.\d+$|Tests run: \d+|BUILD (?:SUCCESS"
+    r"|FAIL)"
+    r"|\d+ examples?, \d+ failures?|make(?:\[\d+\])?: |.{1,200}\berror TS\d+"
+    r"|webpack .{0,60}compiled|\S+: (?:fatal )?error: "
+    r"|\S+:\d+:\d+: warning: |=+ .{0,120}\b(?:passed|failed)\b.{0,80}=+$|\d+ passing|npm ERR!"
+    r"|FAIL\s+\S+\s+\d|Test Files\s"
+    r"|(?:FAIL|PASS) \S+\.\w+|error\[E\d+\]|Compiling \S+ v\d|Requirement already satisfied"
+    r"|Collecting \S+$"
+    r"|ok\s+\S+/\S+\s+(?:\d|\(cached)|(?:Passed|Failed)!\s+- |Step \d+/\d+ :|Setting up \S+ \("
+)
+
+
+@dataclass(slots=True)
+class _Lines:
+    routine: set[int]
+    red: list[int]
+    summary: list[int]
+    warnings: list[int]
+
+
+class TestReportReducer:
+    """What a test runner, a compiler or an installer prints."""
+
+    __test__ = False
+
+    name = "test_report"
+    version = 1
+
+    def matches(self, text: str) -> bool:
+        lines = _sample(text)
+        if len(lines) < 6:
+            return False
+        sure = sum(1 for line in lines if _SURE.match(line.lstrip()[:300]))
+        if sure == 0:
+            return False
+        told = sum(1 for line in lines if _ROUTINE.match(line[:300]) or _RED.match(line[:300]))
+        return sure >= 2 or told >= 0.3 * len(lines)
+
+    def reduce(self, text: str, brief: Brief) -> Reduced | None:
+        text = plain(text)
+        whole = Reduced(text, "test_report", True)
+        tokens = estimate(text)
+        if brief.level not in LOSSY_FLOOR or tokens < LOSSY_FLOOR[brief.level]:
+            return whole
+        lines = text.split("\n")
+        told = _told(lines)
+        size = room(tokens, brief.level)
+        picker = Picker(lines, size)
+        scores = hits(lines, brief.sought)
+        _pick(picker, lines, told, scores, size)
+        if len(picker.kept) > 0.85 * len(lines):
+            return whole
+
+        shown = words_of("\n".join(lines[i] for i in sorted(picker.kept)))
+
+        def gap(start: int, end: int) -> str:
+            routine = sum(1 for i in range(start, end) if i in told.routine)
+            red = [lines[i] for i in told.red if start <= i < end]
+            warned = sum(1 for i in told.warnings if start <= i < end)
+            rest = sum(1 for i in range(start, end) if lines[i]) - routine - len(red) - warned
+            said = [count(routine, "routine line")] if routine else []
+            said += [count(warned, "warning")] if warned else []
+            said += [count(rest, "other line" if said else "line")] if rest > 0 else []
+            if red:
+                where = ", ".join(names(red, shown, 12))
+                said.append(count(len(red), "more failure") + (f": {where}" if where else ""))
+            return f"… {', '.join(said) or count(end - start, 'line')} …"
+
+        said = (
+            f"test or build output, {count(len(lines) - len(picker.kept), 'line')} of "
+            f"{len(lines):,} left out; failures and summary are shown"
+        )
+        return Reduced(
+            f"{marker(brief.ref, said)}\n{render(lines, picker.kept, gap)}", "test_report", False
+        )
+
+
+def _sample(text: str) -> list[str]:
+    """Lines from the start and the end, where runners say who they are."""
+    parts = text if len(text) < 60_000 else f"{text[:40_000]}\n{text[-20_000:]}"
+    lines = [line for line in parts.split("\n") if line and not line.isspace()]
+    return lines if len(lines) < 600 else lines[:400] + lines[-200:]
+
+
+def _told(lines: Sequence[str]) -> _Lines:
+    told = _Lines(set(), [], [], [])
+    for index, line in enumerate(lines):
+        head = line[:300]
+        bare = head.lstrip()
+        if not bare:
+            continue
+        if _SUMMARY.match(bare):
+            told.summary.append(index)
+        elif _RED.match(head):
+            told.red.append(index)
+        elif _WARNING.match(head):
+            told.warnings.append(index)
+        elif _ROUTINE.match(head):
+            told.routine.add(index)
+    # What no form here knows but says that something failed.
+    known = {*told.red, *told.summary, *told.warnings}
+    told.red = sorted({*told.red, *(failures(lines) - known - told.routine)})
+    return told
+
+
+def _pick(
+    picker: Picker, lines: Sequence[str], told: _Lines, scores: Sequence[float], size: int
+) -> None:
+    forms: dict[str, int] = {}
+    full: list[int] = []
+    # The last summaries are those of the whole run.
+    for index in reversed(told.summary):
+        picker.take([index], anyway=picker.left > -0.5 * size)
+    picker.left = max(picker.left, size / 2)
+    alike: list[int] = []
+    for index in told.red:
+        form = _FORM.sub("#", lines[index][:200])
+        forms[form] = forms.get(form, 0) + 1
+        if forms[form] <= ALIKE:
+            full.append(index)
+            picker.take([index], anyway=picker.left > -2 * size)
+        elif forms[form] <= NAMED:
+            alike.append(index)
+    for index in alike:
+        picker.take([index], anyway=picker.left > -size)
+    picker.left = max(picker.left, size)
+    for index in full:
+        picker.take(_context(lines, index, told), anyway=picker.left > 0.6 * size)
+    seen: set[str] = set()
+    for index in told.warnings:
+        form = _FORM.sub("#", lines[index][:200])
+        if form not in seen:
+            seen.add(form)
+            picker.take([index])
+    total = len(lines)
+    picker.take([i for i in range(max(0, total - 3), total) if i not in told.routine])
+    picker.take([i for i in range(min(2, total)) if i not in told.routine])
+    ranked = sorted((i for i in range(total) if scores[i] > 1.5), key=lambda i: (-scores[i], i))
+    for index in ranked[:20]:
+        if not picker.take([index]):
+            break
+
+
+def _context(lines: Sequence[str], index: int, told: _Lines) -> list[int]:
+    """The lines that belong to a failure: a few before it, more after it."""
+    stop = {*told.summary, *told.routine}
+    after: list[int] = []
+    for at in range(index + 1, min(index + 1 + CONTEXT, len(lines))):
+        if at in stop or _RULE.match(lines[at][:200]):
+            break
+        after.append(at)
+    before = []
+    for at in range(index - 1, max(index - 4, -1), -1):
+        if at in stop or not lines[at].strip() or _RULE.match(lines[at][:200]):
+            break
+        before.append(at)
+    return [*reversed(before), index, *after]
