@@ -38,7 +38,7 @@ __all__ = [
     "reduce",
 ]
 
-_TEXTS: tuple[Reducer, ...] = (TableReducer(), LogReducer(), ProseReducer())
+_TEXTS: tuple[Reducer, ...] = (LogReducer(), ProseReducer())
 """These read what `squeeze` leaves of a text."""
 
 _SHAPES: tuple[Reducer, ...] = (
@@ -46,6 +46,7 @@ _SHAPES: tuple[Reducer, ...] = (
     TestReportReducer(),
     SearchReducer(),
     CodeReducer(),
+    TableReducer(),
 )
 """These read a text as it stands, where every space may matter; the strictest first."""
 

@@ -59,7 +59,7 @@ def keys_room(tokens: int, level: Level, *, taken: bool = False, found: bool = F
     """
     share, most = _KEYS.get(level, (0.0, 0))
     if taken:
-        share, most = 3 * share, 2 * most
+        share, most = 3 * share, most + most // 3
     return min(int(share * tokens), most) // (4 if found else 1)
 
 

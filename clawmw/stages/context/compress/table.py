@@ -35,6 +35,7 @@ MIN_ROWS = 6
 _DELIMITERS = ",\t|;"
 _RULE = re.compile(r"[\s|:+=-]{3,}\Z")
 _COLUMNS = re.compile(r" {2,}|\t+")
+_FOOT = re.compile(r"\(\d+ rows?\)\s*\Z|\d+ rows? in set")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?\Z")
 _BAR_PADDING = re.compile(r" *\| *")
 _DASHES = re.compile(r"-{4,}")
@@ -148,15 +149,16 @@ def _delimited(lines: Sequence[str]) -> _Table | None:
         width = body[0].count(delimiter) + 1
         if width < 2 or len(body[0]) > 2000 or (width == 2 and delimiter == ","):
             continue
-        if any(line.count(delimiter) + 1 < width for line in body[: 10 * MIN_ROWS]):
+        if sum(line.count(delimiter) + 1 < width for line in body[: 10 * MIN_ROWS]) > 1:
             continue
         try:
             cells = list(csv.reader(body, delimiter=delimiter))
         except csv.Error:
             continue
-        if len(cells) != len(body) or any(len(row) != len(cells[0]) for row in cells):
-            continue
         header = cells[0]
+        ragged = sum(1 for row in cells if len(row) != len(header))
+        if len(cells) != len(body) or ragged > len(cells) // 50:
+            continue
         if len(set(header)) == len(header) and all(
             name and not _NUMBER.match(name) for name in header
         ):
@@ -165,11 +167,13 @@ def _delimited(lines: Sequence[str]) -> _Table | None:
 
 
 def _aligned(lines: Sequence[str]) -> _Table | None:
-    """Columns padded with spaces below a header, as `ps`, `df` or `kubectl get` print them."""
-    body = list(lines)
-    while body and not body[-1]:
-        body.pop()
-    if len(body) <= MIN_ROWS:
+    """Columns padded with spaces below a header, as `ps`, `psql` or `kubectl get` print them.
+
+    Cells are told by their place where the columns start below their names, else by the spaces
+    between them. Rendered with bars, so that an empty cell stays one.
+    """
+    body = [line for line in lines if line.strip()]
+    if len(body) <= MIN_ROWS or len(body[0]) > 2000:
         return None
     header = _COLUMNS.split(body[0].strip())
     if (
@@ -178,7 +182,36 @@ def _aligned(lines: Sequence[str]) -> _Table | None:
         or not all(len(name) < 30 for name in header)
     ):
         return None
-    cells = [_COLUMNS.split(line.strip()) for line in body[1:]]
-    if sum(1 for row in cells if len(row) == len(header)) < 0.9 * len(cells):
+    rows = [line for line in body[1:] if not _RULE.match(line)]
+    after = rows[-1:] if _FOOT.match(rows[-1]) else []
+    rows = rows[: len(rows) - len(after)]
+    cells = _placed(body[0], header, rows) or _spaced(header, rows)
+    if cells is None:
         return None
-    return _Table(body[:1], header, body[1:], cells, [])
+    return _Table(["|".join(header)], header, ["|".join(row) for row in cells], cells, after)
+
+
+def _placed(head: str, header: Sequence[str], rows: Sequence[str]) -> list[list[str]] | None:
+    """Cells by where their column's name starts, if nearly every row has a gap there."""
+    starts, at = [], 0
+    for name in header:
+        at = head.index(name, at)
+        starts.append(at)
+        at += len(name)
+    clean = [
+        row
+        for row in rows
+        if all(row[start - 1 : start] in ("", " ", "\t") for start in starts[1:])
+    ]
+    if len(clean) < 0.98 * len(rows):
+        return None
+    ends = [*starts[1:], None]
+    return [
+        [row[start:end].strip() for start, end in zip(starts, ends, strict=True)] for row in rows
+    ]
+
+
+def _spaced(header: Sequence[str], rows: Sequence[str]) -> list[list[str]] | None:
+    cells = [_COLUMNS.split(line.strip(), len(header) - 1) for line in rows]
+    whole = sum(1 for row in cells if len(row) == len(header))
+    return cells if cells and whole >= 0.95 * len(cells) else None
