@@ -74,6 +74,8 @@ class Rows:
     """Records or `Note`s; (key, record) pairs or `Note`s where `keyed`."""
     total: int
     keyed: bool = False
+    rest: Rows | None = None
+    """The others, in short."""
 
 
 def find_json(text: str, within: int) -> tuple[int, int, Node] | None:
@@ -183,6 +185,12 @@ class Encoder:
         return "{" + ",".join([f"{self._key(k)}:{self._value(v, lines)}" for k, v in node]) + "}"
 
     def _rows(self, rows: Rows) -> str:
+        shown = self._entries(rows)
+        if rows.rest is None:
+            return shown
+        return f"{shown[:-1]}\n… in short: {self._entries(rows.rest)}{shown[-1]}"
+
+    def _entries(self, rows: Rows) -> str:
         records = [entry for entry in rows.entries if not isinstance(entry, Note)]
         values = [entry[1] for entry in records] if rows.keyed else records
         schema = _schema_of(values) if values else None

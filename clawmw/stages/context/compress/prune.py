@@ -18,7 +18,7 @@ from clawmw.stages.context.compress.rows import (
     Plan,
     flat,
     gaps,
-    hidden,
+    in_short,
     naming_columns,
     notable,
 )
@@ -60,11 +60,7 @@ class Pruner:
 
     def said(self) -> list[str]:
         """`412 of 500 rows left out`, `3 long texts cut short` and the like."""
-        said = [
-            f"{gone:,} of {total:,} {what} left out" if total else f"{count(gone, what)} cut short"
-            for what, (gone, total) in self.missing.items()
-            if gone
-        ]
+        said = [_said(what, *counts) for what, counts in self.missing.items() if counts[0]]
         if self.columns:
             names = list(self.columns)
             more = f" and {len(names) - 6} more" if len(names) > 6 else ""
@@ -145,17 +141,17 @@ class Pruner:
     def _map(self, node: Obj, space: int) -> Node:
         records = [{"": key, **flat(value)} for key, value in node]
         kept, found = self._kept(records, space, self.size(node) // len(node))
+        gone = [i for i in range(len(node)) if i not in set(kept)]
+        width = max(space // (len(kept) + 1), CELL)
+        entries = [(node[i][0], self.prune(node[i][1], width)) for i in kept]
+        others = [records[i] for i in gone]
+        columns = [c for c in naming_columns(others, self._brief.names)[0] if c][:1]
         naming = self._named(self.size(node), found)
-        entries: list[Node] = []
-        for gap, index in gaps(kept, len(node)):
-            if gap:
-                share = naming * len(gap) // len(node)
-                entries.append(Note(hidden([records[i] for i in gap], [""], share, "entry")))
-            if index is not None:
-                width = max(space // (len(kept) + 1), CELL)
-                entries.append((node[index][0], self.prune(node[index][1], width)))
-        self._miss("entries", len(node) - len(kept), len(node))
-        return Rows(entries, len(node), True)
+        shown = in_short(others, ["", *columns], naming)[1]
+        values = [Obj(zip(columns, row[1:], strict=True)) for row in shown] if columns else []
+        short: list[Node] = [(row[0], value) for row, value in zip(shown, values, strict=False)]
+        self._miss("entries", len(gone), len(node), len(short))
+        return Rows(entries, len(node), True, self._rest(short, len(gone), keyed=True))
 
     def _list(self, node: Sequence[Node], space: int) -> Node:
         width = max(CELL, int(WHOLE * space) // min(len(node), 12))
@@ -167,17 +163,17 @@ class Pruner:
         kept, found = self._kept(records, space, sum(sizes) // len(node))
         if len(kept) > 0.9 * len(node):
             return tight
-        columns, taken = naming_columns(records, self._brief.names)
+        whole = set(kept)
+        others = [records[i] for i in range(len(node)) if i not in whole]
+        columns, taken = naming_columns(others, self._brief.names)
         naming = self._named(self.size(node), found, taken)
-        entries: list[Node] = []
-        for gap, index in gaps(kept, len(node)):
-            if gap:
-                share = naming * len(gap) // (len(node) - len(kept))
-                entries.append(Note(hidden([records[i] for i in gap], columns, share)))
-            if index is not None:
-                entries.append(tight[index])
-        self._miss("rows", len(node) - len(kept), len(node))
-        return Rows(entries, len(node))
+        columns, shown = in_short(others, columns, naming)
+        short: list[Node] = [Obj(zip(columns, row, strict=True)) for row in shown]
+        self._miss("rows", len(others), len(node), len(short))
+        return Rows([tight[i] for i in kept], len(node), False, self._rest(short, len(others)))
+
+    def _rest(self, short: list[Node], total: int, *, keyed: bool = False) -> Rows | None:
+        return Rows(short, total, keyed) if short else None
 
     def _named(self, size: int, found: bool, taken: bool = False) -> int:
         """How many characters may name the hidden part of a list, as of the whole by its size."""
@@ -270,10 +266,10 @@ class Pruner:
         tail = keep // 2
         return f"{text[:keep]} … {len(text) - keep - tail:,} characters … {text[-tail:]}"
 
-    def _miss(self, what: str, gone: int, total: int) -> None:
-        seen = self.missing.setdefault(what, [0, 0])
-        seen[0] += gone
-        seen[1] += total
+    def _miss(self, what: str, gone: int, total: int, short: int = 0) -> None:
+        seen = self.missing.setdefault(what, [0, 0, 0])
+        for index, number in enumerate((gone, total, short)):
+            seen[index] += number
 
     def size(self, node: Node) -> int:
         """About how many characters `node` takes when rendered."""
@@ -285,6 +281,15 @@ class Pruner:
         if size is None:
             size = self._sizes[id(node)] = _sized(node, self.size)
         return size
+
+
+def _said(what: str, gone: int, total: int, short: int) -> str:
+    if not total:
+        return f"{count(gone, what)} cut short"
+    if not short:
+        return f"{gone:,} of {total:,} {what} left out"
+    more = f", {gone - short:,} left out" if gone > short else ""
+    return f"{short:,} of {total:,} {what} in short{more}"
 
 
 def _sized(node: Node, size: Callable[[Node], int]) -> int:

@@ -1,4 +1,4 @@
-"""Which records of a long list stay: the ends, the exceptional ones, and a key for all others."""
+"""Which records of a long list stay whole, and what the others look like in short."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from clawmw.stages.context.compress.notation import Node, Num, Obj
-from clawmw.stages.context.compress.protocol import count, failures
+from clawmw.stages.context.compress.protocol import failures
 
-__all__ = ["Plan", "flat", "gaps", "hidden", "key_columns", "naming_columns", "notable"]
+__all__ = ["Plan", "flat", "gaps", "in_short", "key_columns", "naming_columns", "notable"]
 
 Cells = Mapping[str, Any]
 """One record as scalars by column; `Plan` and the functions here read nothing else."""
@@ -106,20 +106,57 @@ def notable(records: Sequence[Cells], plan: Plan, asked: Sequence[float] = ()) -
 
 
 def naming_columns(records: Sequence[Cells], names: frozenset[str]) -> tuple[list[str], bool]:
-    """The columns to name hidden records by, the most important first; whether a tool takes one.
+    """The columns that show a record in short, the most important first; if a tool takes one.
 
-    A column of short values that the agent's tools take as a parameter, a key, a label.
+    Columns of short values that the agent's tools take as a parameter, a key, a label; two at
+    least, where there are two: a value that stands alone could be of any record.
     """
-    taken = [
-        column
-        for column in (records[0] if records and names else ())
-        if column.rpartition(".")[2] in names
-        and all(len(str(record.get(column, ""))) <= _NAMED_CHARS for record in records)
-    ][:2]
+    if not records:
+        return [], False
+    plain = [column for column in records[0] if _plain(records, column)]
+    taken = [column for column in plain if column.rpartition(".")[2] in names][:2]
     more = [column for column in key_columns(records) if column not in taken]
     if taken and more and _counts(records, more[0]):
         del more[0]
-    return [*taken, *more], bool(taken)
+    columns = [*taken, *more]
+    if len(columns) == 1:
+        sizes = {
+            column: sum(len(str(record.get(column, ""))) for record in records)
+            for column in plain
+            if column not in columns and not _counts(records, column)
+        }
+        columns += sorted(sizes, key=lambda column: (sizes[column], column))[:1]
+    return columns, bool(taken)
+
+
+def _plain(records: Sequence[Cells], column: str) -> bool:
+    """Whether a column holds short plain values, mostly set."""
+    cells = [record.get(column) for record in records]
+    given = sum(cell not in (None, "") for cell in cells)
+    return given > len(cells) // 2 and all(
+        cell is None or (isinstance(cell, str) and len(cell) <= _NAMED_CHARS and "\n" not in cell)
+        for cell in cells
+    )
+
+
+def in_short(
+    records: Sequence[Cells], columns: Sequence[str], space: int
+) -> tuple[list[str], list[Sequence[Any]]]:
+    """(columns, their cells for as many records as fit about `space` characters)."""
+    chosen = list(columns)
+    while True:
+        rows = [[record.get(column) for column in chosen] for record in records]
+        sizes = [sum(len(str(cell)) + 1 for cell in row) for row in rows]
+        if len(chosen) <= 2 or sum(sizes) <= space:
+            break
+        chosen.pop()
+    shown: list[Sequence[Any]] = []
+    for row, size in zip(rows, sizes, strict=True):
+        space -= size
+        if space < 0:
+            break
+        shown.append(row)
+    return (chosen, shown) if chosen and shown else ([], [])
 
 
 def _counts(records: Sequence[Cells], column: str) -> bool:
@@ -210,57 +247,6 @@ def _tells_apart(records: Sequence[Cells], column: str) -> bool:
             return False
         seen.add(value)
     return True
-
-
-def hidden(records: Sequence[Cells], columns: Sequence[str], space: int, what: str = "row") -> str:
-    """`35 rows, id: a1, a7..a12`: what a gap hides, in about `space` characters.
-
-    With labels beside each key where they fit; else keys alone, those that count up as a range;
-    else as many keys as fit, and the last.
-    """
-    rows = count(len(records), what)
-    if not columns or space < 12:
-        return rows
-    columns = list(columns)
-    names = _named(records, columns)
-    while len(columns) > 1 and sum(map(len, names)) + 2 * len(names) > space:
-        columns.pop()
-        names = _named(records, columns)
-    if len(columns) == 1:
-        names = _ranges(names)
-    if sum(map(len, names)) + 2 * len(names) > space:
-        fit = max(2, space * len(names) // (sum(map(len, names)) + 2 * len(names)))
-        names = [*names[: fit - 1], "…", names[-1]] if fit < len(names) else names
-    label = " ".join(filter(None, columns))
-    return f"{rows}{', ' * bool(label)}{label}: {' '.join(', '.join(names).split())}"
-
-
-def _named(records: Sequence[Cells], columns: Sequence[str]) -> list[str]:
-    return [" ".join([str(record.get(column, "")) for column in columns]) for record in records]
-
-
-def _ranges(names: Sequence[str]) -> list[str]:
-    """`names` in order, three or more that count up by one as `first..last`."""
-    out: list[str] = []
-    at = 0
-    while at < len(names):
-        end = at
-        while end + 1 < len(names) and _follows(names[end], names[end + 1]):
-            end += 1
-        if end - at >= 2:
-            out.append(f"{names[at]}..{names[end]}")
-        else:
-            out.extend(names[at : end + 1])
-        at = end + 1
-    return out
-
-
-def _follows(name: str, then: str) -> bool:
-    found = _COUNTER.search(name)
-    if found is None or len(found.group()) > 15:
-        return False
-    number = found.group()
-    return then == name[: found.start()] + str(int(number) + 1).zfill(len(number))
 
 
 def gaps(kept: Sequence[int], total: int) -> list[tuple[range, int | None]]:

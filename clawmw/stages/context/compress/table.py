@@ -16,6 +16,7 @@ from clawmw.stages.context.compress.protocol import (
     LOSSY_FLOOR,
     Brief,
     Reduced,
+    count,
     keys_room,
     marker,
     room,
@@ -23,8 +24,7 @@ from clawmw.stages.context.compress.protocol import (
 from clawmw.stages.context.compress.prune import plan_of
 from clawmw.stages.context.compress.relevance import hit, relevance
 from clawmw.stages.context.compress.rows import (
-    gaps,
-    hidden,
+    in_short,
     naming_columns,
     notable,
 )
@@ -75,7 +75,7 @@ class TableReducer:
         shown, missing = cut_rows(table.header, table.cells, table.lines, brief)
         if not missing:
             return whole
-        said = f"table, {missing:,} of {len(table.lines):,} rows left out"
+        said = f"table, {missing:,} of {len(table.lines):,} rows in short or left out"
         return Reduced(
             "\n".join([marker(brief.ref, said), *table.before, *shown, *table.after]),
             "table",
@@ -86,7 +86,7 @@ class TableReducer:
 def cut_rows(
     header: Sequence[str], cells: Sequence[Sequence[str]], lines: Sequence[str], brief: Brief
 ) -> tuple[list[str], int]:
-    """(the records of `lines` to show, with notes between them, and how many are missing).
+    """(the records of `lines` to show, then the others in short; how many those are).
 
     All lines and 0 where so many are exceptional that cutting is not worth it.
     """
@@ -100,16 +100,19 @@ def cut_rows(
     kept = notable(records, plan_of(space, size // max(total, 1)), asked)
     if len(kept) > 0.8 * total:
         return list(lines), 0
-    columns, taken = naming_columns(records, brief.names)
-    space = int(keys_room(tokens, brief.level, taken=taken, found=hit(asked)) * wide)
-    shown: list[str] = []
-    for gap, index in gaps(kept, total):
-        if gap:
-            share = space * len(gap) // (total - len(kept))
-            shown.append(f"… {hidden([records[i] for i in gap], columns, share)} …")
-        if index is not None:
-            shown.append(lines[index])
-    return shown, total - len(kept)
+    whole = set(kept)
+    others = [record for index, record in enumerate(records) if index not in whole]
+    columns, taken = naming_columns(others, brief.names)
+    naming = int(keys_room(tokens, brief.level, taken=taken, found=hit(asked)) * wide)
+    columns, short = in_short(others, columns, naming)
+    shown = [lines[index] for index in kept]
+    if short:
+        bar = next((mark for mark in "|\t;," if mark in lines[0]), "|")
+        shown += [f"… {count(len(others), 'more row')}, in short:", bar.join(columns)]
+        shown += [bar.join([str(cell or "") for cell in row]) for row in short]
+    if len(short) < len(others):
+        shown.append(f"… {count(len(others) - len(short), 'more row')} …")
+    return shown, len(others)
 
 
 def _bars(lines: Sequence[str]) -> _Table | None:
