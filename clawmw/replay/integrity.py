@@ -154,7 +154,7 @@ def _kept(sent: Columns, at: int, value: _Value) -> Kept:
     keys = frozenset(key for key, _ in value.record if key)
     if value.key and not (_beside(sent, at, value.key) or below(sent, at, value.key, keys)):
         return "listed" if f"{value.key}: " in text[start:at] else "apart"
-    others = [other for _, other in value.record if other != value.text]
+    others = [other for _, other in value.record if other and other != value.text]
     if not others:
         return "intact"
     low, high = _braces(sent, at) or (start, end)

@@ -74,8 +74,8 @@ class Rows:
     """Records or `Note`s; (key, record) pairs or `Note`s where `keyed`."""
     total: int
     keyed: bool = False
-    rest: Rows | None = None
-    """The others, in short."""
+    rest: Sequence[Node] = ()
+    """Others, in short; (key, record) pairs where `keyed`."""
 
 
 def find_json(text: str, within: int) -> tuple[int, int, Node] | None:
@@ -186,9 +186,16 @@ class Encoder:
 
     def _rows(self, rows: Rows) -> str:
         shown = self._entries(rows)
-        if rows.rest is None:
+        if not rows.rest:
             return shown
-        return f"{shown[:-1]}\n… in short: {self._entries(rows.rest)}{shown[-1]}"
+        # With their keys: a value that stands alone could be of any record.
+        rest = [
+            f"{self._key(item[0])}:{self._value(item[1], False)}"
+            if isinstance(item, tuple)
+            else self._value(item, False)
+            for item in rows.rest
+        ]
+        return "\n".join([shown[:-1], "… in short:", *rest]) + shown[-1]
 
     def _entries(self, rows: Rows) -> str:
         records = [entry for entry in rows.entries if not isinstance(entry, Note)]

@@ -148,10 +148,12 @@ class Pruner:
         columns = [c for c in naming_columns(others, self._brief.names)[0] if c][:1]
         naming = self._named(self.size(node), found)
         shown = in_short(others, ["", *columns], naming)[1]
-        values = [Obj(zip(columns, row[1:], strict=True)) for row in shown] if columns else []
-        short: list[Node] = [(row[0], value) for row, value in zip(shown, values, strict=False)]
+        short: list[Node] = [
+            (row[0], Obj(zip(columns, row[1:], strict=True)) if columns else Note(""))
+            for row in shown
+        ]
         self._miss("entries", len(gone), len(node), len(short))
-        return Rows(entries, len(node), True, self._rest(short, len(gone), keyed=True))
+        return Rows(entries, len(node), True, short)
 
     def _list(self, node: Sequence[Node], space: int) -> Node:
         width = max(CELL, int(WHOLE * space) // min(len(node), 12))
@@ -170,10 +172,7 @@ class Pruner:
         columns, shown = in_short(others, columns, naming)
         short: list[Node] = [Obj(zip(columns, row, strict=True)) for row in shown]
         self._miss("rows", len(others), len(node), len(short))
-        return Rows([tight[i] for i in kept], len(node), False, self._rest(short, len(others)))
-
-    def _rest(self, short: list[Node], total: int, *, keyed: bool = False) -> Rows | None:
-        return Rows(short, total, keyed) if short else None
+        return Rows([tight[i] for i in kept], len(node), False, short)
 
     def _named(self, size: int, found: bool, taken: bool = False) -> int:
         """How many characters may name the hidden part of a list, as of the whole by its size."""

@@ -120,13 +120,15 @@ def naming_columns(records: Sequence[Cells], names: frozenset[str]) -> tuple[lis
         del more[0]
     columns = [*taken, *more]
     if len(columns) == 1:
-        sizes = {
-            column: sum(len(str(record.get(column, ""))) for record in records)
-            for column in plain
-            if column not in columns and not _counts(records, column)
-        }
-        columns += sorted(sizes, key=lambda column: (sizes[column], column))[:1]
+        others = [c for c in plain if c not in columns and not _counts(records, c)]
+        columns += sorted(others, key=lambda column: (*_sparse(records, column), column))[:1]
     return columns, bool(taken)
+
+
+def _sparse(records: Sequence[Cells], column: str) -> tuple[int, int]:
+    """(how often a column is not set, how long it is)."""
+    cells = [record.get(column) for record in records]
+    return sum(cell in (None, "") for cell in cells), sum(len(str(cell)) for cell in cells)
 
 
 def _plain(records: Sequence[Cells], column: str) -> bool:
@@ -146,7 +148,8 @@ def in_short(
     chosen = list(columns)
     while True:
         rows = [[record.get(column) for column in chosen] for record in records]
-        sizes = [sum(len(str(cell)) + 1 for cell in row) for row in rows]
+        names = sum(len(column) + 2 for column in chosen) + 1
+        sizes = [sum(len(str(cell)) for cell in row) + names for row in rows]
         if len(chosen) <= 2 or sum(sizes) <= space:
             break
         chosen.pop()

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clawmw.core.tokens import estimate
+from clawmw.stages.context.compress.notation import Encoder, Obj
 from clawmw.stages.context.compress.protocol import (
     LOSSY_FLOOR,
     Brief,
@@ -107,9 +108,9 @@ def cut_rows(
     columns, short = in_short(others, columns, naming)
     shown = [lines[index] for index in kept]
     if short:
-        bar = next((mark for mark in "|\t;," if mark in lines[0]), "|")
-        shown += [f"… {count(len(others), 'more row')}, in short:", bar.join(columns)]
-        shown += [bar.join([str(cell or "") for cell in row]) for row in short]
+        encoder = Encoder()
+        shown.append(f"… {count(len(others), 'more row')}, in short:")
+        shown += [encoder.encode(Obj(zip(columns, row, strict=True))) for row in short]
     if len(short) < len(others):
         shown.append(f"… {count(len(others) - len(short), 'more row')} …")
     return shown, len(others)
