@@ -51,9 +51,9 @@ def main() -> int:
     found: dict[str, Any] = {}
     try:
         for name, runs in sets.items():
-            found[name] = measured(
-                runs, contenders, peers, lambda text, n=name: say(f"{n}: {text}")
-            )
+            found[name] = {}
+            say(f"{name}: {len(runs)} runs")
+            measured(runs, contenders, peers, say, found[name])
     except KeyboardInterrupt:
         say("interrupted; what follows is what was done, and nothing is saved")
         options.save = False
