@@ -47,6 +47,11 @@ def _json(words: Words, size: int) -> str:
     return json.dumps({"data": [made.one() for _ in range(size // each)], "more": True})
 
 
+def _json_lines(words: Words, size: int) -> str:
+    made = Records(words)
+    return _grown(size, lambda: json.dumps(made.one()))
+
+
 def _deep(words: Words, size: int) -> str:
     def node(depth: int) -> object:
         if depth == 0:
@@ -115,7 +120,7 @@ def _minified(words: Words, size: int) -> str:
 KINDS: dict[str, Callable[[Words, int], str]] = {
     "JSON records": _json,
     "JSON nested": _deep,
-    "JSON lines": lambda w, s: (m := Records(w)) and _grown(s, lambda: json.dumps(m.one())),
+    "JSON lines": _json_lines,
     "CSV": lambda w, s: separated(_rows(w, s)[1]),
     "table, aligned": lambda w, s: aligned(_rows(w, s)[1]),
     "table, Markdown": lambda w, s: "\n".join(

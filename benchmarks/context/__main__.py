@@ -57,7 +57,7 @@ def main() -> int:
     except KeyboardInterrupt:
         say("interrupted; what follows is what was done, and nothing is saved")
         options.save = False
-    value = {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
+    value: dict[str, Any] = {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
     value |= {"versions": versions(peers), "settings": settings(options), "sets": found}
     if options.as_json:
         print(json.dumps(value, indent=1))

@@ -166,8 +166,8 @@ class Coding:
             files = words.some(self.paths, 30)
             text = "\n".join(f" {p} | {words.dice.randrange(1, 90)} ++++--" for p in files)
             return Output(text, [Lead("read_file", {"path": p}) for p in files])
-        files = [self._file(p) for p in words.some(self.paths, 5)]
-        text, places = reports.diff(words, self.style, files)
+        changed = [self._file(p) for p in words.some(self.paths, 5)]
+        text, places = reports.diff(words, self.style, changed)
         leads = [Lead("read_file", {"path": path, "line": line}) for path, line in places]
         return Output(text, leads)
 

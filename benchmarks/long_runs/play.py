@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -49,7 +49,7 @@ class World(Protocol):
 
     system: str
     task: str
-    tools: Mapping[str, Callable[[Arguments], Output]]
+    tools: dict[str, Callable[[Arguments], Output]]
 
     def explore(self) -> tuple[str, Arguments]:
         """A call that uses nothing from earlier results."""

@@ -53,7 +53,8 @@ def tests(
 ) -> Report:
     """A report in the form of the language's usual runner; what fails changes run by run."""
     report, dice = Report(), words.dice
-    lines, bodies = [], []
+    lines: list[str] = []
+    bodies: list[str] = []
     for number, (path, name) in enumerate(chosen):
         bad = dice.random() < (0.5 if len(chosen) == 1 else 0.02)
         (report.failed if bad else report.passed).append(f"{path}::{name}")
