@@ -90,7 +90,9 @@ def _verdict(language: str, path: str, name: str, bad: bool, share: int) -> str:
 def trace(words: Words, language: str, paths: Sequence[str]) -> tuple[str, list[Place], list[str]]:
     """A stack trace in the form of the language."""
     dice = words.dice
-    places, names, lines = [], [], []
+    places: list[Place] = []
+    names: list[str] = []
+    lines: list[str] = []
     for _ in range(dice.randint(3, 18)):
         path, line, name = words.of(paths), dice.randint(5, 900), words.snake(dice.randint(2, 3))
         places.append((path, line))
