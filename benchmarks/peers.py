@@ -23,6 +23,9 @@ FOLDER = Path(__file__).parents[1] / ".venv-peers"
 WORKER = Path(__file__).parent / "peer_worker.py"
 
 
+_QUIETLY = ("install", "--quiet", "--disable-pip-version-check")
+
+
 class Unavailable(RuntimeError):
     """The environment cannot be made; the message says why in one line."""
 
@@ -36,8 +39,11 @@ class Reply:
     error: str = ""
 
 
-def environment(folder: Path, packages: Sequence[str]) -> Path:
-    """The Python of a virtual environment that holds `packages`, made if it does not."""
+def environment(folder: Path, packages: Sequence[str], *, deps: bool = True) -> Path:
+    """The Python of a virtual environment that holds `packages`, made if it does not.
+
+    `deps`: with what they depend on.
+    """
     python = folder / "bin" / "python"
     stamp = folder / "packages.txt"
     wanted = "\n".join(packages)
@@ -45,7 +51,7 @@ def environment(folder: Path, packages: Sequence[str]) -> Path:
         return python
     steps = [
         [sys.executable, "-m", "venv", str(folder)],
-        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages],
+        [str(python), "-m", "pip", *_QUIETLY, *([] if deps else ["--no-deps"]), *packages],
     ]
     for step in steps:
         done = subprocess.run(step, capture_output=True, text=True, check=False)

@@ -51,13 +51,13 @@ def main() -> int:
     found: dict[str, Any] = {}
     try:
         for name, runs in sets.items():
-            found[name] = measured(
-                runs, contenders, peers, lambda text, n=name: say(f"{n}: {text}")
-            )
+            found[name] = {}
+            say(f"{name}: {len(runs)} runs")
+            measured(runs, contenders, peers, say, found[name])
     except KeyboardInterrupt:
         say("interrupted; what follows is what was done, and nothing is saved")
         options.save = False
-    value = {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
+    value: dict[str, Any] = {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
     value |= {"versions": versions(peers), "settings": settings(options), "sets": found}
     if options.as_json:
         print(json.dumps(value, indent=1))

@@ -26,6 +26,9 @@ class Coding:
             for _ in range(dice.randint(25, 160))
         )
         self.files: dict[str, File] = {}
+        self.suite = reports.suite(words, self.paths)
+        self.history = reports.commits(words)
+        self.kept: dict[str, Output] = {}
         self.numbered = dice.random() < 0.6
         self.headed = dice.random() < 0.4
         self.system = f"You are a coding agent in a {self.style.name} repository. " + " ".join(
@@ -97,16 +100,23 @@ class Coding:
         """Changes one line and maybe some near it; says so, or shows the place."""
         file = self._file(str(arguments["path"]))
         at = file.edit(str(arguments["old"]), str(arguments["new"]), self.words)
+        check = Lead("read_file", {"path": file.path})
         if self.words.dice.random() < 0.5:
-            return Output(f"The file {file.path} has been updated.")
+            return Output(f"The file {file.path} has been updated.", then=check)
         near = file.lines[max(0, at - 4) : at + 6]
         text = "\n".join(f"{max(0, at - 4) + n + 1:>5}\t{line}" for n, line in enumerate(near))
-        return Output(f"The file {file.path} has been updated. Here is the place:\n{text}")
+        said = f"The file {file.path} has been updated. Here is the place:\n{text}"
+        return Output(said, then=Lead("run_tests", {"verbose": self.numbered}))
 
     def _search(self, arguments: Arguments) -> Output:
         """Hits over many files, in grep's or ripgrep's form."""
-        words, out, leads = self.words, [], []
         pattern = str(arguments["pattern"])
+        if pattern not in self.kept:
+            self.kept[pattern] = self._hits(pattern)
+        return self.kept[pattern]
+
+    def _hits(self, pattern: str) -> Output:
+        words, out, leads = self.words, [], []
         for path in words.some(self.paths, min(len(self.paths), 3 + words.size(3, 12, 120))):
             if self.headed:
                 out += ["", path]
@@ -134,9 +144,9 @@ class Coding:
 
     def _test(self, arguments: Arguments) -> Output:
         """A run of tests, a few of them red."""
-        found = reports.tests(
-            self.words, self.style.name, self.paths, bool(arguments.get("verbose"))
-        )
+        verbose, only = bool(arguments.get("verbose")), arguments.get("only")
+        chosen = [test for test in self.suite if only in (None, f"{test[0]}::{test[1]}")]
+        found = reports.tests(self.words, self.style.name, chosen, self.paths, verbose=verbose)
         leads = [Lead("run_tests", {"only": name, "verbose": True}, 12.0) for name in found.failed]
         leads += [Lead("run_tests", {"only": name, "verbose": True}, 0.3) for name in found.passed]
         leads += [
@@ -149,26 +159,31 @@ class Coding:
         """The log, a diff, or a commit at length."""
         words, command = self.words, str(arguments["command"])
         if command.startswith("log"):
-            text, hashes = reports.log(words, short="oneline" in command)
-            return Output(text, [Lead("git", {"command": f"show {h}"}) for h in hashes])
+            text = reports.log(self.history, short="oneline" in command)
+            shown = [f"show {c.digest}" for c in self.history]
+            return Output(text, [Lead("git", {"command": show}) for show in shown])
         if command == "diff --stat":
             files = words.some(self.paths, 30)
             text = "\n".join(f" {p} | {words.dice.randrange(1, 90)} ++++--" for p in files)
             return Output(text, [Lead("read_file", {"path": p}) for p in files])
-        files = [self._file(p) for p in words.some(self.paths, 5)]
-        text, places = reports.diff(words, self.style, files)
+        changed = [self._file(p) for p in words.some(self.paths, 5)]
+        text, places = reports.diff(words, self.style, changed)
         leads = [Lead("read_file", {"path": path, "line": line}) for path, line in places]
         return Output(text, leads)
 
     def _shell(self, arguments: Arguments) -> Output:
         """A build, an installation, or a program that ends in a trace."""
-        words = self.words
-        if "run" in str(arguments["command"]):
-            text, places, names = reports.trace(words, self.style.name, self.paths)
-            leads = [Lead("read_file", {"path": p, "line": n}, 5.0) for p, n in places]
-            leads += [Lead("search", {"pattern": name}, 4.0) for name in names]
-            return Output(text, leads)
-        text, places, packages = reports.build(words, self.paths)
+        command = str(arguments["command"])
+        if "run" not in command:
+            if command not in self.kept:
+                self.kept[command] = self._built()
+            return self.kept[command]
+        text, places, names = reports.trace(self.words, self.style.name, self.paths)
+        leads = [Lead("read_file", {"path": p, "line": n}, 5.0) for p, n in places]
+        return Output(text, leads + [Lead("search", {"pattern": name}, 4.0) for name in names])
+
+    def _built(self) -> Output:
+        text, places, packages = reports.build(self.words, self.paths)
         leads = [Lead("read_file", {"path": p, "line": n}, 4.0) for p, n in places]
         leads += [Lead("shell", {"command": f"install {package}"}) for package in packages]
         return Output(text, leads)

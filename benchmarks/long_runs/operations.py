@@ -27,8 +27,12 @@ class Operations:
         self.logs: dict[str, list[str]] = {}
         self.about: dict[str, str] = {}
         self.clock = 0.0
+        self.limits = [words.size(5, 40, 400) for _ in range(3)]
+        self.running = [
+            _process(words, words.of(self.services)) for _ in range(dice.randint(8, 90))
+        ]
         self.pods = {
-            s: [f"{s}-{words.hexes(9)}-{words.hexes(5)}" for _ in range(dice.randint(2, 14))]
+            s: [_pod(words, s, self.nodes) for _ in range(dice.randint(2, 14))]
             for s in self.services
         }
         self.system = (
@@ -51,11 +55,12 @@ class Operations:
         tool = self.words.of(["read_log", "read_log", "list_processes", "cluster_get", "api_get"])
         if self.words.dice.random() < 0.12:
             return "export", {"report": f"{self.words.noun()} by {self.words.noun()}"}
-        service = self.words.of(self.services)
+        often = self.words.dice.random() < 0.5
+        service = self.services[0] if often else self.words.of(self.services)
         if tool == "list_processes":
             return tool, {"sort": self.words.of(["cpu", "memory", "start"])}
         if tool == "api_get":
-            return tool, {"path": f"/{self.records.name}", "limit": self.words.size(5, 40, 400)}
+            return tool, {"path": f"/{self.records.name}", "limit": self.words.of(self.limits)}
         return tool, {"service": service}
 
     def _event(self) -> tuple[Event, bool]:
@@ -116,7 +121,7 @@ class Operations:
             event, bad = self._event()
             event["request"] = arguments["query"]
             service = self.words.of(self.services)
-            ident, pod = self.words.ident(), self.words.of(self.pods[service])
+            ident, pod = self.words.ident(), self.words.of(self.pods[service])[0]
             event["message"] += f" ({self.records.singular}={ident} pod={pod})"
             lines.append(self.format(event, service))
             weight = 8.0 if bad else 1.0
@@ -129,19 +134,14 @@ class Operations:
         words, dice = self.words, self.words.dice
         rows, leads = [], []
         docker = arguments["sort"] == "start"
-        for _ in range(words.size(10, 40, 400)):
-            service = words.of(self.services)
-            pid, ident = str(dice.randrange(300, 99999)), words.hexes(12)
-            command = f"/usr/bin/{words.of(_RUNTIMES)} -m {service.replace('-', '.')} --shard={pid}"
+        for pid, ident, image, command, port, called, memory in self.running:
             if docker:
-                image = f"registry.local/{service}:{dice.randrange(9)}.{dice.randrange(40)}"
                 up = f"Up {dice.randrange(2, 90)} {words.of(['minutes', 'hours', 'days'])}"
-                port = f"0.0.0.0:{dice.randrange(8000, 9999)}->80/tcp"
-                rows.append([ident, image, f'"{command[:22]}…"', up, port, words.snake()])
+                rows.append([ident, image, f'"{command[:22]}…"', up, port, called])
             else:
                 load = [f"{dice.expovariate(0.5):.1f}", f"{dice.expovariate(1):.1f}"]
-                memory = [str(dice.randrange(10**4, 10**7)), str(dice.randrange(10**3, 10**6))]
-                rows.append(["app", pid, *load, *memory, "?", words.of("SRD"), command])
+                used = [memory, str(dice.randrange(10**3, 10**6))]
+                rows.append(["app", pid, *load, *used, "?", words.of("SRD"), command])
             name = ident if docker else pid
             leads.append(Lead("describe", {"kind": "process", "name": name}))
         heads = _DOCKER if docker else _PS
@@ -153,11 +153,10 @@ class Operations:
         services = {str(arguments.get("service", ""))} | set(words.some(self.services, 6))
         rows, leads, facts = [], [], []
         for service in sorted(services & set(self.pods)):
-            for pod in self.pods[service]:
+            for pod, node, address in self.pods[service]:
                 bad = dice.random() < 0.06
                 state = words.of(["CrashLoopBackOff", "ImagePullBackOff", "Pending"])
                 status = state if bad else "Running"
-                node, address = words.of(self.nodes), words.ip()
                 age = f"{dice.randrange(1, 99)}{words.of('hdm')}"
                 restarts = str(dice.randrange(90) if bad else dice.randrange(3))
                 ready = "0/1" if bad else "1/1"
@@ -203,6 +202,22 @@ class Operations:
         heads, rows = self.records.flat(self.words.size(10, 60, 700))
         leads, facts = self.records.chances(heads, rows)
         return Output(separated([heads, *rows], self.words.of(",;\t")), leads, facts)
+
+
+def _pod(words: Words, service: str, nodes: list[str]) -> tuple[str, str, str]:
+    """Name, node and address."""
+    name = f"{service}-{words.hexes(9)}-{words.hexes(5)}"
+    return name, words.of(nodes), words.ip()
+
+
+def _process(words: Words, service: str) -> tuple[str, ...]:
+    """What stays the same of a process from one listing to the next."""
+    dice = words.dice
+    pid = str(dice.randrange(300, 99999))
+    image = f"registry.local/{service}:{dice.randrange(9)}.{dice.randrange(40)}"
+    command = f"/usr/bin/{words.of(_RUNTIMES)} -m {service.replace('-', '.')} --shard={pid}"
+    port = f"0.0.0.0:{dice.randrange(8000, 9999)}->80/tcp"
+    return pid, words.hexes(12), image, command, port, words.snake(), str(dice.randrange(10**7))
 
 
 def _pattern(words: Words) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -40,6 +40,8 @@ class Output:
     text: str
     leads: list[Lead] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
+    then: Lead | None = None
+    """What an agent mostly does right after it."""
 
 
 class World(Protocol):
@@ -47,7 +49,7 @@ class World(Protocol):
 
     system: str
     task: str
-    tools: Mapping[str, Callable[[Arguments], Output]]
+    tools: dict[str, Callable[[Arguments], Output]]
 
     def explore(self) -> tuple[str, Arguments]:
         """A call that uses nothing from earlier results."""
@@ -121,9 +123,12 @@ class Play:
         self.messages += [{"role": "assistant", "content": said, "tool_calls": calls}, *results]
 
     def _next(self) -> tuple[str, Arguments, Lead | None]:
-        """A repeat (5%), a call that something earlier leads to (two thirds), or a new one."""
+        """A repeat (8%), a call that something earlier leads to (two thirds), or a new one."""
+        then = self.outputs[-1].then if self.outputs else None
+        if then is not None and self.dice.random() < 0.6:
+            return then.tool, then.arguments, None
         draw = self.dice.random()
-        if self.calls and draw < 0.05:
+        if self.calls and draw < 0.08:
             return (*self.dice.choice(self.calls[-12:]), None)
         if self.outputs and draw < 0.70:
             back = self.dice.randint(1, 3 if self.dice.random() < 0.4 else 20)

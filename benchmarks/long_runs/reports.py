@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 from benchmarks.long_runs.source import File, Style
 from benchmarks.long_runs.words import Words
 
-__all__ = ["Report", "build", "diff", "log", "tests", "trace", "tree"]
+__all__ = [
+    "Commit",
+    "Report",
+    "build",
+    "commits",
+    "diff",
+    "log",
+    "suite",
+    "tests",
+    "trace",
+    "tree",
+]
 
 Place = tuple[str, int]
 
@@ -24,18 +35,30 @@ class Report:
     names: list[str] = field(default_factory=list)
 
 
-def tests(words: Words, language: str, paths: Sequence[str], verbose: bool) -> Report:
-    """A report in the form of the language's usual runner."""
-    report, dice = Report(), words.dice
-    count = words.size(8, 60, 900) if verbose else dice.randint(5, 40)
+def suite(words: Words, paths: Sequence[str]) -> list[tuple[str, str]]:
+    """The tests of a repository, file by file."""
     files = words.some([p.replace("src/", "tests/") for p in paths], 14)
-    lines, bodies = [], []
-    for number in range(count):
-        path = files[number * len(files) // count]
-        name = f"test_{words.snake(dice.randint(2, 4))}"
-        bad = dice.random() < 0.02
+    count = words.size(8, 70, 900)
+    names = [f"test_{words.snake(words.dice.randint(2, 4))}" for _ in range(count)]
+    return [(files[n * len(files) // count], name) for n, name in enumerate(names)]
+
+
+def tests(
+    words: Words,
+    language: str,
+    chosen: Sequence[tuple[str, str]],
+    paths: Sequence[str],
+    *,
+    verbose: bool,
+) -> Report:
+    """A report in the form of the language's usual runner; what fails changes run by run."""
+    report, dice = Report(), words.dice
+    lines: list[str] = []
+    bodies: list[str] = []
+    for number, (path, name) in enumerate(chosen):
+        bad = dice.random() < (0.5 if len(chosen) == 1 else 0.02)
         (report.failed if bad else report.passed).append(f"{path}::{name}")
-        lines.append(_verdict(language, path, name, bad, 100 * (number + 1) // count))
+        lines.append(_verdict(language, path, name, bad, 100 * (number + 1) // len(chosen)))
         if bad:
             text, places, names = trace(words, language, paths)
             bodies.append(f"_____ {name} _____\n{text}\n{words.of(_BECAUSE)} {words.amount()}")
@@ -45,9 +68,10 @@ def tests(words: Words, language: str, paths: Sequence[str], verbose: bool) -> R
         f"{len(report.failed)} failed, {len(report.passed)} passed in {dice.uniform(1, 90):.2f}s"
     )
     if not verbose:
-        lines = [f"{path} {'.' * dice.randint(3, 60)}" for path in files]
+        files = dict.fromkeys(path for path, _ in chosen)
+        lines = [f"{path} {'.' * sum(p == path for p, _ in chosen)}" for path in files]
         report.passed = []
-    report.text = "\n".join([f"collected {count} items", *lines, *bodies, f"=== {total} ==="])
+    report.text = "\n".join([f"collected {len(chosen)} items", *lines, *bodies, f"=== {total} ==="])
     return report
 
 
@@ -66,7 +90,9 @@ def _verdict(language: str, path: str, name: str, bad: bool, share: int) -> str:
 def trace(words: Words, language: str, paths: Sequence[str]) -> tuple[str, list[Place], list[str]]:
     """A stack trace in the form of the language."""
     dice = words.dice
-    places, names, lines = [], [], []
+    places: list[Place] = []
+    names: list[str] = []
+    lines: list[str] = []
     for _ in range(dice.randint(3, 18)):
         path, line, name = words.of(paths), dice.randint(5, 900), words.snake(dice.randint(2, 3))
         places.append((path, line))
@@ -111,24 +137,44 @@ def build(words: Words, paths: Sequence[str]) -> tuple[str, list[Place], list[st
     return "\n".join(out), places, packages
 
 
-def log(words: Words, *, short: bool) -> tuple[str, list[str]]:
-    """Commits, newest first."""
-    out, hashes = [], []
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One commit as the log tells it."""
+
+    digest: str
+    subject: str
+    author: str
+    date: str
+    body: str
+
+
+def commits(words: Words) -> list[Commit]:
+    """A repository's commits, newest first."""
+    out = []
     for number in range(words.size(8, 25, 200)):
-        digest = words.hexes(9 if short else 40)
-        hashes.append(digest)
-        subject = (
-            f"{words.verb().title()} {words.noun()} {words.noun()} (#{words.dice.randrange(9000)})"
-        )
-        if short:
-            out.append(f"{digest} {subject}")
-            continue
+        subject = f"{words.verb().title()} {words.noun()} {words.noun()}"
         author = f"{words.of(['dev', 'ops', 'qa'])} <{words.made_up()}@{words.noun()}.example>"
-        body = f"    {subject}\n\n    {words.sentence()}"
         out.append(
-            f"commit {digest}\nAuthor: {author}\nDate:   {words.moment(-number * 7e4)}\n\n{body}\n"
+            Commit(
+                words.hexes(40),
+                f"{subject} (#{words.dice.randrange(9000)})",
+                author,
+                words.moment(-number * 7e4),
+                words.sentence(),
+            )
         )
-    return "\n".join(out), hashes
+    return out
+
+
+def log(history: Sequence[Commit], *, short: bool) -> str:
+    """The log of them; short: a line each."""
+    if short:
+        return "\n".join(f"{c.digest} {c.subject}" for c in history)
+    return "\n".join(
+        f"commit {c.digest}\nAuthor: {c.author}\nDate:   {c.date}\n\n    {c.subject}\n\n"
+        f"    {c.body}\n"
+        for c in history
+    )
 
 
 def diff(words: Words, style: Style, files: Sequence[File]) -> tuple[str, list[Place]]:

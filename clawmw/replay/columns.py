@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 __all__ = ["Columns", "below"]
@@ -28,12 +28,14 @@ _SPACES = re.compile(r"(?: {2,}|\t+)")
 class Columns:
     """A text's lines and braces, and which lines are headers."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, keys: Iterable[str] = ()) -> None:
+        """`keys`: all that the records have, whichever of them."""
         self.text = text
+        self.keys = frozenset(keys)
         self.starts = [0, *(match.end() for match in _BREAK.finditer(text))]
         self.braces = [match.start() for match in re.finditer(r"[\[\]{}]", text)]
         self._headers: dict[frozenset[str], list[int]] = {}
-        self._cells: dict[int, frozenset[str]] | None = None
+        self._cells: dict[int, list[tuple[str, str]]] | None = None
 
     def opened(self, at: int, reach: int) -> Iterator[int]:
         """Where the braces and brackets open that `at` is in, the innermost first.
@@ -79,23 +81,26 @@ class Columns:
         return self.starts[number], end - (not last and self.text[end] != "\n")
 
     def header(self, number: int, keys: frozenset[str]) -> str | None:
-        """The nearest line above `number` that names at least half of the keys as cells."""
+        """The nearest line above `number` that names the keys: half of them, or nothing else."""
         found = self._headers.get(keys)
         if found is None:
-            least = max(min(2, len(keys)), (len(keys) + 1) // 2)
             cells = self._all_cells().items()
-            found = self._headers[keys] = [n for n, held in cells if len(held & keys) >= least]
+            found = self._headers[keys] = [
+                n for n, names in cells if _heads(names, keys, self.keys)
+            ]
         index = bisect_right(found, number - 1) - 1
         return self.text[slice(*self.line(found[index]))] if index >= 0 else None
 
-    def _all_cells(self) -> dict[int, frozenset[str]]:
+    def _all_cells(self) -> dict[int, list[tuple[str, str]]]:
         if self._cells is None:
             self._cells = {}
             for number in range(len(self.starts)):
                 start, end = self.line(number)
                 if end - start <= _WIDEST:
-                    cells = _ANY_CELL.split(self.text[start:end])
-                    self._cells[number] = frozenset(name for cell in cells for name in _names(cell))
+                    line = self.text[start:end]
+                    named = _ROWS.search(line)
+                    cells = _ANY_CELL.split(line[named.end() :] if named else line)
+                    self._cells[number] = [_names(cell) for cell in cells if cell.strip()]
         return self._cells
 
 
@@ -118,6 +123,14 @@ def below(columns: Columns, at: int, key: str, keys: frozenset[str]) -> bool:
     cells = [name for name, _ in _split(head, delimiter)]
     index = bisect_right([begin for _, begin in _split(row, delimiter)], at - start) - 1
     return len(cells) > max(index, 1) and key in _names(cells[index])
+
+
+def _heads(names: Sequence[tuple[str, str]], keys: frozenset[str], every: frozenset[str]) -> bool:
+    """Whether a line's cells are a header over records with these keys."""
+    hits = sum(not keys.isdisjoint(name) for name in names)
+    if hits >= min(2, len(keys)) and 2 * hits >= len(keys):
+        return True
+    return hits > 0 and len(names) > 1 and not any((keys | every).isdisjoint(n) for n in names)
 
 
 def _names(cell: str) -> tuple[str, str]:

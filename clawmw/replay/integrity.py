@@ -6,7 +6,7 @@ result that stay in the text sent for it, the share that still stand
 - with their key: beside it (`"price": 12.50`, `price:12.50`, `price=12.50`), or in its column
   below a header line (CSV, Markdown, aligned columns, the tables of clawmw's notation); and
 - in their record: with at least one other value of the same record inside the same braces, or
-  else on the same line.
+  else on the same line; or in a row whose other cells say that there is none.
 
 Judged are values that stand once in the original, as a cell of their own and of at least 4
 characters, so that it is certain which record they belong to; up to `SAMPLE` of a result,
@@ -38,6 +38,8 @@ _BEFORE = " \t\n\r\"',:;[{(|>=…，：`"
 _AFTER = " \t\n\r\"',:;]})|<…，`"
 _REACH = 6000
 """Characters looked through on each side for the braces around a value."""
+_EMPTY = re.compile(r"[\s\[({\"]*(?:(?:null)?[,;|\t])+(?:null)?[\s\])}\"]*")
+"""What is around a cell whose row has nothing in its other columns."""
 _TABLE = re.compile(r"[\[{]\d+ (?:keyed )?rows\b")
 
 
@@ -82,7 +84,7 @@ class Judge:
             values = self._values[original] = list(_certain(original))
         if original == sent:
             return Integrity(len(values), len(values))
-        columns = Columns(sent)
+        columns = Columns(sent, {key for value in values for key, _ in value.record if key})
         for value in values:
             how = kept(columns, value.key, value.text, value.record)
             found.values += how != "gone"
@@ -159,7 +161,10 @@ def _kept(sent: Columns, at: int, value: _Value) -> Kept:
         return "intact"
     low, high = _braces(sent, at) or (start, end)
     around = text[low:at] + "\n" + text[at + len(value.text) : high]
-    return "intact" if any(_holds(around, other) for other in others[:30]) else "listed"
+    if any(_holds(around, other) for other in others[:30]):
+        return "intact"
+    alone = text[start:at] + text[at + len(value.text) : end]
+    return "intact" if _EMPTY.fullmatch(alone) else "listed"
 
 
 def _holds(text: str, other: str) -> bool:

@@ -50,6 +50,25 @@ def test_a_table_of_clawmw_with_rows_left_out_is_intact() -> None:
     assert judged(json.dumps({"data": wide, "more": True}), sent) == (12, 12, 0)
 
 
+def test_rows_in_short_under_a_narrower_header_are_intact() -> None:
+    head = "id,price,holder,state,town,street,shop\n"
+    rows = [f"tkt_{n},{n}0.25,Person {n},state-{n},Town {n},Street {n},shop-{n}" for n in range(9)]
+    table = head + "\n".join(rows)
+    short = "… 8 more rows, in short:\nid,town\n" + "\n".join(
+        f"tkt_{n},Town {n}" for n in range(1, 9)
+    )
+    assert judged(table, f"{head}{rows[0]}\n{short}") == (7 + 16, 7 + 16, 0)
+    bare = short.replace("tkt_5,Town 5", "tkt_5,")
+    assert judged(table, f"{head}{rows[0]}\n{bare}") == (7 + 15, 7 + 15, 0)
+    swapped = short.replace("id,town", "id,street")
+    assert judged(table, f"{head}{rows[0]}\n{swapped}") == (7 + 16, 7 + 8, 0)
+    objects = json.dumps(
+        [dict(zip(head.strip().split(","), row.split(","), strict=True)) for row in rows]
+    )
+    notes = "json:{x:1}\n… in short: [8 rows: id,town\n" + short.partition("id,town\n")[2] + "]"
+    assert judged(objects, notes) == (16, 16, 0)
+
+
 def test_a_value_in_another_column_or_record_is_apart() -> None:
     table = "id,price,holder\ntkt_1,19.50,Ann Lee\ntkt_2,21.75,Bo Moss\ntkt_3,30.10,Cy Nash\n"
     assert judged(table, table.replace("tkt_2,21.75", "tkt_2,,21.75")) == (9, 7, 0)
