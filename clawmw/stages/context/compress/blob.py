@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from hashlib import sha256
 
+from clawmw.stages.context.compress.lines import sample
 from clawmw.stages.context.compress.protocol import Brief, Reduced, count, marker
 
 __all__ = ["BlobReducer"]
@@ -30,7 +31,8 @@ _PEM = re.compile(
     r"-----END [A-Z0-9 ]{3,40}-----"
 )
 _RUN = re.compile(
-    rf"(?P<uri>data:[\w.+/;=-]{{0,100}},)?(?P<base>(?:[A-Za-z0-9+/_-]|\\/){{{LEAST},}}={{0,2}}"
+    rf"(?P<uri>data:[\w.+/;=-]{{0,100}},)?(?<![A-Za-z0-9+/_-])"
+    rf"(?P<base>(?:[A-Za-z0-9+/_-]|\\/){{{LEAST},}}={{0,2}}"
     r"|(?:[A-Za-z0-9+/]{60,76}\n\s{0,8}){5,}[A-Za-z0-9+/]{0,76}={0,2})"
 )
 _DUMP = re.compile(
@@ -38,6 +40,9 @@ _DUMP = re.compile(
     r".{0,40}(?:\n"
     r"|$)){6,}",
     re.MULTILINE,
+)
+_DUMP_LINE = re.compile(
+    r"[ \t]{0,4}(?:0x)?[0-9a-fA-F]{6,16}[:\s]{1,3}(?:[0-9a-fA-F]{2,8}[ \t]{1,3}){4}"
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\x80-\x9f\ufffd]")
 _HEX = re.compile(r"[0-9a-fA-F]+")
@@ -65,7 +70,9 @@ class BlobReducer:
             return False
         if _binary(text):
             return True
-        return "-----BEGIN " in text or bool(_search(text)) or bool(_DUMP.search(text[:100_000]))
+        if "-----BEGIN " in text or _search(text):
+            return True
+        return any(map(_DUMP_LINE.match, sample(text))) and bool(_DUMP.search(text[:100_000]))
 
     def reduce(self, text: str, brief: Brief) -> Reduced | None:
         if brief.level not in ("balanced", "aggressive"):
@@ -100,6 +107,11 @@ def _binary(text: str) -> bool:
 
 def _search(text: str) -> bool:
     """Whether a run that is a blob stands in the first megabyte."""
+    words = text[:1_000_000].split()
+    if max(map(len, words), default=0) < LEAST:
+        packed = [59 < len(word) < 77 and "." not in word and word[0] != "/" for word in words]
+        if not any(map(all, zip(packed, packed[1:], packed[2:], packed[3:], strict=False))):
+            return False
     return any(_kind(match["base"]) for match in _RUN.finditer(text, 0, 1_000_000))
 
 

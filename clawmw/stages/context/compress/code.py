@@ -77,7 +77,7 @@ class CodeReducer:
     version = 1
 
     def matches(self, text: str) -> bool:
-        if _numbered(text[:60_000].split("\n")[:400]):
+        if _numbered(text[:20_000].split("\n")):
             return True
         return looks_like_code(text) and not logged(text)
 

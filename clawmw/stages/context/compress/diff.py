@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from clawmw.core.tokens import estimate
-from clawmw.stages.context.compress.lines import Picker, hits, names, render, words_of
+from clawmw.stages.context.compress.lines import Picker, hits, names, render, sample, words_of
 from clawmw.stages.context.compress.protocol import (
     LOSSY_FLOOR,
     Brief,
@@ -68,7 +68,7 @@ class DiffReducer:
     version = 1
 
     def matches(self, text: str) -> bool:
-        lines = text[:60_000].split("\n")[:500]
+        lines = sample(text)
         if not any(line.startswith(("@@", "diff --git", "--- ")) for line in lines):
             return False
         first = next((i for i, line in enumerate(lines) if _HUNK.match(line[:300])), None)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clawmw.core.tokens import estimate
-from clawmw.stages.context.compress.lines import hits
+from clawmw.stages.context.compress.lines import hits, sample
 from clawmw.stages.context.compress.protocol import (
     LOSSY_FLOOR,
     Brief,
@@ -29,6 +29,9 @@ __all__ = ["ListingReducer"]
 FULL = 0.45
 """The share of the room for paths written out in full."""
 
+BEYOND = 12
+"""Folders named of those there is no room for."""
+
 FOREIGN = 10
 """Other lines (a prompt, a count) kept as they are."""
 
@@ -38,9 +41,7 @@ _LONG = re.compile(
     r"|\d\d-\d\d \d\d:\d\d)\s+"
     r"(?P<name>.+)"
 )
-_TREE = re.compile(
-    r"(?P<lead>(?:[│|]?[\s\u00a0]{2,4})*)(?:├──|└──|\|--|`--|\+--|- )[\s\u00a0]?(?P<name>\S.*)"
-)
+_TREE = re.compile(r"(?P<lead>[│|\s\u00a0]*)(?:├──|└──|\|--|`--|\+--|- )[\s\u00a0]?(?P<name>\S.*)")
 _SIZED = re.compile(r"\s*(?:[\d.,]+[KMGTB]?|[0-9a-f]{32,64})\s+(?P<path>[~.\w/\\-][^\t]{0,300})")
 _PART = r"[\w.@+~#%$()\[\]{}&=,' -]{1,120}"
 _PATH = re.compile(rf"(?:[A-Za-z]:[\\/]|~?/|\.{{1,2}}/)?{_PART}(?:[/\\]{_PART}){{0,40}}/?")
@@ -87,12 +88,11 @@ class ListingReducer:
     version = 1
 
     def matches(self, text: str) -> bool:
-        lines = text[:40_000].split("\n")[:300]
-        filled = [line for line in lines if line and not line.isspace()]
-        if len(filled) < 5:
+        lines = sample(text)
+        if len(lines) < 5:
             return False
         entries, foreign, _ = _read(lines)
-        return bool(entries) and len(foreign) <= max(3, 0.15 * len(filled))
+        return bool(entries) and len(foreign) <= max(3, 0.15 * len(lines))
 
     def reduce(self, text: str, brief: Brief) -> Reduced | None:
         whole = Reduced(text, "listing", True)
@@ -250,9 +250,10 @@ def _chosen(
     folders: dict[str, list[int]] = {}
     for index, entry in enumerate(entries):
         folders.setdefault(entry.folder, []).append(index)
-    left = size - min(12.0 * len(folders), size / 3)
+    left = size - min(6.0 * len(folders), size / 4)
     written: dict[int, str] = {}
     named: set[int] = set()
+    opened: set[str] = set()
     for index in ranked:
         entry = entries[index]
         line = ""
@@ -260,14 +261,18 @@ def _chosen(
             line = lines[entry.line]
         elif full and left > (1 - FULL) * size:
             line = entry.folder + entry.name
-        left -= estimate(line or entry.name) + 1
+        cost = 0.3 * len(line or entry.name) + 1.5
+        if not line and entry.folder not in opened:
+            opened.add(entry.folder)
+            cost += 0.2 * len(entry.folder) + 6
+        left -= cost
         if left < 0:
             break
         if line:
             written[index] = line
         else:
             named.add(index)
-    return _by_folder(entries, folders, (written, named), max(8, size // 12))
+    return _by_folder(entries, folders, (written, named), max(6, size // 40))
 
 
 def _by_folder(
@@ -278,28 +283,68 @@ def _by_folder(
 ) -> tuple[list[str], int]:
     """Each folder: what is written out, what is named, and the rest by extension."""
     written, named = chosen
-    out: list[str] = []
+    out = [written[i] for mine in folders.values() for i in mine if i in written]
+    told: list[tuple[str, list[str]]] = []
     rest: list[int] = []
     total = 0
-    for at, (folder, mine) in enumerate(folders.items()):
-        out.extend(written[i] for i in mine if i in written)
+    for folder, mine in folders.items():
         under = [entries[i].name for i in mine if i in named]
         hidden = [i for i in mine if i not in written and i not in named]
-        if len(hidden) == 1 and len(entries[hidden[0]].name) < 40 and at < most:
+        if len(hidden) == 1 and len(entries[hidden[0]].name) < 40 and (under or len(told) < most):
             under.append(entries[hidden.pop()].name)
         total += len(hidden)
-        if at >= most and not under:
+        if not under and (len(told) >= most or _ASIDE.search(folder)):
             rest.extend(hidden)
             continue
         if hidden:
             under.append(f"… {_by_extension([entries[i].name for i in hidden])} …")
         if under:
-            out.append(f"{folder}{': ' if folder else ''}{', '.join(under)}")
-    if rest:
-        inside = len({entries[i].folder for i in rest})
-        kinds = _by_extension([entries[i].name for i in rest])
-        out.append(f"… in {count(inside, 'more folder')}: {kinds} …")
+            told.append((folder, under))
+    beyond = _beyond([entries[i] for i in rest])
+    base = _base([*[folder for folder, _ in told], *[folder for folder, _ in beyond]])
+    if base:
+        out.append(f"under {base}:")
+    for folder, under in [*told, *beyond]:
+        below = f"  {folder[len(base) :] or './'}" if base else folder
+        out.append(f"{below}{': ' if below else ''}{', '.join(under)}")
     return out, total
+
+
+def _base(folders: Sequence[str]) -> str:
+    """The folder that all are in, if saying it once is worth a line."""
+    if len(folders) < 3:
+        return ""
+    least, last = min(folders), max(folders)
+    same = 0
+    while same < min(len(least), len(last)) and least[same] == last[same]:
+        same += 1
+    base = least[: least.rfind("/", 0, same) + 1]
+    return base if len(base) > 8 else ""
+
+
+def _beyond(entries: Sequence[_Entry]) -> list[tuple[str, list[str]]]:
+    """Folders there is no room for: by the folder they are in, a few of them."""
+    if not entries:
+        return []
+    split = [entry.folder.split("/") for entry in entries]
+    depth = 0
+    while len({tuple(parts[: depth + 1]) for parts in split}) == 1 and depth < 20:
+        depth += 1
+    groups: dict[str, list[_Entry]] = {}
+    for parts, entry in zip(split, entries, strict=True):
+        groups.setdefault("/".join(parts[: depth + 1]).rstrip("/") + "/", []).append(entry)
+    ranked = sorted(groups.items(), key=lambda item: -len(item[1]))
+    out = [(folder, [_folded(held, "folder")]) for folder, held in ranked[:BEYOND]]
+    left = [entry for _, held in ranked[BEYOND:] for entry in held]
+    if left:
+        shared = "/".join(split[0][:depth]) + "/" if depth else ""
+        out.append((shared, [_folded(left, "more folder")]))
+    return out
+
+
+def _folded(entries: Sequence[_Entry], noun: str) -> str:
+    inside = count(len({entry.folder for entry in entries}), noun)
+    return f"… {inside}, {_by_extension([entry.name for entry in entries])} …"
 
 
 def _size(line: str) -> float:
@@ -336,7 +381,5 @@ def _by_extension(names: Sequence[str]) -> str:
             kinds["others"] += 1
     common = kinds.most_common(6)
     more = sum(kinds.values()) - sum(number for _, number in common)
-    said = [
-        f"{number:,} {kind if number > 1 else kind.removesuffix('s')}" for kind, number in common
-    ]
+    said = [f"{n:,} {kind[:-1] if n == 1 and kind[0] != '.' else kind}" for kind, n in common]
     return ", ".join([*said, f"{more:,} more"] if more else said)

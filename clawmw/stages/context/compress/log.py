@@ -86,11 +86,18 @@ _NUMBER = re.compile(r"([+-]?\d+(?:\.\d+)?)([a-zA-Z%]{0,4})")
 class _Form:
     """Lines alike but for times, numbers and ids."""
 
+    names: list[str]
+    """The text before each variable word."""
     lines: list[int] = field(default_factory=list)
-    values: dict[str, Counter[str]] = field(default_factory=dict)
-    """By field: its values, and how often."""
-    last: str = ""
-    """The time of its last line."""
+    rows: list[list[str | None]] = field(default_factory=list)
+    """The variable words of each line; None where a time stands."""
+    latest: list[str | None] = field(default_factory=list)
+    """Its last line, split."""
+
+    def columns(self) -> list[tuple[str, tuple[str | None, ...]]]:
+        """Each field with its value in every line; times are none."""
+        columns = zip(self.names, zip(*self.rows, strict=True), strict=True)
+        return [(name, column) for name, column in columns if column[0] is not None]
 
 
 class LogReducer:
@@ -146,28 +153,26 @@ def _sample(text: str) -> list[str]:
 def _read(lines: Sequence[str], level: Level) -> tuple[list[_Form], list[int]]:
     """The forms in the order of their first lines, and the lines where a field stands out."""
     forms: dict[str, _Form] = {}
-    fields: dict[str, dict[str, list[int]]] = {}
     end = 3 * _KEEP[level].fields
     for index, line in enumerate(lines):
-        parts = _VARIABLE.split(line[:LINE_CHARS])
-        key = "#".join(parts[::3])
-        if level == "aggressive":
-            key = _QUOTED.sub("'#'", key)
+        parts: list[str | None] = list(_VARIABLE.split(line[:LINE_CHARS]))
+        key = "#".join(parts[::3])  # type: ignore[arg-type]
         form = forms.get(key)
         if form is None:
-            form = forms[key] = _Form()
+            form = forms[key] = _Form([str(part) for part in parts[: end - 2 : 3]])
+            form.names = form.names[: len(parts) // 3]
         form.lines.append(index)
-        for before, time, word in zip(parts[:end:3], parts[1:end:3], parts[2:end:3], strict=False):
-            if word is not None:
-                name = before[-FIELD_CHARS:]
-                fields.setdefault(name, {}).setdefault(word, []).append(index)
-                values = form.values.get(name)
-                if values is None:
-                    values = form.values[name] = Counter()
-                values[word] += 1
-            elif time is not None:
-                form.last = time
-    rare = [i for values in fields.values() for i in _uncommon(values)]
+        form.rows.append(parts[2:end:3])
+        form.latest = parts
+    rare = _uncommon(list(forms.values()))
+    if level == "aggressive":
+        merged: dict[str, _Form] = {}
+        for key, form in forms.items():
+            first = merged.setdefault(_QUOTED.sub("'#'", key), form)
+            if first is not form:
+                first.lines = sorted([*first.lines, *form.lines])
+                first.names, first.rows = [], []
+        return list(merged.values()), rare
     return list(forms.values()), rare
 
 
@@ -209,29 +214,45 @@ def _pick(
             break
 
 
-def _uncommon(values: dict[str, list[int]]) -> list[int]:
+def _uncommon(forms: Sequence[_Form]) -> list[int]:
     """Where a field stands out: values it rarely has, numbers of a size it rarely has.
 
-    `values` maps each value of one field to the lines it stands in. Of a category the first line
-    of every value is kept too.
+    A field is known across forms by the text before it. Of a category the first line of every
+    value is kept too.
     """
-    total = sum(map(len, values.values()))
-    if total < 4:
-        return []
-    category = len(values) <= FEW and total >= 3 * len(values)
-    if not category:
-        sizes: dict[str, list[int]] = {}
-        for word, found in values.items():
-            sizes.setdefault(_size(word), []).extend(found)
-        values = sizes
-    most = total // 100
+    fields: dict[str, list[tuple[list[int], tuple[str | None, ...]]]] = {}
+    for form in forms:
+        for name, column in form.columns():
+            fields.setdefault(name[-FIELD_CHARS:], []).append((form.lines, column))
     kept: list[int] = []
-    for found in values.values():
-        if category or len(found) <= most:
-            kept.append(found[0])
-        if 1 < len(found) <= most:
-            kept.extend(found[1:RARE])
+    for columns in fields.values():
+        counts: Counter[str] = Counter()
+        for _, column in columns:
+            counts.update(column)  # type: ignore[arg-type]
+        wanted = _standing_out(counts)
+        found: dict[str, list[int]] = {}
+        for lines, column in columns if wanted else ():
+            for index, word in zip(lines, column, strict=True):
+                if word in wanted:
+                    found.setdefault(wanted[word], []).append(index)
+        most = counts.total() // 100
+        for held in found.values():
+            kept.extend(sorted(held)[: RARE if len(held) <= most else 1])
     return kept
+
+
+def _standing_out(counts: Counter[str]) -> dict[str, str]:
+    """The values of a field that are worth a line, each with the group it is one of."""
+    total = counts.total()
+    if total < 4:
+        return {}
+    if len(counts) <= FEW and total >= 3 * len(counts):
+        return {value: value for value in counts}
+    sizes: Counter[str] = Counter()
+    group = {value: _size(value) for value in counts}
+    for value, number in counts.items():
+        sizes[group[value]] += number
+    return {value: size for value, size in group.items() if sizes[size] <= total // 100}
 
 
 def _size(word: str) -> str:
@@ -242,10 +263,11 @@ def _size(word: str) -> str:
 
 
 def _summary(form: _Form, hidden: int) -> str:
-    """`… 841 more like it, until 08:02:00Z; took 0ms to 3001ms, status 200 ×840, 503 ×1 …`."""
+    """`… 841 more like it, until 08:02:00Z; took 0ms to 3001ms; status 200 ×840, 503 ×1 …`."""
     said = []
-    for name, values in list(form.values.items())[:6]:
+    for name, column in form.columns()[:6]:
         label = re.split(r"[\s\"'\[\](){},;]", name.strip(" =:\"'[("))[-1] or "value"
+        values: Counter[str] = Counter(column)  # type: ignore[arg-type]
         if len(values) == 1:
             continue
         if len(values) <= FEW and values.total() >= 3 * len(values):
@@ -258,7 +280,8 @@ def _summary(form: _Form, hidden: int) -> str:
             said.append(f"{label} {known[0][1]} to {known[-1][1]}")
         else:
             said.append(f"{label} {len(values):,} values")
-    until = f", until {form.last}" if form.last else ""
+    times = [part for part in form.latest[1::3] if part]
+    until = f", until {times[0]}" if times else ""
     fields = f"; {'; '.join(said[:4])}" if said else ""
     return f"… {hidden:,} more like it{until}{fields} …"
 

@@ -44,7 +44,7 @@ class MinifiedReducer:
     def matches(self, text: str) -> bool:
         if len(text) < LINE:
             return False
-        sample = text[:100_000]
+        sample = text[:40_000]
         long = "".join(line for line in sample.split("\n") if len(line) > LINE)
         if len(long) < 0.6 * len(sample):
             return False
