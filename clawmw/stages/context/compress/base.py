@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from clawmw.core.tokens import estimate
+from clawmw.stages.context.compress.blob import BlobReducer
 from clawmw.stages.context.compress.code import CodeReducer
+from clawmw.stages.context.compress.cut import CutReducer
+from clawmw.stages.context.compress.diff import DiffReducer
 from clawmw.stages.context.compress.html import HtmlReducer
 from clawmw.stages.context.compress.json import JsonReducer
+from clawmw.stages.context.compress.listing import ListingReducer
 from clawmw.stages.context.compress.literal import PythonReducer
 from clawmw.stages.context.compress.log import LogReducer
+from clawmw.stages.context.compress.minified import MinifiedReducer
 from clawmw.stages.context.compress.prose import ProseReducer
 from clawmw.stages.context.compress.protocol import (
     Brief,
@@ -21,7 +26,7 @@ from clawmw.stages.context.compress.protocol import (
     marker,
 )
 from clawmw.stages.context.compress.search import SearchReducer
-from clawmw.stages.context.compress.squeeze import looks_like_code, squeeze
+from clawmw.stages.context.compress.squeeze import squeeze
 from clawmw.stages.context.compress.table import TableReducer
 from clawmw.stages.context.compress.test_report import TestReportReducer
 from clawmw.stages.context.compress.trace import TraceReducer
@@ -41,15 +46,6 @@ __all__ = [
 _TEXTS: tuple[Reducer, ...] = (LogReducer(), ProseReducer())
 """These read what `squeeze` leaves of a text."""
 
-_SHAPES: tuple[Reducer, ...] = (
-    TraceReducer(),
-    TestReportReducer(),
-    SearchReducer(),
-    CodeReducer(),
-    TableReducer(),
-)
-"""These read a text as it stands, where every space may matter; the strictest first."""
-
 _HTML = HtmlReducer()
 
 
@@ -61,6 +57,20 @@ def _within(text: str, brief: Brief) -> str | None:
         return None
     return reduced.text.partition("\n")[2] if is_reduced(reduced.text) else reduced.text
 
+
+_SHAPES: tuple[Reducer, ...] = (
+    CutReducer(_within),
+    BlobReducer(_within),
+    DiffReducer(),
+    TraceReducer(),
+    TestReportReducer(),
+    SearchReducer(),
+    ListingReducer(),
+    MinifiedReducer(),
+    CodeReducer(),
+    TableReducer(),
+)
+"""These read a text as it stands, where every space may matter; the strictest first."""
 
 _VALUES: tuple[Reducer, ...] = (JsonReducer(_within), PythonReducer(_within), _HTML)
 
@@ -106,8 +116,6 @@ def _plain(text: str, brief: Brief) -> Reduced | None:
             reduced = reducer.reduce(text, brief)
             if reduced is not None:
                 return reduced
-    if looks_like_code(text):
-        return None
     squeezed = squeeze(text)
     for reducer in _TEXTS:
         if reducer.matches(squeezed):

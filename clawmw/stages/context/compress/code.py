@@ -24,6 +24,7 @@ from clawmw.stages.context.compress.lines import (
     render,
     words_of,
 )
+from clawmw.stages.context.compress.log import logged
 from clawmw.stages.context.compress.outline import Block, Outline, indentation, scan
 from clawmw.stages.context.compress.protocol import LOSSY_FLOOR, Brief, Reduced, count, marker, room
 from clawmw.stages.context.compress.relevance import stems
@@ -76,7 +77,9 @@ class CodeReducer:
     version = 1
 
     def matches(self, text: str) -> bool:
-        return looks_like_code(text) or bool(_numbered(text[:60_000].split("\n")[:400]))
+        if _numbered(text[:20_000].split("\n")):
+            return True
+        return looks_like_code(text) and not logged(text)
 
     def reduce(self, text: str, brief: Brief) -> Reduced:
         whole = Reduced(text, "code", True)

@@ -24,12 +24,16 @@ __all__ = [
     "numbers",
     "places",
     "render",
+    "sample",
     "shorten",
     "words_of",
 ]
 
 LINE_CHARS = 400
 """A longer line keeps its start and end."""
+
+SAMPLE = 16_000
+"""Characters of a text that are looked at to tell its kind."""
 
 NOTE = 6
 """Tokens of an in-place note."""
@@ -159,6 +163,16 @@ def names(
     best = ranked[:most]
     shown.update(best)
     return best
+
+
+def sample(text: str) -> list[str]:
+    """Lines that are not blank from the start and the end, enough to tell what a text is."""
+    if len(text) > SAMPLE:
+        head, tail = text[: SAMPLE * 3 // 4], text[-SAMPLE // 4 :]
+        # Whole lines, where there are any.
+        head = head[: head.rfind("\n")] if "\n" in head else head
+        text = f"{head}\n{tail.partition(chr(10))[2] or tail}"
+    return [line for line in text.split("\n")[:400] if line and not line.isspace()]
 
 
 def words_of(text: str) -> set[str]:

@@ -132,9 +132,8 @@ _CLOSES_HEAD = ("{", ":", "}", ";", "do", "then", "=>", "is", "as", "where", "="
 
 def indentation(line: str) -> int:
     """Columns before the first character; a tab counts four."""
-    bare = line.lstrip(" \t")
-    lead = line[: len(line) - len(bare)]
-    return len(lead) + 3 * lead.count("\t")
+    lead = len(line) - len(line.lstrip(" \t"))
+    return lead + 3 * line.count("\t", 0, lead) if lead else 0
 
 
 def scan(lines: Sequence[str]) -> Outline:

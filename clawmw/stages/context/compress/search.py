@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from clawmw.core.tokens import estimate
-from clawmw.stages.context.compress.lines import Picker, hits, shorten
+from clawmw.stages.context.compress.lines import Picker, hits, sample, shorten
 from clawmw.stages.context.compress.protocol import LOSSY_FLOOR, Brief, Reduced, count, marker, room
 
 __all__ = ["SearchReducer"]
@@ -33,9 +33,7 @@ _HIT = re.compile(
 )
 _BARE = re.compile(rf"(?P<path>{_PATH}):(?P<text>(?!//).*)", re.DOTALL)
 _UNDER = re.compile(r"(?P<number>\d{1,7})(?P<sep>[:-])(?P<text>.*)", re.DOTALL)
-_FILE = re.compile(
-    r"(?=.*[A-Za-z])[^\s:*?\"<>|=(){},;]{0,200}(?:/[^\s/:*?\"<>|(){}]{1,120}|\.[A-Za-z]\w{0,9})"
-)
+_ODD = re.compile(r"[\s*?\"<>|=(){},;]")
 _DEFINES = re.compile(
     r"\s*(?:(?:export|public|private|protected|static|async|pub|abstract|final|default)\s+){0,4}"
     r"(?:def|class|function|func|fn|interface|struct|enum|trait|type|const|module|CREATE|#define)\b"
@@ -68,7 +66,7 @@ class SearchReducer:
     version = 1
 
     def matches(self, text: str) -> bool:
-        lines = [line for line in text[:40_000].split("\n")[:300] if line and line != "--"]
+        lines = [line for line in sample(text) if line != "--"]
         if len(lines) < 4:
             return False
         found = _parse(lines)
@@ -122,17 +120,17 @@ def _parse(lines: Sequence[str]) -> tuple[list[_File], list[tuple[int, str]]] | 
                 continue
         head = line[:400]
         found = _HIT.match(line) if ":" in head or "-" in head else None
-        if found and _FILE.fullmatch(found["path"]):
+        if found and _is_file(found["path"]):
             under = None
             file = files.setdefault(found["path"], _File(found["path"]))
             file.lines.append((found["number"], found["sep"], found["text"]))
             continue
         heading = line.removeprefix("## ").rstrip(":")
-        if len(heading) < 240 and _FILE.fullmatch(heading):
+        if len(heading) < 240 and _is_file(heading):
             under = files.setdefault(heading, _File(heading))
             continue
         found = _BARE.match(line) if ":" in head else None
-        if found and "/" in found["path"] and _FILE.fullmatch(found["path"]):
+        if found and "/" in found["path"] and _is_file(found["path"]):
             under = None
             files.setdefault(found["path"], _File(found["path"])).lines.append(
                 ("", ":", found["text"])
@@ -140,9 +138,19 @@ def _parse(lines: Sequence[str]) -> tuple[list[_File], list[tuple[int, str]]] | 
             continue
         foreign.append((len(files), line))
     named = [file for file in files.values() if file.lines]
-    if not named or len(named) < 0.8 * len(files):
+    if not named or len(named) + 1 < 0.8 * len(files):
         return None
     return named, foreign
+
+
+def _is_file(path: str) -> bool:
+    """Whether a text could be a file's path, by its folder or its extension."""
+    if len(path) > 300 or _ODD.search(path) or ":" in path[2:] or path.upper() == path.lower():
+        return False
+    if "/" in path or "\\" in path:
+        return path[-1] not in "/\\" and "//" not in path
+    stem, dot, ending = path.rpartition(".")
+    return bool(stem and dot) and ending.isalnum() and ending[0].isalpha() and len(ending) < 11
 
 
 def _written(line: tuple[str, str, str]) -> str:

@@ -87,6 +87,10 @@ def fold_repeats(lines: Sequence[str]) -> list[str]:
     at = 0
     total = len(lines)
     while at < total:
+        if lines[at] not in lines[at + 1 : at + 1 + PERIOD]:
+            out.append(lines[at])
+            at += 1
+            continue
         period, times = _repeat(lines, at)
         out.extend(lines[at : at + period])
         if times > 1:

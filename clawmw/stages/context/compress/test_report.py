@@ -19,6 +19,7 @@ from clawmw.stages.context.compress.lines import (
     hits,
     names,
     render,
+    sample,
     words_of,
 )
 from clawmw.stages.context.compress.protocol import (
@@ -44,8 +45,7 @@ NAMED = 12
 """Failures of one form that are shown at all; of the rest, where they are."""
 
 _ROUTINE = re.compile(
-    r"\s*(?:\S.{0,200}(?:::|\s)(?:PASSED|XFAIL|SKIPPED|ok)\b(?:\s*\[ *\d+%\])?\s*$"
-    r"|\S{1,200}\.\w{1,4} [.sx]+\s*(?:\[ *\d+%\])?$|[.sx]{5,}\s*(?:\[ *\d+%\])?$"
+    r"\s*(?:\S{1,200}\.\w{1,4} [.sx]+\s*(?:\[ *\d+%\])?$|[.sx]{5,}\s*(?:\[ *\d+%\])?$"
     r"|[✓✔√]\s|ok \d+\b|test .{1,200} \.\.\. (?:ok|ignored)|--- (?:PASS|SKIP)|=== (?:RUN|PAUSE"
     r"|CONT|NAME)"
     r"|ok\s+\S+/\S+\s|\?\s+\S+\s+\[no test files\]|PASS\b|Passed\s+\S|\.{1,3} ?ok$"
@@ -61,6 +61,8 @@ _ROUTINE = re.compile(
     r"|\+ \S+@\d|added \d+ packages|npm (?:http|timing|info)|\d+ passing"
     r"|\s*at .{1,200}\(node:internal)"
 )
+_PASSED_WORDS = ("PASSED", "XFAIL", "SKIPPED", " ok")
+_PASSED = re.compile(r"\s*\S.{0,200}(?:::|\s)(?:PASSED|XFAIL|SKIPPED|ok)\b(?:\s*\[ *\d+%\])?\s*$")
 _SUMMARY = re.compile(
     r"=+ .{0,120}\b(?:passed|failed|error|no tests ran)\b.{0,120}=+$|(?:FAILED|ERROR"
     r"|XPASS) \S+(?:::| - )"
@@ -79,12 +81,13 @@ _SUMMARY = re.compile(
     r"|Command exited|Exit code|.{0,10}\bvulnerabilit"
 )
 _RED = re.compile(
-    r"\s*(?:\S.{0,200}(?:::|\s)(?:FAILED|ERROR)\b|[✕✗✘×]\s|●\s|not ok \d"
-    r"|test .{1,200} \.\.\. FAILED|--- FAIL"
-    r"|_{3,} .{1,200} _{3,}$|(?:FAIL|ERROR|FAILED): |\d+\) \S|E\s{2,}|\[ERROR\]|ERROR in "
-    r"|>\s{2,}|panicked at"
-    r"|thread '.{1,80}' panicked|error(?:\[E\d+\])?: |---- .{1,160} stdout ----|npm ERR!"
-    r"|FAIL +\S|Error:)"
+    r"\s*(?:[✕✗✘×]\s|●\s|not ok \d|--- FAIL|_{3,} .{1,200} _{3,}$|(?:FAIL|ERROR|FAILED): "
+    r"|\d+\) \S|E\s{2,}|\[ERROR\]|ERROR in |>\s{2,}|panicked at|error(?:\[E\d+\])?: "
+    r"|---- .{1,160} stdout ----|npm ERR!|FAIL +\S|Error:)"
+)
+_RED_WORDS = ("rror", "FAILED", "ERROR", "undefined reference", "panicked")
+_RED_INSIDE = re.compile(
+    r"\s*\S.{0,200}(?:::|\s)(?:FAILED|ERROR)\b|thread '.{1,80}' panicked"
     r"|.{1,260}?(?:: (?:fatal )?error\b|\(\d+,\d+\): error|error TS\d+|: undefined reference"
     r"|: FAILED)"
 )
@@ -127,13 +130,13 @@ class TestReportReducer:
     version = 1
 
     def matches(self, text: str) -> bool:
-        lines = _sample(text)
+        lines = sample(text)
         if len(lines) < 6:
             return False
         sure = sum(1 for line in lines if _SURE.match(line.lstrip()[:300]))
         if sure == 0:
             return False
-        told = sum(1 for line in lines if _ROUTINE.match(line[:300]) or _RED.match(line[:300]))
+        told = sum(1 for line in lines if _is_routine(line[:300]) or _is_red(line[:300]))
         return sure >= 2 or told >= 0.3 * len(lines)
 
     def reduce(self, text: str, brief: Brief) -> Reduced | None:
@@ -175,11 +178,17 @@ class TestReportReducer:
         )
 
 
-def _sample(text: str) -> list[str]:
-    """Lines from the start and the end, where runners say who they are."""
-    parts = text if len(text) < 60_000 else f"{text[:40_000]}\n{text[-20_000:]}"
-    lines = [line for line in parts.split("\n") if line and not line.isspace()]
-    return lines if len(lines) < 600 else lines[:400] + lines[-200:]
+def _is_red(line: str) -> bool:
+    if _RED.match(line):
+        return True
+    # The costly form only where it can be.
+    return any(word in line for word in _RED_WORDS) and bool(_RED_INSIDE.match(line))
+
+
+def _is_routine(line: str) -> bool:
+    if _ROUTINE.match(line):
+        return True
+    return any(word in line for word in _PASSED_WORDS) and bool(_PASSED.match(line))
 
 
 def _told(lines: Sequence[str]) -> _Lines:
@@ -191,11 +200,11 @@ def _told(lines: Sequence[str]) -> _Lines:
             continue
         if _SUMMARY.match(bare):
             told.summary.append(index)
-        elif _RED.match(head):
+        elif _is_red(head):
             told.red.append(index)
-        elif _WARNING.match(head):
+        elif "arn" in head.casefold() and _WARNING.match(head):
             told.warnings.append(index)
-        elif _ROUTINE.match(head):
+        elif _is_routine(head):
             told.routine.add(index)
     # What no form here knows but says that something failed.
     known = {*told.red, *told.summary, *told.warnings}
@@ -228,7 +237,8 @@ def _pick(
         picker.take(_context(lines, index, told), anyway=picker.left > 0.6 * size)
     seen: set[str] = set()
     for index in told.warnings:
-        form = _FORM.sub("#", lines[index][:200])
+        # Of a warning's form its end tells most: `[-Wunused-variable]`.
+        form = _FORM.sub("#", lines[index][:200].partition("arning")[2])
         if form not in seen:
             seen.add(form)
             picker.take([index])

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 
 from clawmw.core.tokens import estimate
-from clawmw.stages.context.compress.lines import Picker, hits, render
+from clawmw.stages.context.compress.lines import Picker, hits, render, sample
 from clawmw.stages.context.compress.protocol import (
     LOSSY_FLOOR,
     Brief,
@@ -32,20 +32,24 @@ OWN = 24
 SURE = 5
 """Frames of a trace shown whatever room there is."""
 
+TRACES = 12
+"""Traces shown; of others, and of those alike but for numbers, the message if there is room."""
+
+FRAMES = 60
+"""Lines of a trace that tell it from another."""
+
 MESSAGE = 6
 """Lines of a message next to its trace."""
 
-_FRAME = re.compile(
-    r"\s*File \"[^\"]{1,300}\", line \d+"
-    r"|\s+at\s\S.{0,400}$"
-    r"|\s+from \S{1,300}:\d+|\S{1,300}:\d+:in [`'\"][^`'\"]{1,200}['\"]$"
-    r"|\s*#\d+\s+(?:0x[0-9a-f]+ in |/|\[|[\w\\:<>]+[(.:-])"
-    r"|\s*(?:\d+:\s+(?:0x[0-9a-f]+ - )?[\w<>:$&*\[\] ]{1,300}(?:::|main)[\w<>:{}$#]*)"
-    r"|\s+/\S{1,300}\.go:\d+(?: \+0x[0-9a-f]+)?$"
-    r"|[\w./*()-]{1,200}\.[\w.*()\[\]{}]{1,120}\((?:0x[0-9a-f?, .{}x]*|\.\.\.|\{.*|)\)$"
-    r"|created by \S+"
-    r"|\s*\.\.\. \d+ (?:more|common frames omitted)"
-)
+_DIGITS = re.compile(r"\d+|0x[0-9a-f]+")
+_AT = re.compile(r"\s+at\s\S")
+_RUBY = re.compile(r"\S{1,300}:\d+:in [`'\"][^`'\"]{1,200}['\"]$")
+_FROM = re.compile(r"from \S{1,300}:\d+")
+_HASH = re.compile(r"#\d+\s+(?:0x[0-9a-f]+ in |/|\[|[\w\\:<>]{1,200}[(.:-])")
+_RUST = re.compile(r"\d+:\s+(?:0x[0-9a-f]+ - )?[\w<>:$&*\[\] {}#]{1,300}$")
+_GO_PLACE = re.compile(r"/\S{1,300}\.go:\d+(?: \+0x[0-9a-f]+)?$")
+_GO_CALL = re.compile(r"[\w./*()\[\]{}-]{3,300}\((?:0x[0-9a-f?, .{}x]*|\.\.\.|\{[^()]*|)\)$")
+_MORE = re.compile(r"\.\.\. \d+ (?:more|common frames omitted)")
 _HEAD = re.compile(
     r"\s*(?:Traceback \(most recent call last\)|(?:Exception in thread|Caused by:|panic:"
     r"|goroutine \d+ \[)"
@@ -76,7 +80,7 @@ class TraceReducer:
     version = 1
 
     def matches(self, text: str) -> bool:
-        lines = [line for line in text[:60_000].split("\n")[:600] if line and not line.isspace()]
+        lines = sample(text)
         found = frames(lines)
         headed = any(_HEAD.match(line[:200]) for line in lines)
         return len(found) >= (4 if headed else 6) and len(found) >= 0.25 * len(lines)
@@ -91,9 +95,18 @@ class TraceReducer:
         found = frames(lines)
         picker = Picker(lines, 1.5 * room(tokens, brief.level))
         scores = hits(lines, brief.sought)
+        seen: set[str] = set()
         for start, end in _runs(found):
+            message = _message(lines, start, end, found)
+            shape = _DIGITS.sub("#", "\n".join(lines[start:end][:FRAMES]))
+            if shape in seen or len(seen) >= TRACES:
+                picker.take([i for i in message if lines[i] not in seen])
+                seen.update(lines[i] for i in message)
+                continue
+            seen.add(shape)
+            seen.update(lines[i] for i in message)
             _pick_frames(picker, lines[start:end], start, found, scores)
-            for at in _message(lines, start, end, found):
+            for at in message:
                 picker.take([at], anyway=True)
         others = [i for i in range(len(lines)) if i not in found]
         _pick_others(picker, lines, others, scores)
@@ -104,7 +117,7 @@ class TraceReducer:
             hidden = sum(1 for i in range(start, end) if found.get(i) == i)
             lead = lines[start][: len(lines[start]) - len(lines[start].lstrip())][:12]
             rest = sum(1 for i in range(start, end) if i not in found)
-            said = [count(hidden, "library frame")] if hidden else []
+            said = [count(hidden, "frame")] if hidden else []
             said += [count(rest, "line")] if rest else []
             return f"{lead}… {', '.join(said) or count(end - start, 'line')} …"
 
@@ -123,7 +136,7 @@ def frames(lines: Sequence[str]) -> dict[int, int]:
         head = line[:400]
         if not head or head.isspace():
             continue
-        if _FRAME.match(head) and not head.startswith("bash"):
+        if _is_frame(head):
             two = head[0] in " \t" and ".go:" in head and last == index - 1
             two = two or (
                 head.lstrip().startswith("at ") and last == index - 1 and _rust(lines[last])
@@ -139,6 +152,32 @@ def frames(lines: Sequence[str]) -> dict[int, int]:
             found[index] = found[last]
             last = index if head.strip(" ^~") == "" else last
     return found
+
+
+def _is_frame(line: str) -> bool:
+    """Whether a line names a place in a stack."""
+    bare = line.lstrip()
+    inner = len(bare) < len(line)
+    first = bare[0]
+    if first == "F":
+        return bare.startswith('File "') and '", line ' in bare
+    if first == "a" and inner and bare.startswith("at "):
+        return bool(_AT.match(line))
+    if first == "f" and inner and bare.startswith("from "):
+        return bool(_FROM.match(bare))
+    if first == "#":
+        return bool(_HASH.match(bare))
+    if first.isdigit() and inner:
+        return "::" in bare and bool(_RUST.match(bare))
+    if first == "/" and inner:
+        return bool(_GO_PLACE.match(bare))
+    if first == ".":
+        return bool(_MORE.match(bare))
+    if bare.startswith("created by "):
+        return True
+    if bare[-1] == ")" and not inner and "." in bare:
+        return bool(_GO_CALL.match(bare))
+    return ":in " in bare and bool(_RUBY.match(bare))
 
 
 def _rust(line: str) -> bool:

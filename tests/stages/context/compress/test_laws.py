@@ -25,7 +25,54 @@ WORDS = (
 )
 words = st.sampled_from(WORDS.split(" "))
 lines = st.lists(words, max_size=9).map(" ".join)
+SHAPES = (
+    "def load(path, limit=10):",
+    "    return parse(open(path).read())",
+    "import os, sys",
+    "public static int total(List<Order> orders) {",
+    "}",
+    "src/app.py:12:    retries = 3",
+    "src/lib/a_b.rs",
+    "-rw-r--r-- 1 u g 1204 May  2 10:02 notes.txt",
+    "├── docs",
+    "│   └── a.md",
+    "diff --git a/x.py b/x.py",
+    "--- a/x.py",
+    "+++ b/x.py",
+    "@@ -1,4 +1,5 @@ def f():",
+    "+    added = 1",
+    "-    gone = 2",
+    "     kept = 3",
+    "tests/test_a.py::test_b PASSED",
+    "tests/test_a.py::test_c FAILED",
+    "E   AssertionError: 1 != 2",
+    "=== 1 failed, 9 passed in 0.3s ===",
+    "Traceback (most recent call last):",
+    '  File "/srv/a.py", line 3, in f',
+    "    raise ValueError(1)",
+    "ValueError: 1",
+    "    at com.acme.A.b(A.java:7)",
+    "make[1]: Entering directory '/b'",
+    "a.c:3:1: warning: unused variable 'x'",
+    "00000000: 7f45 4c46 0201 0100 0000 0000  .ELF....",
+    "… 37 lines …",
+    "[clawmw_expand aaaa: 3 lines left out]",
+    "(Open file: n/a)",
+    "bash-$",
+    "",
+)
+shaped = st.lists(
+    st.tuples(st.sampled_from(SHAPES), st.integers(0, 10**6)).map(
+        lambda part: part[0].replace("1", str(part[1])) if part[1] % 2 else part[0]
+    ),
+    max_size=120,
+).map("\n".join)
+alike = st.tuples(st.sampled_from(SHAPES), st.integers(5, 300), shaped).map(
+    lambda part: "\n".join(f"{part[0]}{n}" for n in range(part[1])) + "\n" + part[2]
+)
 texts = st.one_of(
+    shaped,
+    alike,
     st.text(max_size=300),
     st.lists(lines, max_size=60).map("\n".join),
     st.tuples(lines, st.integers(1, 400), lines).map(
@@ -113,9 +160,12 @@ def test_the_same_bytes_in_any_process() -> None:
         "log='\\n'.join(f'10:22:{i%60:02d} INFO w{i%7} did {i} st={200 if i%97 else 500}'"
         " for i in range(900))\n"
         "page='<html><body>'+''.join(f'<p><a href=/q/{i}>Item {i}</a></p>' for i in range(300))\n"
-        "for text in (json.dumps(rows),log,page):\n"
+        "code='\\n'.join(f'def f{i}(a, b):\\n    return a_{i} + b.c{i}\\n' for i in range(99))\n"
+        "hits='\\n'.join(f'src/m{i%9}.py:{i}: x_{i} = find(order)' for i in range(300))\n"
+        "tree='\\n'.join(f'./src/d{i%7}/file_{i*7}.{\"py js md\".split()[i%3]}' for i in range(300))\n"
+        "for text in (json.dumps(rows),log,page,code,hits,tree):\n"
         "  for level in ('lossless','balanced','aggressive'):\n"
-        "    print(reduce(text,Brief(level,'r1')))\n"
+        "    print(reduce(text,Brief(level,'r1',frozenset(['order','find','file','retu']))))\n"
     )
     outputs = {
         sha256(
@@ -155,6 +205,26 @@ def test_the_same_bytes_in_any_process() -> None:
         "http://" * 60_000,
         "#" * 3 + "-" * 200_000,
         "0:" * 100_000 + "\n" * 20,
+        "a/b.c:1:" * 60_000,
+        "a/b.c:1:x\n" * 30_000,
+        "@@ -1 +1 @@\n" * 30_000,
+        "--- a/x\n+++ b/x\n" * 30_000,
+        "    " * 100_000 + "at x",
+        ("    at a.b(c.java:1)\n" + "x" * 50 + "\n") * 8_000,
+        "(" * 200_000 + "\n" + ")" * 200_000,
+        "".join(f"{' ' * (n % 60)}class A{n}:\n" for n in range(10_000)),
+        "│   " * 60_000 + "├── x",
+        "/a" * 200_000,
+        "drwxr-xr-x 1 a b 1 " * 20_000,
+        "QUFB" * 120_000,
+        "aB3+" * 20_000 + "\n" + "aB3+\n" * 20_000,
+        "-----BEGIN A-----\n" * 20_000,
+        ("0000000: 00 00 00 00 00 00\n" * 10_000),
+        "x{a:" * 100_000,
+        "E   x\n>   y\n" * 30_000,
+        "test a ... ok\n" * 20_000 + "test result: FAILED",
+        ("=" * 200 + " passed ") * 1_000,
+        "\tat " + "a." * 200_000 + "(",
     ],
     ids=lambda text: re.sub(r"[^\w<|\[{]+", "_", text[:12]) or "odd",
 )
