@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+from clawmw.core.canon import MARKS, without_marks
 from clawmw.core.types import (
     Image,
     Json,
+    Mark,
     Message,
     Opaque,
     Part,
@@ -130,13 +132,22 @@ def changed(message: Message) -> dict[str, Json]:
     return value
 
 
-def mark(value: dict[str, Json], hint: Json) -> None:
-    """Put a cache mark on a message's last text block, making the block if need be."""
+def mark(value: dict[str, Json], hint: Mark) -> None:
+    """Put a cache mark on a message's text block, making the block if need be."""
+    if hint.alone:
+        for key in MARKS & value.keys():
+            del value[key]
+        if isinstance(value.get("content"), list):
+            value["content"] = without_marks(value["content"])
+    if hint.value is None:
+        return
     content = value.get("content")
     if isinstance(content, str):
         content = value["content"] = [{"type": "text", "text": content}]
-    if isinstance(content, list):
-        for block in reversed(content):
-            if isinstance(block, dict) and block.get("type") == "text":
-                block["cache_control"] = hint
-                return
+    if not isinstance(content, list):
+        return
+    chosen = content if hint.part is None else content[hint.part : hint.part + 1]
+    for block in reversed(chosen):
+        if isinstance(block, dict) and block.get("type") == "text":
+            block[hint.key] = hint.value
+            return

@@ -16,6 +16,7 @@ __all__ = [
     "Failure",
     "Image",
     "Json",
+    "Mark",
     "Message",
     "Opaque",
     "Outcome",
@@ -94,6 +95,20 @@ Part: TypeAlias = Text | Image | ToolCall | ToolResult | Thinking | Opaque
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """A cache mark to put on a message when its wire is made: `key` with `value`.
+
+    `value` None puts none. `alone`: the marks the message came with are taken off first.
+    """
+
+    key: str
+    value: Json = field(hash=False)
+    part: int | None = None
+    """The part whose block is marked; None: the last text block."""
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message. `parts` are in wire order; tool calls come after the text.
 
@@ -105,8 +120,7 @@ class Message:
     parts: tuple[Part, ...]
     wire: bytes | None = field(default=None, compare=False)
     origin: bytes | None = field(default=None, compare=False)
-    mark: Json = field(default=None, compare=False, hash=False)
-    """A cache mark to put on the last block when the wire is made."""
+    mark: Mark | None = field(default=None, compare=False)
 
     @property
     def text(self) -> str:
