@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from clawmw.core.canon import canonical_json
 from clawmw.core.fold import History
 from clawmw.core.prefix import ROSTER, Warm, roster, shared, tools_digest
 from clawmw.core.types import Message, Role, ToolSpec
@@ -26,7 +27,8 @@ class Moved:
     index: int
     """Of the message (system messages count), or of the tool."""
     byte: int | None = None
-    """The first differing byte of its text (UTF-8); None where it is not known, or not text."""
+    """The first differing byte of its text (UTF-8; of a tool: its JSON with sorted keys); None
+    where it is not known, or not text."""
     tool: str = ""
 
     def __str__(self) -> str:
@@ -68,7 +70,8 @@ def between(
         moved = _tools(whole[0], whole[1], other[0])
         both = (one[0][moved.index : moved.index + 1], other[0][moved.index : moved.index + 1])
         if all(both) and both[0][0].name == both[1][0].name:
-            byte = first_difference(*(repr(t[0].raw).encode("utf-8", "replace") for t in both))
+            texts = [canonical_json(t[0].raw).encode("utf-8", "surrogatepass") for t in both]
+            byte = first_difference(*texts)
             return Moved("tools", moved.index, byte, moved.tool)
         return moved
     if shared_messages >= min(len(one[1]), len(other[1])):
