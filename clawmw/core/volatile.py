@@ -10,7 +10,6 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 from clawmw.core.types import Message, Role, Text
 
@@ -30,8 +29,11 @@ _FORMS = {
     "hex": r"\b(?=[0-9a-f]*[a-f])(?=[0-9a-f]*\d)[0-9a-f]{24,}\b",
 }
 _ANY = re.compile("|".join(f"(?P<{name}>{form})" for name, form in _FORMS.items()))
-_ENOUGH = 4096
-"""Characters, about 1,024 tokens: the least that a provider caches, so the least of a family."""
+_OPENING = 1024
+"""Characters, about the 256 tokens by which OpenAI itself routes: a key made of more would part
+prefixes that meet without one."""
+_LEAST = 256
+"""Characters before a volatile bit that tell a family; with less, all of the opening does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +50,12 @@ def find(text: str) -> Iterator[Volatile]:
         yield Volatile(match.lastgroup or "", match.start())
 
 
-@lru_cache(maxsize=64)
 def family(text: str) -> str:
-    """A digest of a system prompt that does not change with its date or session.
-
-    It covers what stands before the first volatile bit, if that is worth caching, else all.
-    """
-    first = next(find(text), None)
-    head = text[: first.at] if first is not None and first.at >= _ENOUGH else text
+    """A digest of how a system prompt opens, which does not change with its date or session."""
+    head = text[:_OPENING]
+    first = next(find(head), None)
+    if first is not None and first.at >= _LEAST:
+        head = head[: first.at]
     return hashlib.blake2b(head.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 

@@ -118,12 +118,15 @@ class _Hinted:
             self.done.append(("tools", {}))
 
     def key(self) -> None:
-        """One key a prefix family: same tenant, tools and system prompt, dates aside."""
+        """One key a prefix family: same tenant, and tools and a system prompt that open alike.
+
+        Not all of them: two rosters may share most of their prefix, and would be parted.
+        """
         request = self.request
         if "prompt_cache_key" in request.params:
             return
         digest = hashlib.blake2b(self.ctx.identity.tenant.encode(), digest_size=12)
-        digest.update(tools_digest(request.tools).encode())
+        digest.update(tools_digest(request.tools[:1]).encode())
         for message in request.messages:
             if message.role is not Role.SYSTEM:
                 break

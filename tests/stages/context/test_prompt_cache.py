@@ -239,6 +239,7 @@ def test_a_key_is_one_for_a_prefix_family_and_tenant() -> None:
     assert today == key(head + "Current date: 2026-11-23. sessionId=two")
     assert today != key(head, tenant="other")
     assert today != key(head.upper())
+    assert today == key(head + "Another end.")  # they share what comes before it
     assert key("Today is 2026-11-22.") != key("Today is 2026-11-23.")  # too short to be shared
     assert key(head, prompt_cache_key="mine") == "mine"
 
