@@ -141,6 +141,7 @@ def _tap(ex: Exchange) -> Tap:
         lambda name, error: ex.failed(name, "chunk", error),
         continuing=ex.silent is not None,
         earlier=ex.silent,
+        begun=ex.setup.begun,
     )
 
 

@@ -78,6 +78,8 @@ class Setup:
     history: History | None = None
     """The session's history as remembered by this process, if it is."""
     seed: int = 0
+    begun: Callable[[], None] | None = None
+    """Told when the first bytes of a streamed answer come."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,18 +17,22 @@ from typing import Any, ClassVar, Literal
 from clawmw.core.breakpoints import TOOLS, Given, Place, given, kept, merged, places, worth
 from clawmw.core.canon import MARKS
 from clawmw.core.decisions import Because, Decision, Pass, Rewrite
+from clawmw.core.effects import Join, Joined
 from clawmw.core.events import Acted
 from clawmw.core.money import CacheRules, Ttl
-from clawmw.core.prefix import tools_digest
-from clawmw.core.stage import Context, StageTraits
+from clawmw.core.prefix import tools_digest, tools_tokens
+from clawmw.core.stage import Context, Effects, StageTraits
 from clawmw.core.types import Json, Mark, Message, Outcome, Request, Role, ToolSpec
 from clawmw.core.volatile import family
 from clawmw.stages.base import Build, Registration, StageConfig
+from clawmw.stages.units import Duration
 
 __all__ = ["REGISTRATION", "PromptCache", "PromptCacheConfig"]
 
 _OURS = "clawmw_"
 """How the tools that clawmw adds are named. They stay behind the agent's own."""
+_WORTH = 1024
+"""Tokens: the shortest prefix that most providers cache."""
 _HINTS = ("cache_control", "prompt_cache_breakpoint")
 
 
@@ -46,6 +50,9 @@ class PromptCacheConfig(StageConfig):
     tools: Literal["sort", "keep"] = "sort"
     """`sort`: tools by name from a session's first call on, so that sessions that were given
     them in another order share a prefix. Never where they were sent in another order."""
+    wait: Duration = 5.0
+    """When calls that begin alike start at once and no cache holds that beginning, one sends
+    first, and the others wait this long at most for its answer to begin. 0: nobody waits."""
 
 
 class PromptCache:
@@ -56,11 +63,25 @@ class PromptCache:
     def __init__(self, config: PromptCacheConfig) -> None:
         self.config = config
 
-    def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision:
-        """Add the hints that the model's provider takes."""
+    def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision | Effects:
+        """Add the hints that the model's provider takes; wait for a sibling that sends first."""
         rules = ctx.profile(request.model).cache
         if rules.style == "none":
             return Pass()
+        hinted = self._hinted(request, rules, ctx)
+        if self.config.wait and _cold(request, rules, ctx):
+            return self._joined(hinted, rules, ctx)
+        return hinted.decision()
+
+    def _joined(self, hinted: _Hinted, rules: CacheRules, ctx: Context) -> Effects:
+        """Requests sent at once all miss: an entry can be read once its answer has begun."""
+        head = _shared(hinted.request, ctx)
+        joined: Joined = yield Join(head, self.config.wait, rules.ttl_s)
+        if joined in ("followed", "late"):
+            hinted.done.insert(0, ("wait", {"as": joined}))
+        return hinted.decision()
+
+    def _hinted(self, request: Request, rules: CacheRules, ctx: Context) -> _Hinted:
         hinted = _Hinted(request, ctx)
         if self.config.tools == "sort":
             hinted.sort()
@@ -68,7 +89,7 @@ class PromptCache:
             hinted.key()
         if rules.hint in _HINTS:
             self._mark(hinted, rules, ctx)
-        return hinted.decision()
+        return hinted
 
     def _mark(self, hinted: _Hinted, rules: CacheRules, ctx: Context) -> None:
         """Place marks, together with the caller's or instead of them."""
@@ -179,6 +200,31 @@ class _Hinted:
             for rule, d in rest[:-1]
         )
         return Rewrite(Because("prompt_cache", rest[-1][0]), self.request, events=events)
+
+
+def _cold(request: Request, rules: CacheRules, ctx: Context) -> bool:
+    """Whether the static head is worth a sibling's wait: long enough, and nowhere yet for us."""
+    if ctx.attempt > 1 or ctx.mode != "enforce" or ctx.cache.known or ctx.warm_tokens:
+        return False
+    least = max(rules.min_tokens, _WORTH)
+    if ctx.sent_tokens < least:
+        return False
+    head = tools_tokens(request.tools)
+    for step in ctx.history.steps:
+        if step.raw.role is not Role.SYSTEM:
+            break
+        head += step.sent_tokens
+    return head >= least
+
+
+def _shared(request: Request, ctx: Context) -> str:
+    """The static head as its provider tells it from others: one tenant, one model, one place."""
+    digest = hashlib.blake2b(digest_size=16)
+    texts = [m.text for m in request.messages if m.role is Role.SYSTEM]
+    model = (ctx.identity.tenant, request.target, request.model, tools_digest(request.tools))
+    for text in (*model, *texts):
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\x1e")
+    return digest.hexdigest()
 
 
 def _known(request: Request, ctx: Context) -> int:
