@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from clawmw.core.canon import MARKS, without_marks
+from clawmw.core.canon import MARKS, mark_ttl, without_marks
 from clawmw.core.types import (
     Image,
     Json,
@@ -67,7 +67,14 @@ def parse(value: Json, wire: bytes | None, index: int) -> Message:
     for key in ("reasoning_content", "reasoning", "reasoning_details"):
         if value.get(key):
             parts.append(Thinking(value[key]))
-    return Message(role, tuple(parts), wire)
+    return Message(role, tuple(parts), wire, marks=tuple(map(mark_ttl, _marks(value))))
+
+
+def _marks(value: dict[str, Json]) -> list[Json]:
+    """The cache marks on a message's blocks and on itself."""
+    content = value.get("content")
+    holders = [b for b in content if isinstance(b, dict)] if isinstance(content, list) else []
+    return [h[key] for h in (*holders, value) for key in MARKS & h.keys() if h[key]]
 
 
 def _str(value: Json) -> str:

@@ -176,10 +176,7 @@ def _cacheable(request: Request, rules: CacheRules) -> bool:
     """Whether the request enters its provider's cache: some want a mark for it."""
     if rules.style != "marks":
         return True
-    return any(
-        m.mark is not None or (m.wire is not None and b'"cache_control"' in m.wire)
-        for m in request.messages
-    )
+    return any(m.mark is not None or m.marks for m in reversed(request.messages))
 
 
 def estimated(response: Response, sums: Totals, rules: CacheRules) -> Usage:

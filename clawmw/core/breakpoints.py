@@ -8,12 +8,11 @@ newest message and takes three more).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from clawmw.core.canon import MARKS
+from clawmw.core.canon import MARKS, mark_ttl
 from clawmw.core.money import CacheRules, Profile, Ttl
 from clawmw.core.types import Json, Message, Request, Role, ToolSpec
 from clawmw.core.volatile import stable_part
@@ -33,7 +32,6 @@ __all__ = [
 
 TOOLS = -1
 """The message index that stands for the tool definitions."""
-_NEEDLES = tuple(f'"{key}"'.encode() for key in sorted(MARKS))
 _MARGIN = 0.95
 """A gap this near to a lifetime may well be longer than it, seen from the provider."""
 _READ = 0.1
@@ -63,14 +61,13 @@ class Given:
 
 def given(request: Request) -> tuple[Given, ...]:
     """The caller's marks, in the order the provider reads the prompt."""
-    found = [Given(TOOLS, _ttl(mark)) for tool in request.tools for mark in _in_tool(tool)]
+    found = [Given(TOOLS, mark_ttl(mark)) for tool in request.tools for mark in _in_tool(tool)]
     for index, message in enumerate(request.messages):
-        wire = message.wire or message.origin or b""
-        if any(needle in wire for needle in _NEEDLES):
-            found += [Given(index, _ttl(mark)) for mark in _in(_loaded(wire))]
+        if message.marks:
+            found += [Given(index, ttl) for ttl in message.marks]
     top = request.params.get("cache_control")
     if top:
-        found.append(Given(len(request.messages), _ttl(top), automatic=True))
+        found.append(Given(len(request.messages), mark_ttl(top), automatic=True))
     return tuple(found)
 
 
@@ -81,30 +78,6 @@ def _in_tool(tool: ToolSpec) -> Iterator[Json]:
     function = tool.raw.get("function")
     for holder in (tool.raw, function if isinstance(function, dict) else {}):
         yield from (holder[key] for key in sorted(MARKS & holder.keys()) if holder[key])
-
-
-def _in(value: Json) -> Iterator[Json]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if key in MARKS and inner:
-                yield inner
-            elif key == "content":
-                yield from _in(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _in(inner)
-
-
-def _loaded(wire: bytes) -> Json:
-    try:
-        return json.loads(wire)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _ttl(mark: Json) -> str | None:
-    ttl = mark.get("ttl") if isinstance(mark, dict) else None
-    return ttl if isinstance(ttl, str) else None
 
 
 # --- where ours go -----------------------------------------------------------------------------
@@ -126,18 +99,16 @@ def places(
     and, while nothing is known of the session, the message before the last, in case that is
     replaced. A breakpoint that the provider sets by itself is not asked for.
     """
-    # Anthropic refuses a mark on an empty block; on a call there is no block to mark.
-    markable = [i for i, m in enumerate(messages) if m.text.strip() and not m.tool_calls]
     own_end = rules.style == "breakpoints"
     last = len(messages) - 1
     wanted: list[Place | None] = []
     if transient or not own_end:
-        wanted.append(_before(markable, last if transient else last + 1))
+        wanted.append(_before(messages, last if transient else last + 1))
     if not own_end:
-        wanted.append(_before(markable, known))
-    wanted.append(_head(messages, tools, markable, rules))
+        wanted.append(_before(messages, known))
+    wanted.append(_head(messages, tools, rules))
     if not known and not transient:
-        wanted.append(_before(markable, last))
+        wanted.append(_before(messages, last))
     chosen: dict[int, Place] = {}
     for place in wanted:
         if place is not None and not (own_end and not transient and place.message == last):
@@ -145,21 +116,24 @@ def places(
     return list(chosen.values())
 
 
-def _before(markable: Sequence[int], end: int) -> Place | None:
-    return next((Place(i) for i in reversed(markable) if i < end), None)
+def _before(messages: Sequence[Message], end: int) -> Place | None:
+    """The last message before `end` that can be marked."""
+    for index in range(min(end, len(messages)) - 1, -1, -1):
+        message = messages[index]
+        # Anthropic refuses a mark on an empty block; on a call there is no block to mark.
+        if message.text.strip() and not message.tool_calls:
+            return Place(index)
+    return None
 
 
 def _head(
-    messages: Sequence[Message],
-    tools: Sequence[ToolSpec],
-    markable: Sequence[int],
-    rules: CacheRules,
+    messages: Sequence[Message], tools: Sequence[ToolSpec], rules: CacheRules
 ) -> Place | None:
     """The end of what all sessions of an agent begin with."""
     end = 0
     while end < len(messages) and messages[end].role is Role.SYSTEM:
         end += 1
-    place = _before(markable, end)
+    place = _before(messages, end)
     if place is not None:
         return Place(place.message, stable_part(messages[place.message]))
     return Place(TOOLS) if tools and rules.style == "marks" else None
@@ -246,9 +220,7 @@ def lifetime(request: Request, rules: CacheRules) -> Ttl | None:
     for message in reversed(request.messages):
         mark = message.mark
         if mark is not None and mark.value is not None:
-            return rules.ttl(_ttl(mark.value))
-        if message.wire is not None and _NEEDLES[0] in message.wire:
-            found = [_ttl(one) for one in _in(_loaded(message.wire))]
-            if found:
-                return rules.ttl(found[-1])
-    return rules.ttl(_ttl(request.params.get("cache_control")))
+            return rules.ttl(mark_ttl(mark.value))
+        if message.marks and not (mark and mark.alone):
+            return rules.ttl(message.marks[-1])
+    return rules.ttl(mark_ttl(request.params.get("cache_control")))

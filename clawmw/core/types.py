@@ -121,6 +121,8 @@ class Message:
     wire: bytes | None = field(default=None, compare=False)
     origin: bytes | None = field(default=None, compare=False)
     mark: Mark | None = field(default=None, compare=False)
+    marks: tuple[str | None, ...] = field(default=(), compare=False)
+    """Lifetimes of the cache marks it came with, in order; None: the provider's default."""
 
     @property
     def text(self) -> str:
@@ -145,7 +147,7 @@ class Message:
             if not isinstance(part, (Text, ToolResult)):
                 raise TypeError(f"part {index} of a {self.role} message has no text to replace")
             parts[index] = replace(part, text=text)
-        return Message(self.role, tuple(parts), None, self.wire or self.origin)
+        return Message(self.role, tuple(parts), None, self.wire or self.origin, marks=self.marks)
 
 
 @dataclass(frozen=True, slots=True)

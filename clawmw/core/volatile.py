@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from clawmw.core.types import Message, Role, Text
 
@@ -17,7 +18,7 @@ __all__ = ["Volatile", "family", "find", "stable_part"]
 
 _FORMS = {
     "uuid": r"\b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\b",
-    "id": r"\b(?i:session|request|trace|run|thread|conversation|message)[-_ ]?(?i:id)\s*[=:]\s*\S+",
+    "id": r"\b(?i:session|request|trace|run|thread|conversation|message)[-_ ]?(?i:id)\s?[=:]\s?\S+",
     "date": (
         r"\b20\d\d-[01]\d-[0-3]\d\b"
         r"|\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\.? \d{1,2},? 20\d\d\b"
@@ -29,6 +30,8 @@ _FORMS = {
     "hex": r"\b(?=[0-9a-f]*[a-f])(?=[0-9a-f]*\d)[0-9a-f]{24,}\b",
 }
 _ANY = re.compile("|".join(f"(?P<{name}>{form})" for name, form in _FORMS.items()))
+_LIKELY = re.compile(r"\d|[iI][dD]\s?[=:]")
+"""What every form has in it; most lines of a prompt have none."""
 _OPENING = 1024
 """Characters, about the 256 tokens by which OpenAI itself routes: a key made of more would part
 prefixes that meet without one."""
@@ -45,14 +48,29 @@ class Volatile:
 
 
 def find(text: str) -> Iterator[Volatile]:
-    """The volatile bits of a text, in order. Linear in its length."""
-    for match in _ANY.finditer(text):
-        yield Volatile(match.lastgroup or "", match.start())
+    """The volatile bits of a text, in order. Linear in its length; none crosses a line's end."""
+    likely, end = _LIKELY.search(text), 0
+    while likely is not None:
+        start = text.rfind("\n", end, likely.start()) + 1 or end
+        end = text.find("\n", likely.end())
+        end = len(text) if end < 0 else end
+        for match in _ANY.finditer(text, start, end):
+            yield Volatile(match.lastgroup or "", match.start())
+        likely = _LIKELY.search(text, end)
+
+
+@lru_cache(maxsize=32)
+def _varies(text: str) -> bool:
+    return next(find(text), None) is not None
 
 
 def family(text: str) -> str:
     """A digest of how a system prompt opens, which does not change with its date or session."""
-    head = text[:_OPENING]
+    return _family(text[:_OPENING])
+
+
+@lru_cache(maxsize=256)
+def _family(head: str) -> str:
     first = next(find(head), None)
     if first is not None and first.at >= _LEAST:
         head = head[: first.at]
@@ -69,7 +87,7 @@ def stable_part(message: Message) -> int | None:
     last = len(message.parts) - 1
     for index in range(last, 0, -1):
         part = message.parts[index]
-        if not isinstance(part, Text) or next(find(part.text), None) is None:
+        if not isinstance(part, Text) or not _varies(part.text):
             return None if index == last else index
     first = message.parts[0]
     return 0 if isinstance(first, Text) and first.text.strip() else None

@@ -173,12 +173,11 @@ class _Hinted:
         if any(mark.automatic and mark.message in off for mark in theirs):
             params = {k: v for k, v in params.items() if k != "cache_control"}
         at = {place.message: (place, ttl) for place, ttl in joining}
-        for index in range(len(messages)):
-            if index in at or index in off:
-                place, ttl = at.get(index, (None, None))
-                value = _value(key, ttl, rules) if place else None
-                part = place.part if place else None
-                messages[index] = _with(messages[index], Mark(key, value, part, index in off))
+        for index in sorted({*at, *off}.intersection(range(len(messages)))):
+            place, ttl = at.get(index, (None, None))
+            value = _value(key, ttl, rules) if place else None
+            part = place.part if place else None
+            messages[index] = _with(messages[index], Mark(key, value, part, index in off))
         if TOOLS in at:
             tools = _tools_marked(tools, key, _value(key, at[TOOLS][1], rules))
         self.request = replace(request, messages=tuple(messages), tools=tools, params=params)
