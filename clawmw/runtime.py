@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, assert_never
 
 from clawmw.core.codec import Codec
-from clawmw.core.drive import aadvance, advance
+from clawmw.core.drive import aadvance, advance_to
 from clawmw.core.effects import (
     Append,
     Call,
@@ -28,6 +28,8 @@ from clawmw.core.effects import (
     Effect,
     Emit,
     GetBlob,
+    Join,
+    Joined,
     Load,
     PutBlob,
     Reserve,
@@ -41,6 +43,7 @@ from clawmw.core.identity import Identity, identify
 from clawmw.core.money import Profile
 from clawmw.core.types import Request, Role
 from clawmw.errors import InternalError, StoreError
+from clawmw.leaders import Lead, Leaders
 from clawmw.policy import build
 from clawmw.policy.load import load_policy
 from clawmw.policy.models import ModelEntry, Policy
@@ -76,6 +79,8 @@ class Live:
     policy: str
     """Digest of the policy it runs under; a reload changes it for later calls only."""
     began: float
+    lead: Lead
+    """What others wait for."""
     called: float = 0.0
     """Seconds spent in the model calls themselves."""
 
@@ -87,6 +92,8 @@ class Live:
         """Perform one effect; a store that may wait does so in a thread."""
         if isinstance(effect, Sleep):
             return await asyncio.sleep(effect.seconds)
+        if isinstance(effect, Join):
+            return await self._runtime.leaders.ajoin(self.lead, effect)
         if self._runtime.stores.blocking and not isinstance(effect, Emit):
             return await asyncio.to_thread(self._runtime.perform, self, effect)
         return self._runtime.perform(self, effect)
@@ -94,7 +101,15 @@ class Live:
     async def aadvance(self, answer: Called | None) -> Call | Result:
         """Go as far as the next model call; with a store that may wait, in one thread hop."""
         if self._runtime.stores.blocking:
-            return await asyncio.to_thread(advance, self.run, self.perform, answer)
+            # Whoever waits for a leader must not hold a thread that the leader may need.
+            given: Called | Joined | None = answer
+            while True:
+                step = await asyncio.to_thread(
+                    advance_to, (Call, Join), self.run, self.perform, given
+                )
+                if not isinstance(step, Join):
+                    return step
+                given = await self._runtime.leaders.ajoin(self.lead, step)
         return await aadvance(self.run, self.aperform, answer)
 
     def ended(self, result: Result) -> Result:
@@ -127,6 +142,7 @@ class Runtime:
         self.models: Mapping[str, ModelEntry] = {}
         """Models a stage may send to, by the policy's name."""
         self.clock = clock
+        self.leaders = Leaders()
         self._make_spare = spare
         self._spare: Stores | None = None
         self._lock = threading.Lock()
@@ -191,10 +207,10 @@ class Runtime:
         key = (pipeline.digest, identity.scope("session"))
         with self._lock:
             history = self._histories.get(key)
-        setup = Setup(name, now, identity, codec, self.profile, history)
-        return Live(
-            exchange(request, pipeline, setup), codec, request, name, self, pipeline.digest, began
-        )
+        lead = self.leaders.lead()
+        setup = Setup(name, now, identity, codec, self.profile, history, begun=lead.begun)
+        run = exchange(request, pipeline, setup)
+        return Live(run, codec, request, name, self, pipeline.digest, began, lead)
 
     def _chained(self, identity: Identity, request: Request, now: float) -> Identity:
         """A task that begins again, where nobody names its chain, is a chain of its own.
@@ -252,6 +268,8 @@ class Runtime:
 
     def perform(self, live: Live, effect: Effect) -> Any:
         """Perform one effect. Raises `StoreError` for the ledger; others fall back."""
+        if isinstance(effect, Join):
+            return self.leaders.join(live.lead, effect)
         try:
             return self._perform_first(live, effect)
         except StoreError as error:
@@ -295,8 +313,8 @@ class Runtime:
                 return time.sleep(seconds)
             case Emit(events):
                 return self._show(live, events)
-            case Call():
-                raise InternalError("a model call is the adapter's to make, not the runtime's")
+            case Call() | Join():
+                raise InternalError("neither a model call nor a wait is a store's to make")
             case _:
                 assert_never(effect)
 
@@ -304,6 +322,7 @@ class Runtime:
         """Show events; how long we took ourselves is known only here."""
         for event in events:
             if isinstance(event, CallFinished):
+                live.lead.over(ok=event.status == "ok")
                 spent = max(time.perf_counter() - live.began - live.called, 0.0)
                 self.emit(replace(event, overhead=spent))
             else:

@@ -379,8 +379,9 @@ def _check_prefix(before: Request, now: Request, *, cached: bool) -> None:
 
 
 def _told(sent: Sent) -> list[dict[str, Any]]:
-    """Events without what is different by nature: names of exchanges, and times."""
-    apart = ("exchange", "time", "seconds", "overhead", "since")
+    """Events without what is different by nature: names of exchanges, times, and the byte that
+    only a process that still has the call before can tell."""
+    apart = ("exchange", "time", "seconds", "overhead", "since", "byte")
     return [
         {"": type(event).__name__}
         | {f.name: getattr(event, f.name) for f in fields(event) if f.name not in apart}

@@ -36,6 +36,9 @@ COMMANDS: Mapping[str, Entry] = {
     "flow": Entry("clawmw.cli.flow", "Check, run and resume the flows of a policy."),
     "traces": Entry("clawmw.cli.traces", "List recorded chains; show one as a tree."),
     "replay": Entry("clawmw.cli.replay", "Show what a policy would have saved on recorded runs."),
+    "cache-doctor": Entry(
+        "clawmw.cli.cache_doctor", "Show why the prompt cache was missed, and what to do."
+    ),
     "emulate": Entry("clawmw.cli.emulate", "Run a model provider on loopback, for trying out."),
     "demo": Entry(
         "clawmw.cli.demo", "Do a long task with and without clawmw; show what both cost."

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+from clawmw.core.canon import MARKS, mark_ttl, without_marks
 from clawmw.core.types import (
     Image,
     Json,
+    Mark,
     Message,
     Opaque,
     Part,
@@ -65,7 +67,14 @@ def parse(value: Json, wire: bytes | None, index: int) -> Message:
     for key in ("reasoning_content", "reasoning", "reasoning_details"):
         if value.get(key):
             parts.append(Thinking(value[key]))
-    return Message(role, tuple(parts), wire)
+    return Message(role, tuple(parts), wire, marks=tuple(map(mark_ttl, _marks(value))))
+
+
+def _marks(value: dict[str, Json]) -> list[Json]:
+    """The cache marks on a message's blocks and on itself."""
+    content = value.get("content")
+    holders = [b for b in content if isinstance(b, dict)] if isinstance(content, list) else []
+    return [h[key] for h in (*holders, value) for key in MARKS & h.keys() if h[key]]
 
 
 def _str(value: Json) -> str:
@@ -130,13 +139,22 @@ def changed(message: Message) -> dict[str, Json]:
     return value
 
 
-def mark(value: dict[str, Json], hint: Json) -> None:
-    """Put a cache mark on a message's last text block, making the block if need be."""
+def mark(value: dict[str, Json], hint: Mark) -> None:
+    """Put a cache mark on a message's text block, making the block if need be."""
+    if hint.alone:
+        for key in MARKS & value.keys():
+            del value[key]
+        if isinstance(value.get("content"), list):
+            value["content"] = without_marks(value["content"])
+    if hint.value is None:
+        return
     content = value.get("content")
     if isinstance(content, str):
         content = value["content"] = [{"type": "text", "text": content}]
-    if isinstance(content, list):
-        for block in reversed(content):
-            if isinstance(block, dict) and block.get("type") == "text":
-                block["cache_control"] = hint
-                return
+    if not isinstance(content, list):
+        return
+    chosen = content if hint.part is None else content[hint.part : hint.part + 1]
+    for block in reversed(chosen):
+        if isinstance(block, dict) and block.get("type") == "text":
+            block[hint.key] = hint.value
+            return

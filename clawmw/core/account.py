@@ -11,12 +11,40 @@ from dataclasses import dataclass, replace
 from clawmw.core.effects import Key
 from clawmw.core.events import Totals
 from clawmw.core.fold import History
-from clawmw.core.money import CacheRules, Cost, Profile, cost, simulate
-from clawmw.core.prefix import Warm, tools_digest, tools_tokens, warm
+from clawmw.core.money import CacheRules, Cost, Profile, Ttl, cost, simulate
+from clawmw.core.prefix import Warm, roster, shared, tools_digest, tools_tokens, warm
 from clawmw.core.tokens import estimate
 from clawmw.core.types import Json, Request, Response, Usage
 
-__all__ = ["Account", "baseline", "estimated", "totals"]
+__all__ = ["Account", "CachePlan", "Sending", "baseline", "estimated", "totals"]
+
+
+GAPS = 16
+"""Gaps between calls that are remembered: an agent's rhythm of late."""
+
+
+@dataclass(frozen=True, slots=True)
+class CachePlan:
+    """What marks are placed by. The same when the very call is made again."""
+
+    known: int = 0
+    """How many leading messages the cache holds."""
+    transient: bool = False
+    """Whether the agent replaces its last message in the next call, by what it did before."""
+    gaps: tuple[int, ...] = ()
+    """Seconds between the session's calls, this one's included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """How a request was sent: its plan, and what it weighed."""
+
+    plan: CachePlan
+    journal: int
+    """Journal entries woven in."""
+    tokens: int
+    ttl: Ttl | None
+    """The lifetime its marks asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +57,8 @@ class Account:
     """The last state of the prompt cache, newest first, one a model."""
     answered: float | None = None
     """When the previous answer was complete."""
+    gaps: tuple[int, ...] = ()
+    """Seconds between the session's calls, the last of them."""
 
     @staticmethod
     def key(session_scope: str) -> Key:
@@ -41,6 +71,7 @@ class Account:
             "x": self.can_expand,
             "w": [w.to_json() for w in self.warm],
             "a": self.answered,
+            "g": list(self.gaps),
         }
 
     @classmethod
@@ -50,7 +81,7 @@ class Account:
             if value is None:
                 return cls()
             kept = tuple(Warm.from_json(w) for w in value["w"])
-            return cls(value["x"], kept, value["a"])
+            return cls(value["x"], kept, value["a"], tuple(value.get("g", ())))
         except (KeyError, TypeError, ValueError):
             return cls()
 
@@ -58,25 +89,53 @@ class Account:
         """What is known of that model's cache."""
         return next((w for w in self.warm if w.model == model), None)
 
-    def marked(self, model: str, history: History, known: int) -> int:
-        """How many leading messages to take as cached when placing marks; `known` are.
+    def again(self, model: str, history: History) -> Warm | None:
+        """What is known of the very call that `history` makes, if it was made before.
 
-        A call made again (by a client that retries, after a crash) gets the marks it had.
+        By a client that retries, or after a crash: it gets the marks it had.
         """
         last = self.for_model(model)
         if last is not None and history.steps and last.tips[-1:] == (history.steps[-1].digest,):
-            return last.known
-        return known
+            return last
+        return None
+
+    def plan(self, model: str, history: History, known: int, now: float) -> CachePlan:
+        """What marks are placed by; `known` leading messages are cached."""
+        before = self.again(model, history)
+        if before is not None:
+            return CachePlan(before.known, before.transient, self.gaps)
+        last, gaps = self.for_model(model), self.gaps
+        if self.warm:
+            gaps = (*gaps, max(int(now - self.warm[0].time), 0))[-GAPS:]
+        transient = False
+        if last is not None and len(last.tips) > 1:
+            place = shared(history, last)
+            at_last = place and history.steps[place - 1].digest == last.tips[1]
+            transient = 0 < place < len(history.steps) and not at_last
+        return CachePlan(known, transient, gaps)
 
     def sent(
-        self, raw: Request, request: Request, history: History, journal: int, now: float, known: int
+        self, raw: Request, request: Request, history: History, now: float, by: Sending
     ) -> Account:
-        """The account once `request` was sent; `known` as `marked` said."""
+        """The account once `request` was sent."""
         tips = tuple(step.digest for step in history.steps[-2:])
         tools, raw_tools = tools_digest(request.tools), tools_digest(raw.tools)
-        new = Warm(request.model, now, tools, raw_tools, tips, journal, known)
+        new = Warm(
+            request.model,
+            now,
+            tools,
+            raw_tools,
+            tips,
+            by.journal,
+            by.plan.known,
+            by.plan.transient,
+            by.ttl.seconds if by.ttl else None,
+            len(history.steps),
+            by.tokens,
+            roster(request.tools),
+        )
         others = tuple(w for w in self.warm if w.model != request.model)
-        return replace(self, warm=(new, *others)[:4])
+        return replace(self, warm=(new, *others)[:4], gaps=by.plan.gaps)
 
 
 def totals(
@@ -92,7 +151,7 @@ def totals(
     last = account.for_model(request.model)
     raw_tools, sent_tools = tools_tokens(raw.tools), tools_tokens(request.tools)
     sums = history.sums
-    known = warm(history, last, rules.ttl_s, now)
+    known = warm(history, last, rules, now)
     raw_cached = sent_cached = 0
     raw_cacheable, sent_cacheable = _cacheable(raw, rules), _cacheable(request, rules)
     if last is not None and known:
@@ -117,10 +176,7 @@ def _cacheable(request: Request, rules: CacheRules) -> bool:
     """Whether the request enters its provider's cache: some want a mark for it."""
     if rules.style != "marks":
         return True
-    return any(
-        m.mark is not None or (m.wire is not None and b'"cache_control"' in m.wire)
-        for m in request.messages
-    )
+    return any(m.mark is not None or m.marks for m in reversed(request.messages))
 
 
 def estimated(response: Response, sums: Totals, rules: CacheRules) -> Usage:

@@ -26,7 +26,15 @@ from clawmw.core.types import (
     ToolSpec,
 )
 
-__all__ = ["MARKS", "Ids", "canonical_json", "message_digest", "tool_spec", "without_marks"]
+__all__ = [
+    "MARKS",
+    "Ids",
+    "canonical_json",
+    "mark_ttl",
+    "message_digest",
+    "tool_spec",
+    "without_marks",
+]
 
 MARKS = frozenset({"cache_control", "prompt_cache_breakpoint"})
 """Keys that only steer caching: Anthropic's (also Qwen's, OpenRouter's) and OpenAI's (5.6+)."""
@@ -74,6 +82,12 @@ class Ids:
 
 def _loose(raw: str) -> str:
     return raw if raw.isalnum() else "".join(c for c in raw if c.isalnum())
+
+
+def mark_ttl(mark: Json) -> str | None:
+    """The lifetime that a cache mark asks for; None: the provider's default."""
+    ttl = mark.get("ttl") if isinstance(mark, dict) else None
+    return ttl if isinstance(ttl, str) else None
 
 
 def without_marks(value: Json) -> Json:

@@ -18,7 +18,7 @@ from clawmw.core.stage import Stage
 from clawmw.core.types import Json, Request, Role, Text, ToolResult
 from clawmw.errors import CodecError, StoreError
 
-__all__ = ["again", "descend"]
+__all__ = ["LEAST", "again", "descend"]
 
 LEAST = 1024
 """Tokens: the shortest prefix that most providers cache; none caches less."""
@@ -269,9 +269,8 @@ def _commit(ex: Exchange, request: Request, *, account: bool) -> Generator[Effec
             yield PutBlob(scope, ref, data)
         writes.append(Write((scope, f"sent/{step.digest}"), step.record(), 0))
     ex.totals = ex.total(request)
-    known = state.account.marked(request.model, state.history, ex.weigh(request))
-    entries = len(state.journal.entries)
-    new = state.account.sent(ex.raw, request, state.history, entries, ex.now, known)
+    ex.expected = ex.expect(request)
+    new = state.account.sent(ex.raw, request, state.history, ex.now, ex.sending(request))
     if account:
         writes.append(Write(Account.key(scope), new.to_json(), state.account_version))
     if state.journal_changed:

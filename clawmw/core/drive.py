@@ -9,18 +9,30 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from clawmw.core.effects import Call, Called, Effect
+from clawmw.core.effects import Call, Called, Effect, Join, Joined
 from clawmw.core.engine import Result, Run
 from clawmw.errors import StoreError
 
-__all__ = ["aadvance", "adrive", "advance", "drive"]
+__all__ = ["aadvance", "adrive", "advance", "advance_to", "drive"]
 
 
 def advance(run: Run, perform: Callable[[Effect], Any], answer: Called | None) -> Call | Result:
     """Perform effects until the next `Call` or the end; `answer` is what the last call gave."""
+    step = advance_to((Call,), run, perform, answer)
+    assert not isinstance(step, Join)
+    return step
+
+
+def advance_to(
+    stops: tuple[type[Call | Join], ...],
+    run: Run,
+    perform: Callable[[Effect], Any],
+    answer: Called | Joined | None,
+) -> Call | Join | Result:
+    """`advance`, which also hands back an effect that is to be awaited elsewhere."""
     try:
         effect = run.send(answer)
-        while not isinstance(effect, Call):
+        while not isinstance(effect, stops):
             try:
                 given = perform(effect)
             except StoreError as error:

@@ -25,6 +25,8 @@ __all__ = [
     "Effect",
     "Emit",
     "GetBlob",
+    "Join",
+    "Joined",
     "Key",
     "Load",
     "Meter",
@@ -189,6 +191,24 @@ class Sleep:
     seconds: float
 
 
+Joined: TypeAlias = Literal["led", "warm", "followed", "late"]
+"""What became of a `Join`: this call leads; a leader's answer began a while ago; this one waited
+for it; it waited long enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Send a prefix that no cache holds yet, or wait for whoever is sending it. Returns `Joined`.
+
+    Waits at most `seconds`, until the leader's answer begins or the leader fails. `warm`: how
+    long a prefix stays cached once it was answered; None: nobody knows, so for good.
+    """
+
+    key: str
+    seconds: float
+    warm: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Emit:
     """Show events to the observers. Returns None."""
@@ -197,5 +217,5 @@ class Emit:
 
 
 Effect: TypeAlias = (
-    Load | Commit | Append | Reserve | Settle | PutBlob | GetBlob | Call | Sleep | Emit
+    Load | Commit | Append | Reserve | Settle | PutBlob | GetBlob | Join | Call | Sleep | Emit
 )

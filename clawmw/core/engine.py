@@ -13,11 +13,12 @@ from typing import Any, Literal, TypeAlias
 
 from clawmw.core.account import baseline, estimated
 from clawmw.core.ascent import ascend
-from clawmw.core.descent import again, descend
+from clawmw.core.breakpoints import lifetime
+from clawmw.core.descent import LEAST, again, descend
 from clawmw.core.effects import Call, Called, Effect, Emit, Sleep
-from clawmw.core.events import Attempted, CallFinished, CallStarted
+from clawmw.core.events import Attempted, CacheMissed, CallFinished, CallStarted
 from clawmw.core.exchange import Exchange, Pipeline, Result, Run, Setup
-from clawmw.core.money import cost
+from clawmw.core.money import cached_tokens, cost
 from clawmw.core.tap import Tap, add_usage
 from clawmw.core.types import Failure, Outcome, Request, Response, Usage
 
@@ -38,6 +39,7 @@ def exchange(request: Request, pipeline: Pipeline, setup: Setup) -> Run:
     changed = False
     while ex.stop is None and ex.answer is None:
         called = yield from _call(ex, sent)
+        _check_cache(ex, sent, called.outcome)
         landing = yield from ascend(ex, sent, called.outcome)
         outcome, changed = landing.outcome, changed or landing.changed
         retry = landing.retry
@@ -105,6 +107,27 @@ def _call(ex: Exchange, request: Request) -> Generator[Effect, Any, Called]:
     return called
 
 
+def _check_cache(ex: Exchange, request: Request, outcome: Outcome) -> None:
+    """Hold what was predicted of the cache against the provider's own count.
+
+    Far less than predicted is less than half: token counts are estimates. Only for the first
+    attempt: what was expected was expected of it.
+    """
+    predicted, moved = ex.expected
+    usage = outcome.usage if isinstance(outcome, Response) else None
+    if ex.attempt > 1 or predicted < LEAST or usage is None or usage.cache_read_tokens is None:
+        return
+    if not usage.input_tokens or ex.totals.sent <= 0:
+        return
+    scaled = predicted * usage.input_tokens // ex.totals.sent
+    rules = ex.setup.profile(request.model).cache
+    if cached_tokens(scaled, rules) <= 2 * usage.cache_read_tokens:
+        return
+    where = (moved.part, moved.index, moved.byte, moved.tool) if moved else ("provider",)
+    read = usage.cache_read_tokens
+    ex.events.append(CacheMissed(ex.setup.exchange, ex.now, request.model, predicted, read, *where))
+
+
 def _tap(ex: Exchange) -> Tap:
     """The stages that want to see this stream, innermost first."""
     watchers = [
@@ -118,6 +141,7 @@ def _tap(ex: Exchange) -> Tap:
         lambda name, error: ex.failed(name, "chunk", error),
         continuing=ex.silent is not None,
         earlier=ex.silent,
+        begun=ex.setup.begun,
     )
 
 
@@ -137,9 +161,10 @@ def _finished(ex: Exchange, request: Request, outcome: Outcome | None) -> CallFi
     """The sum of it all; what the provider did not report is estimated."""
     response = outcome if isinstance(outcome, Response) else None
     failure = outcome if isinstance(outcome, Failure) else None
-    usage = None
+    usage, profile, raw = None, ex.setup.profile(request.model), ex.setup.profile(ex.raw.model)
     if response is not None and ex.answer is None:
-        usage = estimated(response, ex.totals, ex.setup.profile(request.model).cache)
+        usage = estimated(response, ex.totals, profile.cache)
+        profile = profile.writing(lifetime(request, profile.cache))
     stopped = str(ex.stop.because) if ex.stop else None
     return CallFinished(
         ex.setup.exchange,
@@ -151,8 +176,8 @@ def _finished(ex: Exchange, request: Request, outcome: Outcome | None) -> CallFi
         response.finish_reason if response else None,
         usage,
         ex.totals,
-        cost(usage, ex.setup.profile(request.model)) if usage else None,
-        baseline(ex.totals, usage, ex.setup.profile(ex.raw.model), ex.attempt),
+        cost(usage, profile) if usage else None,
+        baseline(ex.totals, usage, raw.writing(lifetime(ex.raw, raw.cache)), ex.attempt),
         ex.attempt,
         0.0,
         tuple((c.id, c.name) for c in response.message.tool_calls) if response else (),

@@ -18,6 +18,7 @@ __all__ = [
     "Acted",
     "Action",
     "Attempted",
+    "CacheMissed",
     "CallFinished",
     "CallStarted",
     "Degraded",
@@ -97,6 +98,29 @@ class Attempted:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheMissed:
+    """The provider read far less from its cache than was predicted; and what moved.
+
+    Judged by its own `usage`. `part` is `provider` when nothing of ours moved: evicted, another
+    machine, other rules than the facts say.
+    """
+
+    exchange: str
+    time: float
+    model: str
+    predicted: int
+    """Tokens, estimated."""
+    read: int
+    """Tokens, measured."""
+    part: Literal["tools", "system", "message", "provider"]
+    index: int | None = None
+    """Of the tool or message that moved."""
+    byte: int | None = None
+    """The first differing byte of its text, where it is known."""
+    tool: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ToolReturned:
     """A tool result was seen for the first time: what the agent did since the last call."""
 
@@ -155,5 +179,12 @@ class CallFinished:
 
 
 Event: TypeAlias = (
-    CallStarted | Acted | StageFailed | Degraded | Attempted | ToolReturned | CallFinished
+    CallStarted
+    | Acted
+    | StageFailed
+    | Degraded
+    | Attempted
+    | CacheMissed
+    | ToolReturned
+    | CallFinished
 )

@@ -9,7 +9,8 @@ from functools import partial
 from inspect import isgenerator
 from typing import Any, Literal, TypeAlias, cast
 
-from clawmw.core.account import Account, totals
+from clawmw.core.account import Account, CachePlan, Sending, totals
+from clawmw.core.breakpoints import lifetime
 from clawmw.core.codec import Codec
 from clawmw.core.decisions import Because, Decision, Halt
 from clawmw.core.effects import Append, Effect, Reserve, Settle, Slot
@@ -18,6 +19,7 @@ from clawmw.core.fold import History
 from clawmw.core.identity import Identity
 from clawmw.core.journal import Entry, Journal
 from clawmw.core.money import Profile
+from clawmw.core.moved import Moved, since
 from clawmw.core.prefix import tools_tokens, warm
 from clawmw.core.stage import Context, Effects, Folder, Mode, Offer, Stage, Streamer
 from clawmw.core.types import Message, Outcome, Request, Response, Usage
@@ -76,6 +78,8 @@ class Setup:
     history: History | None = None
     """The session's history as remembered by this process, if it is."""
     seed: int = 0
+    begun: Callable[[], None] | None = None
+    """Told when the first bytes of a streamed answer come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,8 @@ class Exchange:
         self.kept = request
         """The request as the stages that run once a call left it."""
         self.totals = Totals(0, 0, 0, 0, 0)
+        self.expected: tuple[int, Moved | None] = (0, None)
+        """Tokens the provider should read from its cache, and what may have kept it from that."""
         self._contexts: dict[Mode, tuple[Request, State, Context]] = {}
 
     def acts(self, stage: Stage) -> bool:
@@ -218,7 +224,17 @@ class Exchange:
         """How many messages of the history the request's provider holds."""
         rules = self.setup.profile(request.model).cache
         last = self.state.account.for_model(request.model)
-        return warm(self.state.history, last, rules.ttl_s, self.now)
+        return warm(self.state.history, last, rules, self.now)
+
+    def plan(self, request: Request) -> CachePlan:
+        """What the request's cache marks are placed by."""
+        state = self.state
+        return state.account.plan(request.model, state.history, self.weigh(request), self.now)
+
+    def sending(self, request: Request) -> Sending:
+        """How the request is sent, to be remembered."""
+        entries, rules = len(self.state.journal.entries), self.setup.profile(request.model).cache
+        return Sending(self.plan(request), entries, self.totals.sent, lifetime(request, rules))
 
     def context(self, stage: Stage, request: Request) -> Context:
         """What a stage may know; the same for all that see the same request."""
@@ -238,6 +254,7 @@ class Exchange:
         state, setup = self.state, self.setup
         count = self.weigh(request)
         steps = state.history.steps
+        last = state.account.for_model(request.model)
         return Context(
             self.now,
             setup.identity,
@@ -249,8 +266,9 @@ class Exchange:
             setup.profile,
             sent_tokens=tools_tokens(request.tools) + state.history.sums.sent + state.added,
             warm_tokens=steps[count - 1].upto.sent if count else 0,
-            warm_messages=state.account.marked(request.model, state.history, count),
+            cache=self.plan(request),
             last_model=state.account.warm[0].model if state.account.warm else None,
+            last_tools=last.tools if last else None,
             can_expand=bool(state.account.can_expand),
         )
 
@@ -259,6 +277,16 @@ class Exchange:
         state = self.state
         rules = self.setup.profile(request.model).cache
         return totals(state.account, self.raw, request, state.history, state.added, rules, self.now)
+
+    def expect(self, request: Request) -> tuple[int, Moved | None]:
+        """What the call before has left in the cache, and what moved since; see `expected`."""
+        rules, state = self.setup.profile(request.model).cache, self.state
+        last = state.account.for_model(request.model)
+        if last is None or not self.totals.sent_cacheable or not last.holds(rules, self.now):
+            return 0, None
+        earlier = self.setup.history.messages if self.setup.history else ()
+        moved = since(last, request.tools, state.history, earlier)
+        return (last.sent if moved else self.totals.sent_cached), moved
 
     def failed(self, stage: str, phase: Phase, error: Exception, *, closed: bool = False) -> None:
         """Note that a stage raised. Only the type is told: the text could hold content."""

@@ -7,7 +7,8 @@ nano-USD because the cheapest cached token costs a few of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from clawmw.core.types import Usage
@@ -19,6 +20,7 @@ __all__ = [
     "Cost",
     "Price",
     "Profile",
+    "Ttl",
     "UsageDialect",
     "cached_tokens",
     "cost",
@@ -66,6 +68,17 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True)
+class Ttl:
+    """A lifetime that a caller may ask for, and what writing for it costs."""
+
+    name: str
+    """As it goes on the wire: `5m`, `1h`."""
+    seconds: int
+    write: float
+    """Price of a written token, in input prices."""
+
+
+@dataclass(frozen=True, slots=True)
 class CacheRules:
     """How a provider caches prompts. Sizes in tokens, times in seconds.
 
@@ -78,10 +91,24 @@ class CacheRules:
     granularity: int = 1
     ttl_s: int | None = None
     max_marks: int = 0
+    """The most marks of a caller's that one request may carry."""
     lookback: int = 0
+    """How many blocks before a mark are compared with what was written (Anthropic), or how
+    many of the newest breakpoints are (OpenAI)."""
     hint: str | None = None
+    """The key that marks a block: `cache_control`, `prompt_cache_breakpoint`. None: no marks."""
+    key: bool = False
+    """Whether `prompt_cache_key` is taken: calls with one key go to one machine."""
+    ttls: tuple[Ttl, ...] = ()
+    """Lifetimes a mark may ask for, the default first; () where there is no choice."""
     bills_writes: bool = False
     assumed: tuple[str, ...] = ()
+    disputed: tuple[str, ...] = ()
+    """Where sources disagree: what each says. The field itself holds what was taken."""
+
+    def ttl(self, name: str | None) -> Ttl | None:
+        """The lifetime of that name; None when the provider has none such."""
+        return next((t for t in self.ttls if t.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +127,12 @@ class Profile:
     sources: tuple[str, ...]
     context_window: int | None = None
     max_output: int | None = None
+
+    def writing(self, ttl: Ttl | None) -> Profile:
+        """The same model with cache writes at the price of that lifetime."""
+        if ttl is None or self.price is None or not self.cache.ttls or ttl == self.cache.ttls[0]:
+            return self
+        return replace(self, price=_written(self.price, ttl.write))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +161,11 @@ class Cost:
             self.cache_read + other.cache_read,
             self.cache_write + other.cache_write,
         )
+
+
+def _written(price: Price, multiple: float) -> Price:
+    long = None if price.long is None else _written(price.long, multiple)
+    return replace(price, cache_write=math.ceil(price.input * multiple), long=long)
 
 
 def cost(usage: Usage, profile: Profile) -> Cost | None:

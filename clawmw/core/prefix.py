@@ -13,17 +13,23 @@ from dataclasses import dataclass
 
 from clawmw.core.canon import Ids, message_digest
 from clawmw.core.fold import History
-from clawmw.core.types import Json, Message, Request, Role, ToolSpec
+from clawmw.core.money import CacheRules
+from clawmw.core.types import Json, Request, ToolSpec
 
 __all__ = [
+    "ROSTER",
     "Warm",
-    "breakpoints",
     "common_prefix",
     "digests",
+    "roster",
+    "shared",
     "tools_digest",
     "tools_tokens",
     "warm",
 ]
+
+ROSTER = 6
+"""Letters of a tool's digest that are remembered."""
 
 
 def tools_tokens(tools: Sequence[ToolSpec]) -> int:
@@ -73,46 +79,55 @@ class Warm:
     """How many journal entries were woven in."""
     known: int = 0
     """How many leading messages the cache was taken to hold when the call was made."""
+    transient: bool = False
+    """Whether the last message was taken for one that the agent replaces."""
+    ttl_s: int | None = None
+    """The lifetime that its marks asked for; None: the provider's default."""
+    size: int = 0
+    """How many messages the agent sent."""
+    sent: int = 0
+    """Estimated tokens of what was sent."""
+    roster: str = ""
+    """The first letters of each tool's digest, to tell which one moved."""
 
     def to_json(self) -> Json:
         """As JSON, for a slot."""
         tips = list(self.tips)
         tools = [self.tools, self.raw_tools]
-        return [self.model, self.time, *tools, tips, self.journal, self.known]
+        more = [self.transient, self.ttl_s, self.size, self.sent, self.roster]
+        return [self.model, self.time, *tools, tips, self.journal, self.known, *more]
 
     @classmethod
     def from_json(cls, value: Json) -> Warm:
-        """The inverse of `to_json`."""
-        model, time, tools, raw_tools, tips, journal, known = value
-        return cls(model, time, tools, raw_tools, tuple(tips), journal, known)
+        """The inverse of `to_json`; reads what an earlier release wrote, too."""
+        model, time, tools, raw_tools, tips, journal, known, *more = value
+        return cls(model, time, tools, raw_tools, tuple(tips), journal, known, *more)
+
+    def holds(self, rules: CacheRules, now: float) -> bool:
+        """Whether the provider is expected to hold it still."""
+        life = self.ttl_s if self.ttl_s is not None else rules.ttl_s
+        return life is None or now - self.time <= life
 
 
-def warm(history: History, last: Warm | None, ttl: float | None, now: float) -> int:
+def roster(tools: Sequence[ToolSpec]) -> str:
+    """What a session remembers of its tools one by one; bounded."""
+    return "".join(tool.digest[:ROSTER] for tool in tools[:64])
+
+
+def warm(history: History, last: Warm | None, rules: CacheRules, now: float) -> int:
     """How many leading messages of `history` an earlier call sent and the cache still holds.
 
     0 when nothing is known, the cache has gone cold, or the history diverged before both
     remembered tips.
     """
-    if last is None or (ttl is not None and now - last.time > ttl):
+    if last is None or not last.holds(rules, now):
         return 0
+    return shared(history, last)
+
+
+def shared(history: History, last: Warm) -> int:
+    """How many leading messages of `history` an earlier call sent, whatever became of its cache."""
     for position in range(len(history.steps), 0, -1):
         if history.steps[position - 1].digest in last.tips:
             return position
     return 0
-
-
-def breakpoints(messages: Sequence[Message], warm_messages: int, most: int) -> list[int]:
-    """Where to place cache marks, as message indices in order; at most `most`.
-
-    The end of the request, so that the next call can read it; the last message the cache
-    is expected to hold, since a provider looks back a bounded number of blocks from a mark
-    (Anthropic: 20); and the end of the system prompt, which other sessions share.
-    """
-    places: list[int] = []
-    # Anthropic refuses a mark on an empty block.
-    markable = [i for i, m in enumerate(messages) if m.text.strip() and not m.tool_calls]
-    system = [i for i in markable if messages[i].role is Role.SYSTEM]
-    for candidates in (markable, [i for i in markable if i < warm_messages], system):
-        if candidates and candidates[-1] not in places:
-            places.append(candidates[-1])
-    return sorted(places[:most])

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
+from clawmw.core.account import CachePlan
 from clawmw.core.decisions import Decision
 from clawmw.core.effects import Effect
 from clawmw.core.fold import Folder, History
@@ -55,10 +56,12 @@ class Context:
     """Estimated tokens of the context as it would be sent: tools, history, journal."""
     warm_tokens: int = 0
     """Of the history as sent, the tokens the provider is expected to hold in its cache."""
-    warm_messages: int = 0
-    """How many leading messages of the history those are."""
+    cache: CachePlan = CachePlan()  # noqa: RUF009 - frozen
+    """What cache marks are placed by; the same when the very call is made again."""
     last_model: str | None = None
     """The model that answered the session's previous call, if this one continues it."""
+    last_tools: str | None = None
+    """Digest of the tools as they were last sent to the request's model."""
     can_expand: bool = False
     """Whether the session's model can ask for what was cut."""
 

@@ -57,6 +57,8 @@ class Tap:
     failed: Callable[[str, Exception], None]
     continuing: bool = False
     earlier: Usage | None = None
+    begun: Callable[[], None] | None = None
+    """Told when the first bytes come."""
     fold: StreamFold = field(default_factory=StreamFold)
     finished: bool = False
     """The reader has been given the end of the message."""
@@ -70,6 +72,8 @@ class Tap:
         """What the reader gets for `data`."""
         if self._decoder is None:
             self._decoder = self.codec.decoder()
+            if self.begun is not None:
+                self.begun()
         given = b"".join([self._frame(frame) for frame in self._decoder.feed(data)])
         if not self.watchers and not self.continuing:
             given = data  # untouched, even mid-frame

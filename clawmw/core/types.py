@@ -16,6 +16,7 @@ __all__ = [
     "Failure",
     "Image",
     "Json",
+    "Mark",
     "Message",
     "Opaque",
     "Outcome",
@@ -94,6 +95,20 @@ Part: TypeAlias = Text | Image | ToolCall | ToolResult | Thinking | Opaque
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """A cache mark to put on a message when its wire is made: `key` with `value`.
+
+    `value` None puts none. `alone`: the marks the message came with are taken off first.
+    """
+
+    key: str
+    value: Json = field(hash=False)
+    part: int | None = None
+    """The part whose block is marked; None: the last text block."""
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message. `parts` are in wire order; tool calls come after the text.
 
@@ -105,8 +120,9 @@ class Message:
     parts: tuple[Part, ...]
     wire: bytes | None = field(default=None, compare=False)
     origin: bytes | None = field(default=None, compare=False)
-    mark: Json = field(default=None, compare=False, hash=False)
-    """A cache mark to put on the last block when the wire is made."""
+    mark: Mark | None = field(default=None, compare=False)
+    marks: tuple[str | None, ...] = field(default=(), compare=False)
+    """Lifetimes of the cache marks it came with, in order; None: the provider's default."""
 
     @property
     def text(self) -> str:
@@ -131,7 +147,7 @@ class Message:
             if not isinstance(part, (Text, ToolResult)):
                 raise TypeError(f"part {index} of a {self.role} message has no text to replace")
             parts[index] = replace(part, text=text)
-        return Message(self.role, tuple(parts), None, self.wire or self.origin)
+        return Message(self.role, tuple(parts), None, self.wire or self.origin, marks=self.marks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,7 @@ def _notes(providers: Sequence[Provider]) -> Iterator[str]:
 
 
 def _keyed(providers: Sequence[Provider]) -> Iterator[str]:
-    names = [p.profile.name for p in providers if p.profile.cache.hint == "prompt_cache_key"]
+    names = [p.profile.name for p in providers if p.profile.cache.key]
     if names:
         yield _KEYED.format(" and ".join(names))
 

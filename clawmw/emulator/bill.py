@@ -74,7 +74,7 @@ class PrefixCache:
         """
         rules = profile.cache
         home = [tenant, str(body.get("model"))]
-        if rules.hint == "prompt_cache_key":
+        if rules.key:
             home.append(str(body.get("prompt_cache_key")))
         points = list(_points(body, "\0".join(home), max(rules.granularity, CHUNK_TOKENS)))
         total = points[-1].tokens if points else 0

@@ -21,6 +21,7 @@ from opentelemetry.util.types import AttributeValue
 from clawmw.core.events import (
     Acted,
     Attempted,
+    CacheMissed,
     CallFinished,
     CallStarted,
     Degraded,
@@ -65,6 +66,7 @@ class Call:
     attempts: list[Attempted] = field(default_factory=list)
     trouble: list[StageFailed | Degraded] = field(default_factory=list)
     tools: list[ToolReturned] = field(default_factory=list)
+    missed: CacheMissed | None = None
 
     def add(self, event: Event) -> None:
         """Take in any event but the last."""
@@ -74,6 +76,8 @@ class Call:
             self.attempts.append(event)
         elif isinstance(event, ToolReturned):
             self.tools.append(event)
+        elif isinstance(event, CacheMissed):
+            self.missed = event
         elif isinstance(event, StageFailed | Degraded):
             self.trouble.append(event)
         elif isinstance(event, CallStarted):
@@ -189,6 +193,9 @@ def chat(call: Call, finished: CallFinished, base: Attributes, sequence: int) ->
         result["clawmw.kind"] = label(finished.identity.kind)
     _usage(result, finished)
     _tokens(result, finished)
+    if call.missed is not None:
+        result["clawmw.cache.missed"] = True
+        result["clawmw.cache.moved"] = call.missed.part
     _money(result, call, finished)
     _attempts(result, call)
     _decisions(result, call)
@@ -309,13 +316,16 @@ def _failure(call: Call, finished: CallFinished) -> str:
 
 
 def marks(call: Call) -> Iterator[Mark]:
-    """The span events of a model call: decisions, troubles, and attempts when one failed."""
+    """The span events of a model call: decisions, troubles, attempts when one failed; and why
+    the provider's cache was missed."""
     for acted in call.acted:
         loop = _stops(acted) and acted.stage == "loop_guard"
         name = "clawmw.loop.capped" if loop else "clawmw.acted"
         yield name, int(acted.time * NANO), _acted(acted)
     for event in call.trouble:
         yield _trouble(event)
+    if call.missed is not None:
+        yield _missed(call.missed)
     if len(call.attempts) > 1 or any(a.failure for a in call.attempts):
         for attempt in call.attempts:
             yield _attempt(attempt)
@@ -345,6 +355,22 @@ def _trouble(event: StageFailed | Degraded) -> Mark:
             {"stage": event.stage, "phase": event.phase, "error": error, "closed": event.closed},
         )
     return "clawmw.degraded", when, {"store": label(event.store), "error": error}
+
+
+def _missed(event: CacheMissed) -> Mark:
+    result: Attributes = {
+        "model": label(event.model),
+        "predicted": event.predicted,
+        "read": event.read,
+        "moved": event.part,
+    }
+    if event.index is not None:
+        result["index"] = event.index
+    if event.byte is not None:
+        result["byte"] = event.byte
+    if event.tool:
+        result["tool"] = label(event.tool)
+    return "clawmw.cache.missed", int(event.time * NANO), result
 
 
 def _attempt(attempt: Attempted) -> Mark:

@@ -238,7 +238,7 @@ def _notes(span: SpanRow, glyphs: Glyphs) -> Iterator[str]:
         yield f"{glyphs.dot} {verb} {parts}"
 
 
-_ROUTINE = frozenset({"expand.offer", "budget.usage"})
+_ROUTINE = frozenset({"expand.offer", "budget.usage", "prompt_cache.tools"})
 """Rules that act alike on every call; `--json` has them."""
 
 
@@ -264,7 +264,19 @@ def _note(event: Mapping[str, Any]) -> str:
         return f"{event.get('stage')} failed in {event.get('phase')}: {event.get('error')}, {end}"
     if kind == "clawmw.degraded":
         return f"went on without its {event.get('store')} store: {event.get('error')}"
+    if kind == "clawmw.cache.missed":
+        return _cache_missed(event)
     return ""
+
+
+def _cache_missed(event: Mapping[str, Any]) -> str:
+    """What moved, and what it cost in tokens."""
+    counts = f"read {tokens(event.get('read', 0))} of ~{tokens(event.get('predicted', 0))}"
+    if event.get("moved") == "provider":
+        return f"cache missed: {counts}; nothing moved, the provider no longer had it"
+    tool = f" ({event['tool']})" if event.get("tool") else ""
+    byte = f" at byte {event['byte']:,}" if event.get("byte") is not None else ""
+    return f"cache missed: {counts}; {event.get('moved')} {event.get('index')}{tool} moved{byte}"
 
 
 # --- layout --------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import yaml
 
-from clawmw.core.money import CacheRules, Price, Profile, UsageDialect
+from clawmw.core.money import CacheRules, Price, Profile, Ttl, UsageDialect
 from clawmw.providers import litellm_table
 
 __all__ = ["families", "load_profiles", "profile_for"]
@@ -59,7 +59,7 @@ class _Family:
         """The caching rules of one model: the family's, with what is special to it."""
         for ids, special in self.rules:
             if any(_matches(spelling, ids) for spelling in spellings):
-                return replace(self.cache, **special)
+                return replace(self.cache, **cast(Any, special))
         return self.cache
 
 
@@ -221,7 +221,7 @@ def _family(
         as_of=str(raw["as_of"]),
         sources=tuple(raw["sources"]),
         cache=_rules({**raw["cache"], **cache}),
-        rules=tuple((tuple(r["ids"]), r["cache"]) for r in raw.get("rules", ())),
+        rules=tuple((tuple(r["ids"]), _special(r["cache"])) for r in raw.get("rules", ())),
         profiles={},
         free=bool(raw.get("free", False)),
     )
@@ -243,7 +243,18 @@ def _family(
 
 
 def _rules(raw: Mapping[str, Any]) -> CacheRules:
-    return CacheRules(**{**raw, "assumed": tuple(raw.get("assumed", ()))})
+    return CacheRules(**_special(raw))
+
+
+def _special(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields of some rules as `CacheRules` holds them."""
+    made = dict(raw)
+    for name in ("assumed", "disputed"):
+        if name in made:
+            made[name] = tuple(made[name])
+    if "ttls" in made:
+        made["ttls"] = tuple(Ttl(name, *facts) for name, facts in made["ttls"].items())
+    return made
 
 
 def _listed_price(facts: Mapping[str, Any], dated: Mapping[str, Any]) -> Price | None:

@@ -53,8 +53,9 @@ def test_starting_imports_little_and_takes_little_time() -> None:
 def test_help_lists_every_command_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     out = capsys.readouterr().out
+    width = max(map(len, cli.COMMANDS))
     for name, entry in cli.COMMANDS.items():
-        assert f"  {name:<8}  {entry.help}\n" in out
+        assert f"  {name:<{width}}  {entry.help}\n" in out
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)

@@ -13,7 +13,7 @@ from clawmw.codecs.openai_chat import OpenAIChat
 from clawmw.core.canon import Ids
 from clawmw.core.fold import History, chain, reference
 from clawmw.core.journal import Entry, Journal
-from clawmw.core.prefix import breakpoints, common_prefix, digests
+from clawmw.core.prefix import common_prefix, digests
 from clawmw.core.types import Message, Request
 from clawmw.testing import Bench
 from tests.conftest import log, rows, tool, turn
@@ -144,17 +144,6 @@ def test_prefix_blocks_begin_with_the_tools() -> None:
     longer = decode([*messages, {"role": "assistant", "content": "a"}], tools=TOOLS)
     assert common_prefix(digests(one), digests(two)) == 0
     assert common_prefix(digests(one), digests(longer)) == 3
-
-
-def test_breakpoints_mark_the_end_what_is_warm_and_the_system_prompt() -> None:
-    messages = decode(
-        [{"role": "system", "content": "s"}, *[{"role": "user", "content": "u"}] * 30]
-    ).messages
-    assert breakpoints(messages, 0, 4) == [0, 30]
-    assert breakpoints(messages, 12, 4) == [0, 11, 30]
-    assert breakpoints(messages, 12, 1) == [30]
-    calls = decode(turn("c", "f", {}, "x")[:1]).messages
-    assert breakpoints(calls, 0, 4) == []
 
 
 def test_a_session_replayed_into_a_new_process_has_the_same_history() -> None:

@@ -42,6 +42,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in registered()},
     "prompt_cache": ("prompt_cache", {"model": "fake", "profile": "claude-sonnet-4-5"}),
     "prompt_cache, keyed": ("prompt_cache", {"model": "fake", "profile": "gpt-4o"}),
+    "prompt_cache, breakpoints": ("prompt_cache", {"model": "fake", "profile": "gpt-5.6"}),
 }
 """The stage, and what its model is."""
 LEAST = 5

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from clawmw.core.events import Totals
+from clawmw.core.events import CacheMissed, Totals
 from clawmw.core.money import Cost
 from clawmw.core.types import Usage
 from clawmw.observe.chains import chains, find, spans
@@ -178,6 +178,27 @@ def test_names_cannot_steer_the_terminal(store_path: Path) -> None:
     assert "\r" not in text
     assert "\u202e" not in text
     assert "chat ?[2Jm???[red]x[/red]" in text
+    store.close()
+
+
+def test_a_missed_cache_is_told_with_what_moved(store_path: Path) -> None:
+    observer = OtelObserver(store=SpanStore.open(store_path, keep=1e9))
+    missed = [
+        CacheMissed("x", EPOCH, "m", 14_000, 0, "tools", 3, None, "exec\x1b[2J"),
+        CacheMissed("x", EPOCH, "m", 14_000, 1_200, "system", 0, 3_712),
+        CacheMissed("x", EPOCH, "m", 14_000, 0, "provider"),
+    ]
+    for event in [e for one in missed for e in Says(trouble=[one]).events()]:
+        observer(event)
+    observer.close()
+    store = SpanStore.read(store_path)
+    text = shown(store, "trip", 160)
+    assert "cache missed: read 0 of ~14,000; tools 3 (exec?[2J) moved" in text
+    assert "cache missed: read 1,200 of ~14,000; system 0 moved at byte 3,712" in text
+    assert "nothing moved, the provider no longer had it" in text
+    where = """attributes LIKE '%"clawmw.cache.moved":"tools"%'"""
+    ((count,),) = store.query(f"SELECT count(*) FROM details WHERE {where}")
+    assert count == 1
     store.close()
 
 

@@ -29,6 +29,45 @@ def test_every_family_is_there_and_dated_with_its_sources() -> None:
             assert profile.price.source
 
 
+def test_every_provider_people_ask_for_has_rules_of_its_own() -> None:
+    for name in ("gpt-5.4", "gpt-5.6", "anthropic", "gemini", "gemini-explicit", "deepseek",
+                 "qwen", "qwen-explicit", "kimi", "glm", "ernie-5.1", "openrouter", "vllm",
+                 "sglang", "llama_cpp"):  # fmt: skip
+        profile = profile_for(name)
+        assert profile.family != "generic", name
+        assert profile.cache.style != "none", name
+        assert profile.sources, name
+
+
+def test_lifetimes_and_what_they_cost_to_write() -> None:
+    claude = profile_for("claude-sonnet-4-6")
+    assert [(t.name, t.seconds, t.write) for t in claude.cache.ttls] == [
+        ("5m", 300, 1.25),
+        ("1h", 3600, 2.0),
+    ]
+    assert claude.price is not None
+    hour = claude.writing(claude.cache.ttl("1h")).price
+    assert hour is not None
+    assert hour.cache_write == 2 * hour.input
+    assert claude.writing(claude.cache.ttl("5m")) is claude
+    assert claude.writing(claude.cache.ttl("9h")) is claude
+    # what a default write costs is said twice, in the price and in the lifetime
+    for profile in load_profiles().values():
+        if profile.cache.ttls and profile.price:
+            written = profile.price.input * profile.cache.ttls[0].write
+            assert profile.price.cache_write == pytest.approx(written, abs=1), profile.name
+
+
+def test_where_sources_disagree_the_data_say_so() -> None:
+    told = {name: profile_for(name).cache.disputed for name in (
+        "claude-sonnet-4-6", "claude-opus-4-7", "gemini-2.5-flash", "deepseek", "qwen", "kimi"
+    )}  # fmt: skip
+    assert all(told.values()), told
+    for lines in told.values():
+        assert all(": " in line and "(" in line for line in lines)
+    assert profile_for("claude-haiku-4-5").cache.disputed == ()
+
+
 def test_prices_are_sane() -> None:
     for name, profile in load_profiles().items():
         price = profile.price

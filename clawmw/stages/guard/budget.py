@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from clawmw.core.breakpoints import lifetime
 from clawmw.core.decisions import Because, Decision, Halt, Pass, Rewrite
 from clawmw.core.effects import Charge, Meter, Reserve, Reserved, Settle
 from clawmw.core.money import NANO, Profile, cost
@@ -185,7 +186,7 @@ class Budget:
 
     def _worst(self, request: Request, ctx: Context) -> dict[Meter, int]:
         """The most this call may use; `usd` is -1 where no price is known."""
-        profile = ctx.profile(request.model)
+        profile = _billed(request, ctx)
         tokens = int(ctx.sent_tokens * _MARGIN) + 16
         output = self._output(request, ctx)
         usd = -1
@@ -236,10 +237,16 @@ class Budget:
     def _settle(
         self, request: Request, outcome: Outcome, ctx: Context, worst: dict[Meter, int]
     ) -> Effects:
-        used = _used(outcome, ctx, worst, ctx.profile(request.model), request.choices)
+        used = _used(outcome, ctx, worst, _billed(request, ctx), request.choices)
         charges = [c for c in self._charges(ctx, used) if c.meter != "usd" or used["usd"] >= 0]
         yield Settle(tuple(charges), _reservation(ctx, worst))
         return Pass()
+
+
+def _billed(request: Request, ctx: Context) -> Profile:
+    """The prices the call is billed at: cache writes by the lifetime its marks ask for."""
+    profile = ctx.profile(request.model)
+    return profile.writing(lifetime(request, profile.cache))
 
 
 def _reservation(ctx: Context, worst: dict[Meter, int]) -> str:
