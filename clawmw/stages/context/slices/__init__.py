@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from clawmw.stages.context.slices import lines as numbered
 from clawmw.stages.context.slices import records
+from clawmw.stages.context.slices.asked import Asked
 from clawmw.stages.context.slices.path import NotJsonError, at_path, shown
 from clawmw.stages.context.slices.rank import terms
 from clawmw.stages.context.slices.values import document
 
-__all__ = ["MOST", "slice_of"]
+__all__ = ["MOST", "Asked", "slice_of"]
 
 MOST = 1_500
 """Estimated tokens of an answer: it is carried in every later call of the session."""

@@ -171,7 +171,7 @@ def _more(numbers: list[int]) -> str:
     where = _merged([(n, n) for n in numbers[:200]])
     dots = ", …" if len(where) > 8 or len(numbers) > 200 else ""
     lines = "1 more line matches" if len(numbers) == 1 else f"{len(numbers):,} more lines match"
-    return f"({lines}: {ranges_text(where)}{dots}; ask with `lines`, or a narrower query)"
+    return f"({lines}: {ranges_text(where)}{dots}; ask with `lines`, or narrow `query`)"
 
 
 def ranges_text(spans: Sequence[tuple[int, int]]) -> str:

@@ -172,9 +172,8 @@ def _listed(doc: Document, places: list[Place], path: str, most: int) -> str:
         left -= cost
         out.append(text)
     if not out:
-        return (
-            shown(doc, places[0], most) + f"\n(the first of {len(places):,}; name one by its index)"
-        )
+        first = shown(doc, places[0], most)
+        return f"{first}\n(the first of {len(places):,}; name one by its index)"
     if len(out) < len(places):
         onward = path.replace("[*]", f"[{len(out)}:]", 1) if path.count("*") == 1 else ""
         how = f"go on with path {onward}" if onward else "narrow the path"
@@ -191,12 +190,13 @@ def shown(doc: Document, place: Place, most: int) -> str:
     if not isinstance(value, dict | list):
         return f"{fitting(text, most)}…\n({kind(value)}; go on with this path and lines, or query)"
     rows = value.items() if isinstance(value, dict) else enumerate(value)
-    out, left = [f"{path or 'the whole'}: {kind(value)}"], most
+    out, left = [f"{path[-200:] or 'the whole'}: {kind(value)}"], most
     for count, (key, item) in enumerate(rows):
-        line = _row(doc, key, item, min(left, most // 4))
+        line = _row(doc, key, item, most // 4)
         cost = estimate(line) + 1
         if cost > left:
-            rest = f"{path}[{count}:]" if isinstance(value, list) else f"a key below {path or 'it'}"
+            onward = f"[{count}:]" if isinstance(value, list) else ".KEY"
+            rest = f"{path[-200:]}{onward}".removeprefix(".")
             out.append(f"({count:,} of {len(value):,} shown; go on with path {rest}, or a query)")
             break
         left -= cost

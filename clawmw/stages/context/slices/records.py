@@ -48,7 +48,9 @@ def best(doc: Document, place: Place, query: str, most: int, depth: int = 0) -> 
     fold = folding(sum(map(len, texts)))
     hits = ranked([fold(text) for text in texts], terms(query), fold(query.strip()[:500]))
     if not hits:
-        return f"(nothing in the original matches {query[:80]!r}; ask for a `path`, or use other words)"
+        if depth:  # the words stand together only in the record as a whole
+            return _cut(doc, place, most)
+        return f"(nothing in the original matches {query[:80]!r}; use other words, or a `path`)"
     keep: list[int] = []
     left = most
     for hit in hits:
@@ -61,18 +63,20 @@ def best(doc: Document, place: Place, query: str, most: int, depth: int = 0) -> 
         return _inside(doc, found[hits[0]], query, most, depth)
     out = [texts[index] for index in sorted(keep)]
     if more := hits[len(keep) :]:
-        some = ", ".join(found[index][0] for index in sorted(more[:6]))
+        some = ", ".join(found[index][0][-120:] for index in sorted(more[:6]))
         dots = ", …" if len(more) > 6 else ""
-        out.append(
-            f"({len(more):,} more match: {some}{dots}; ask with `path`, or a narrower query)"
-        )
+        out.append(f"({len(more):,} more match: {some}{dots}; ask with `path`, or narrow `query`)")
     return "\n".join(out)
 
 
 def _inside(doc: Document, place: Place, query: str, most: int, depth: int) -> str:
     """What answers in a record that is too long to be given whole."""
-    path, value = place
-    if isinstance(value, dict | list) and depth < _DEEPEST:
+    if isinstance(place[1], dict | list) and depth < _DEEPEST:
         return best(doc, place, query, most, depth + 1)
+    return _cut(doc, place, most)
+
+
+def _cut(doc: Document, place: Place, most: int) -> str:
+    path, value = place
     text = value if isinstance(value, str) else doc.dump(value)
-    return f"{path}: {fitting(text, most)}…\n(cut; for more of it ask with path and lines)"
+    return f"{path[-200:]}: {fitting(text, most)}…\n(cut; for more of it ask with path and lines)"

@@ -74,11 +74,11 @@ def document(text: str) -> Document | None:
 
 def _encode(value: Any) -> str:
     if isinstance(value, dict):
-        rows = [f"{json.dumps(k, ensure_ascii=False)}: {_encode(v)}" for k, v in value.items()]
+        rows = [f"{_fast(k)}: {_encode(v)}" for k, v in value.items()]
         return "{" + ", ".join(rows) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_encode, value)) + "]"
-    return value.raw if isinstance(value, _Float) else json.dumps(value, ensure_ascii=False)
+    return value.raw if type(value) is _Float else _fast(value)
 
 
 def child(path: str, key: str | int) -> str:
