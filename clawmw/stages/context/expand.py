@@ -39,13 +39,13 @@ from clawmw.stages.context.kinship import kin, original
 from clawmw.stages.context.slices import Asked, slice_of
 from clawmw.stages.units import Count, Duration, Size
 
-__all__ = ["GONE", "NAME", "REGISTRATION", "Expand", "ExpandConfig"]
+__all__ = ["GONE", "NAME", "PARAMETERS", "REGISTRATION", "Expand", "ExpandConfig"]
 
 NAME = "clawmw_expand"
 
 _DESCRIPTION = "Shows what [clawmw_expand REF: ...] left out; lines: A-B"
 _TEXT = {"type": "string"}
-_PARAMETERS: Json = {
+PARAMETERS: Json = {
     "type": "object",
     "properties": {"ref": _TEXT, "query": _TEXT, "lines": _TEXT, "path": _TEXT},
     "required": ["ref"],
@@ -101,7 +101,7 @@ class Expand:
 
     def __init__(self, config: ExpandConfig) -> None:
         self.config = config
-        function = {"name": NAME, "description": _DESCRIPTION, "parameters": _PARAMETERS}
+        function = {"name": NAME, "description": _DESCRIPTION, "parameters": PARAMETERS}
         self.spec: ToolSpec = tool_spec(NAME, {"type": "function", "function": function})
 
     @property
