@@ -175,10 +175,29 @@ def _listed(doc: Document, places: list[Place], path: str, most: int) -> str:
         first = shown(doc, places[0], most)
         return f"{first}\n(the first of {len(places):,}; name one by its index)"
     if len(out) < len(places):
-        onward = path.replace("[*]", f"[{len(out)}:]", 1) if path.count("*") == 1 else ""
+        onward = _onward(places, path, len(out))
         how = f"go on with path {onward}" if onward else "narrow the path"
         out.append(f"({len(out):,} of {len(places):,} shown; {how})")
     return "\n".join(out)
+
+
+_MANY = re.compile(r"\[\s*(?:\*?|-?\d*\s*:\s*(-?\d*))\s*\]")
+_INDEX = re.compile(r"\[(\d+)\]")
+
+
+def _onward(places: list[Place], path: str, count: int) -> str:
+    """The path that leads to what comes after the first `count`; "" where no one does."""
+    many = list(_MANY.finditer(path))
+    if len(many) != 1:
+        return ""
+    first, next_, last = (_INDEX.findall(places[i][0]) for i in (0, count, -1))
+    if not len(first) == len(next_) == len(last):
+        return ""
+    at = next((i for i, n in enumerate(next_) if first[i] != last[i]), None)
+    if at is None:
+        return ""
+    found = many[0]
+    return f"{path[: found.start()]}[{next_[at]}:{found[1] or ''}]{path[found.end() :]}"
 
 
 def shown(doc: Document, place: Place, most: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -17,6 +18,10 @@ about 0.6 s of CPU."""
 Place: TypeAlias = tuple[str, Json]
 """A path and the value there."""
 
+
+_LONGEST_KEY = 300
+"""Characters of a key that a path shows; none longer was ever a name."""
+_ODD = re.compile(r"""[.\[\]*"'\s]""")
 
 _fast = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -85,7 +90,9 @@ def child(path: str, key: str | int) -> str:
     """The path of what is under `key` at `path`, as `at_path` reads it."""
     if isinstance(key, int):
         return f"{path}[{key}]"
-    if not key or any(c in ".[]*\"'\n" or c.isspace() for c in key):
+    if len(key) > _LONGEST_KEY:
+        key = key[:_LONGEST_KEY] + "…"
+    if not key or _ODD.search(key):
         return f"{path}[{json.dumps(key, ensure_ascii=False)}]"
     return f"{path}.{key}" if path else key
 
