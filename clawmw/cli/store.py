@@ -29,10 +29,10 @@ _policy = click.option(
 )
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _HOMES = {
-    "originals": "cut originals",
-    "slots": "records of what was sent",
-    "evidence": "evidence of loops and kin",
-    "counters": "counters of money, calls and tokens",
+    "originals": "cut original{}",
+    "slots": "record{} of what was sent",
+    "evidence": "list{} of evidence (loops, kin)",
+    "counters": "counter{} of money, calls and tokens",
 }
 
 
@@ -63,10 +63,11 @@ def show(source: str, sessions: bool, as_json: bool) -> None:
         home = homes[name]
         size = f", {_bytes(home['bytes'])}" if home["bytes"] else ""
         age = f", oldest {_ago(home['oldest'])}" if home["oldest"] is not None else ""
-        click.echo(f"{home['items']:>8,}  {said}{size}{age}")
+        click.echo(f"{home['items']:>8,}  {_plural(said, home['items'])}{size}{age}")
     click.echo(f"{len(listed):>8,}  sessions{'' if sessions else ' (--sessions lists them)'}")
     for row in listed[:50] if sessions else ():
-        held = f"{row['originals']:,} originals, {_bytes(row['bytes'])}"
+        held = f"{row['originals']:,} {_plural('original{}', row['originals'])}"
+        held += f", {_bytes(row['bytes'])}"
         click.echo(f"  {row['session']}  {held}, used {_ago(row['newest'])}")
 
 
@@ -109,7 +110,8 @@ def purge(
     if as_json:
         click.echo(json.dumps(asdict(gone)))
     else:
-        said = [f"{count:,} {_HOMES[name]}" for name, count in asdict(gone).items() if count]
+        counts = asdict(gone).items()
+        said = [f"{count:,} {_plural(_HOMES[name], count)}" for name, count in counts if count]
         click.echo(f"forgot {', '.join(said)}" if said else "there was nothing to forget")
 
 
@@ -151,6 +153,10 @@ def _sessions(stock: Stock) -> list[dict[str, Any]]:
         row["bytes"] += kept.size
         row["newest"] = max(row["newest"], kept.newest)
     return sorted(rows.values(), key=lambda row: (-row["newest"], row["session"]))
+
+
+def _plural(said: str, count: int) -> str:
+    return said.format("" if count == 1 else "s")
 
 
 def _bytes(size: float | None) -> str:

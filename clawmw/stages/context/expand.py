@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator
 
 from clawmw.core.canon import tool_spec
 from clawmw.core.decisions import Because, Decision, Pass, Retry, Rewrite
@@ -52,10 +54,14 @@ PARAMETERS: Json = {
 }
 
 
+Home = Literal["auto", "off", "memory", "disk"]
+"""Where originals are kept."""
+
+
 class ExpandConfig(StageConfig):
     """Let the model ask for what was cut."""
 
-    blobs: Literal["auto", "off", "memory", "disk"] = "auto"
+    blobs: Annotated[Home, BeforeValidator(lambda v: "off" if v is False else v)] = "auto"
     """Where originals are kept; `auto`: where `store` is. `off`: nowhere, so nothing is hidden."""
     retention: Duration = 7 * 86_400.0
     """How long an original is kept after it was last sent or asked for."""
@@ -89,7 +95,8 @@ class _Held:
             return []
         if self.number is None:
             self.number = sum(call.number is not None for call in calls.values())
-        released = [replace(event, index=self.number) for event in self.waiting]
+        number = self.number
+        released = [e if e.index == number else replace(e, index=number) for e in self.waiting]
         self.waiting.clear()
         return released
 
