@@ -35,6 +35,9 @@ COMMANDS: Mapping[str, Entry] = {
     "serve": Entry("clawmw.cli.serve", "Run the gateway: agents call it, it calls the models."),
     "flow": Entry("clawmw.cli.flow", "Check, run and resume the flows of a policy."),
     "traces": Entry("clawmw.cli.traces", "List recorded chains; show one as a tree."),
+    "expand": Entry("clawmw.cli.expand", "Show what was cut from a tool result."),
+    "store": Entry("clawmw.cli.store", "Show or forget what is kept of conversations."),
+    "mcp": Entry("clawmw.cli.mcp", "Serve what was cut as an MCP tool, on standard input."),
     "replay": Entry("clawmw.cli.replay", "Show what a policy would have saved on recorded runs."),
     "cache-doctor": Entry(
         "clawmw.cli.cache_doctor", "Show why the prompt cache was missed, and what to do."

@@ -12,7 +12,7 @@ from dataclasses import replace
 from operator import is_
 
 from clawmw.codecs import openai_chat_stream as wire_stream
-from clawmw.codecs.openai_chat_message import changed, dump, fresh, mark, parse
+from clawmw.codecs.openai_chat_message import as_they_came, changed, dump, fresh, mark, parse
 from clawmw.codecs.openai_chat_read import DIALECT, Source, read
 from clawmw.core.canon import tool_spec
 from clawmw.core.stream import Frame, FrameDecoder, StreamEvent
@@ -94,6 +94,15 @@ class OpenAIChat:
         except ValueError as error:
             raise CodecError("malformed message") from error
 
+    def enriched(self, message: Message, extra: Json, calls: Sequence[Json]) -> Message:
+        """See `Codec.enriched`."""
+        value = fresh(message)
+        for call, more in zip(value.get("tool_calls", ()), calls, strict=True):
+            for key, item in (more or {}).items():
+                call[key] = {**call[key], **item} if key == "function" else item
+        whole = {**(extra if isinstance(extra, dict) else {}), **value}
+        return self.message(dump(whole))
+
     def tool(self, name: str, description: str, parameters: object) -> ToolSpec:
         """See `Codec.tool`."""
         function = {"name": name, "description": description, "parameters": parameters}
@@ -126,6 +135,9 @@ class OpenAIChat:
         choices = value.setdefault("choices", [{"index": 0, "logprobs": None}])
         kept = choices[0].get("message", {})
         choices[0]["message"] = {**kept, **fresh(response.message)}
+        if response.message.tool_calls:
+            made = choices[0]["message"]["tool_calls"]
+            choices[0]["message"]["tool_calls"] = as_they_came(made, kept.get("tool_calls"))
         if not response.message.tool_calls:
             choices[0]["message"].pop("tool_calls", None)
         choices[0]["finish_reason"] = response.finish_reason or "stop"

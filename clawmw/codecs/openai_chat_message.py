@@ -20,7 +20,7 @@ from clawmw.core.types import (
 )
 from clawmw.errors import CodecError
 
-__all__ = ["changed", "dump", "fresh", "mark", "parse"]
+__all__ = ["as_they_came", "changed", "dump", "fresh", "mark", "parse"]
 
 _ROLES = {
     "system": Role.SYSTEM,
@@ -123,6 +123,12 @@ def fresh(message: Message) -> dict[str, Json]:
             for c in message.tool_calls
         ]
     return value
+
+
+def as_they_came(calls: list[Json], kept: Json) -> list[Json]:
+    """Each of `calls` as it stands among `kept`, unknown fields and all, where it does."""
+    known = {_call(raw): raw for raw in kept or () if isinstance(_call(raw), ToolCall)}
+    return [known.get(_call(call), call) for call in calls]
 
 
 def changed(message: Message) -> dict[str, Json]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from clawmw.core.stream import (
     Begin,
     Done,
+    Extra,
     Finish,
     Frame,
     StreamEvent,
@@ -88,7 +89,10 @@ class SseDecoder:
             name, arguments = function.get("name") or "", function.get("arguments") or ""
             if not (isinstance(name, str) and isinstance(arguments, str)):
                 raise TypeError("a tool call's name and arguments are texts")
-            events.append(ToolDelta(self._index(call), call.get("id") or "", name, arguments))
+            call_id, extra = call.get("id") or "", _beside(call, function)
+            events.append(ToolDelta(self._index(call), call_id, name, arguments, extra))
+        if more := {k: v for k, v in delta.items() if k not in _READ and v not in (None, "", [])}:
+            events.append(Extra(more))
         if choice.get("finish_reason"):
             events.append(Finish(choice["finish_reason"]))
         counted = usage(value.get("usage"))
@@ -105,6 +109,17 @@ class SseDecoder:
             self._calls.setdefault(str(call["id"]), len(self._calls))
             return self._calls[str(call["id"])]
         return max(len(self._calls) - 1, 0)
+
+
+_READ = frozenset({"role", "content", "tool_calls"})
+_READ_OF_CALL = frozenset({"index", "id", "type", "function"})
+
+
+def _beside(call: dict[str, Json], function: dict[str, Json]) -> Json:
+    """What else a tool call's delta says; None for nothing."""
+    extra = {k: v for k, v in call.items() if k not in _READ_OF_CALL and v is not None}
+    inner = {k: v for k, v in function.items() if k not in ("name", "arguments")}
+    return ({**extra, "function": inner} if inner else extra) or None
 
 
 def reframe(frame: Frame, events: Sequence[StreamEvent]) -> bytes:
@@ -149,7 +164,8 @@ def _tool_delta(call: ToolDelta) -> Json:
         value |= {"id": call.id, "type": "function"}
     if call.name:
         function = {"name": call.name, **function}
-    return {**value, "function": function}
+    extra = call.extra or {}
+    return {**extra, **value, "function": {**extra.get("function", {}), **function}}
 
 
 def _done(events: Sequence[StreamEvent]) -> bytes:

@@ -80,7 +80,7 @@ def _decided(
             ex.said(stage, "retry", because)
             if acts and landing.retry is None:
                 landing.retry = decision
-                ex.journaled(stage, journal, request)
+                ex.journaled(stage, journal, request, passing=decision.passing)
         case Halt(because):
             ex.said(stage, "halt", because, **decision.detail())
             ex.stop = decision if acts else ex.stop
@@ -102,7 +102,7 @@ def _keep(ex: Exchange, writes: list[Write], *, refused: bool) -> Generator[Effe
         slot: list[Slot] = yield Load(((scope, "journal"),))
         merged = Journal.from_json(slot[0].value)
         for entry in state.journal.entries:
-            merged = merged.plus(entry)
+            merged = merged if entry.passing else merged.plus(entry)
         if refused and ex.attempt > 1:
             # What we added is what it does not take: the session must not be stuck with it.
             merged = merged.without(f"{ex.setup.exchange}/")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from clawmw.core.stream import Frame, FrameDecoder, StreamEvent
-from clawmw.core.types import Message, Request, Response, ToolSpec, Usage
+from clawmw.core.types import Json, Message, Request, Response, ToolSpec, Usage
 
 __all__ = ["Codec"]
 
@@ -35,6 +35,13 @@ class Codec(Protocol):
 
     def message(self, wire: bytes) -> Message:
         """A message from its wire bytes."""
+        ...
+
+    def enriched(self, message: Message, extra: Json, calls: Sequence[Json]) -> Message:
+        """A streamed message with what came beside its text and (one entry each) its calls.
+
+        As if the answer had come whole: a provider may want signatures back.
+        """
         ...
 
     def tool(self, name: str, description: str, parameters: object) -> ToolSpec:

@@ -42,6 +42,8 @@ class Rewrite:
     """Messages to add after the history, now and in every later call of the session."""
     events: tuple[Event, ...] = ()
     slot: object | None = None
+    adds: int = 0
+    """Estimated tokens by which `request` is longer than the history as recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Retry:
 
     `journal` is added after the history, now and in every later call of the session.
     `silent`: the caller must not see this attempt's answer (it asked only for clawmw).
+    `passing`: the journal holds for this exchange alone, and no later call has it.
     """
 
     because: Because
@@ -68,6 +71,7 @@ class Retry:
     silent: bool = False
     events: tuple[Event, ...] = ()
     slot: object | None = None
+    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

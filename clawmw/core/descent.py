@@ -15,7 +15,7 @@ from clawmw.core.fold import FoldContext, Folding, History, Step, chain, extend,
 from clawmw.core.journal import Journal, woven
 from clawmw.core.prefix import tools_tokens
 from clawmw.core.stage import Stage
-from clawmw.core.types import Json, Request, Role, Text, ToolResult
+from clawmw.core.types import Json, Message, Request, Role, Text, ToolResult
 from clawmw.errors import CodecError, StoreError
 
 __all__ = ["LEAST", "again", "descend"]
@@ -42,9 +42,11 @@ def descend(ex: Exchange) -> Generator[Effect, Any, Request]:
     request = ex.raw
     for left in reversed(range(COMMITS)):
         del ex.events[kept:]
-        ex.ran, ex.stop, ex.answer = [], None, None
+        ex.ran, ex.stop, ex.answer, ex.adds = [], None, None, 0
         yield from _load(ex)
-        ex.kept = yield from down(ex, _base(ex), _running(ex, "call"))
+        based = _base(ex)
+        ex.kept = yield from down(ex, based, _running(ex, "call"))
+        ex.based = based.messages
         request = yield from down(ex, ex.kept, _running(ex, "attempt"))
         if (yield from _commit(ex, request, account=left > 0)):
             return request
@@ -62,12 +64,25 @@ def again(ex: Exchange) -> Generator[Effect, Any, Request]:
     ex.forget_contexts()
     scope = ex.setup.identity.scope("session")
     slot: list[Slot] = yield Load(((scope, "journal"),))
-    stored = Journal.from_json(slot[0].value)
-    for entry in ex.state.journal.entries:
-        stored = stored.plus(entry)
-    ex.state.journal, ex.state.journal_version = stored, slot[0].version
-    request = replace(ex.kept, messages=_base(ex).messages)
+    # Ours as they came, so that this attempt goes on from the one before; others' after them.
+    journal = ex.state.journal
+    for entry in Journal.from_json(slot[0].value).entries:
+        journal = journal.plus(entry)
+    ex.state.journal, ex.state.journal_version = journal, slot[0].version
+    made = _made(ex)
+    messages = tuple([made.get(id(m), m) for m in _base(ex).messages])
+    request = replace(ex.kept, messages=messages)
     return (yield from down(ex, request, _running(ex, "attempt")))
+
+
+def _made(ex: Exchange) -> dict[int, Message]:
+    """What stages made of messages when the call began, which holds for every attempt.
+
+    By the identity of what they were given. Only where each stands in its place.
+    """
+    made = {id(b): k for b, k in zip(ex.based, ex.kept.messages, strict=False) if b is not k}
+    given = {id(message) for message in ex.based}
+    return {} if any(id(message) in given for message in made.values()) else made
 
 
 def _running(ex: Exchange, runs: str) -> list[Stage]:
@@ -201,7 +216,8 @@ def _base(ex: Exchange) -> Request:
         except CodecError:  # written by another release: left out, not lost
             continue
     journal = state.journal if len(kept) == len(state.journal.entries) else Journal(tuple(kept))
-    messages, state.added = woven(state.history, journal, ex.decoded)
+    messages, added = woven(state.history, journal, ex.decoded)
+    state.added = added + ex.adds
     return replace(ex.raw, messages=messages)
 
 
@@ -240,6 +256,8 @@ def _decided(ex: Exchange, stage: Stage, decision: Decision, request: Request) -
         case Rewrite(because, changed, _, journal):
             ex.said(stage, "rewrite", because)
             if acts:
+                ex.adds += decision.adds
+                ex.state.added += decision.adds
                 request = ex.journaled(stage, journal, changed or request)
         case Answer(because, response):
             ex.said(stage, "answer", because)

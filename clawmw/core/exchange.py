@@ -14,7 +14,15 @@ from clawmw.core.breakpoints import lifetime
 from clawmw.core.codec import Codec
 from clawmw.core.decisions import Because, Decision, Halt
 from clawmw.core.effects import Append, Effect, Reserve, Settle, Slot
-from clawmw.core.events import Acted, Action, CallFinished, Event, StageFailed, Totals
+from clawmw.core.events import (
+    Acted,
+    Action,
+    CallFinished,
+    Degraded,
+    Event,
+    StageFailed,
+    Totals,
+)
 from clawmw.core.fold import History
 from clawmw.core.identity import Identity
 from clawmw.core.journal import Entry, Journal
@@ -138,6 +146,10 @@ class Exchange:
         self.state: State
         self.kept = request
         """The request as the stages that run once a call left it."""
+        self.based: tuple[Message, ...] = ()
+        """The messages that those stages were given."""
+        self.adds = 0
+        """Estimated tokens by which they made the history longer."""
         self.totals = Totals(0, 0, 0, 0, 0)
         self.expected: tuple[int, Moved | None] = (0, None)
         """Tokens the provider should read from its cache, and what may have kept it from that."""
@@ -207,17 +219,30 @@ class Exchange:
             "Mend the cause or switch the stage off in the policy.",
         )
 
-    def journaled(self, stage: Stage, messages: tuple[Message, ...], request: Request) -> Request:
-        """Add messages after the history, and to the journal."""
+    def journaled(
+        self,
+        stage: Stage,
+        messages: tuple[Message, ...],
+        request: Request,
+        *,
+        passing: bool = False,
+    ) -> Request:
+        """Add messages after the history, and to the journal; `passing`: now only.
+
+        A full journal keeps nothing more: what comes then is passing, and an event says so.
+        """
         if not messages or self.observing or not self.state.history.settled():
             return request
         state, codec = self.state, self.setup.codec
         sealed = tuple(codec.seal(message) for message in messages)
         wire = tuple(message.wire or b"" for message in sealed)
         name = f"{self.setup.exchange}/{self.attempt}/{stage.traits.name}"
-        entry = Entry(state.history.steps[-1].digest, stage.traits.name, name, wire)
+        if state.journal.full and not passing:
+            self.events.append(Degraded(self.setup.exchange, self.now, "journal", "full"))
+            passing = True
+        entry = Entry(state.history.steps[-1].digest, stage.traits.name, name, wire, passing)
         state.journal = state.journal.plus(entry)
-        state.journal_changed = True
+        state.journal_changed = state.journal_changed or not passing
         return replace(request, messages=(*request.messages, *sealed))
 
     def weigh(self, request: Request) -> int:

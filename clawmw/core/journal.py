@@ -2,7 +2,8 @@
 
 An entry is anchored to the digest of the agent's prefix it follows, so that it is put back
 at the same place in every later call. When the agent's history diverges (compaction, edit,
-fork), entries whose anchor is gone are left out; the list itself is never rewritten.
+fork), entries whose anchor is gone are left out; the list itself is never rewritten, and a
+full one takes no more.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from clawmw.core.types import Json, Message
 __all__ = ["Entry", "Journal", "woven"]
 
 LONGEST = 512
-"""Entries kept a session; a session that needs more has other troubles."""
+"""Entries kept a session. To drop the oldest for a new one would move the sent prefix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Entry:
     by: str
     id: str
     wire: tuple[bytes, ...]
+    passing: bool = False
+    """For this exchange alone: never written down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +42,15 @@ class Journal:
     entries: tuple[Entry, ...] = ()
 
     def plus(self, entry: Entry) -> Journal:
-        """The journal with one entry more; unchanged if its id is there already."""
-        if any(e.id == entry.id for e in self.entries):
+        """The journal with one entry more; unchanged if its id is there already, or it is full."""
+        if any(e.id == entry.id for e in self.entries) or (self.full and not entry.passing):
             return self
-        return Journal((*self.entries, entry)[-LONGEST:])
+        return Journal((*self.entries, entry))
+
+    @property
+    def full(self) -> bool:
+        """Whether no more can be kept."""
+        return sum(not e.passing for e in self.entries) >= LONGEST
 
     def without(self, prefix: str) -> Journal:
         """The journal without the entries whose id begins so."""
@@ -50,7 +58,8 @@ class Journal:
 
     def to_json(self) -> Json:
         """The journal as JSON; message bytes as text where they are UTF-8."""
-        return [[e.anchor, e.by, e.id, [_text(w) for w in e.wire]] for e in self.entries]
+        kept = [e for e in self.entries if not e.passing]
+        return [[e.anchor, e.by, e.id, [_text(w) for w in e.wire]] for e in kept]
 
     @classmethod
     def from_json(cls, value: Json | None) -> Journal:

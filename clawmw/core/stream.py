@@ -16,6 +16,8 @@ __all__ = [
     "Begin",
     "Cut",
     "Done",
+    "Extra",
+    "Extras",
     "Finish",
     "Frame",
     "FrameDecoder",
@@ -51,6 +53,15 @@ class ToolDelta:
     id: str
     name: str
     arguments: str
+    extra: Json = None
+    """What else the provider says of the call (a signature), as it stands on the wire."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """What of a delta is not read here, reasoning and signatures among it, as it came."""
+
+    delta: Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +83,7 @@ class Done:
     """The stream says that it is over."""
 
 
-StreamEvent: TypeAlias = Begin | TextDelta | ToolDelta | UsageEvent | Finish | Done
+StreamEvent: TypeAlias = Begin | TextDelta | ToolDelta | Extra | UsageEvent | Finish | Done
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +131,57 @@ class FrameDecoder(Protocol):
         ...
 
 
+_WHOLE = frozenset({"type", "id", "index", "format", "name", "role"})
+"""Texts that a later piece repeats or replaces; of any other it is the continuation."""
+_DEEPEST = 16
+
+
+@dataclass(slots=True)
+class Extras:
+    """Deltas merged into one value: texts joined, list items by their `index` or place."""
+
+    leaves: dict[tuple[str | int, ...], list[str] | Json] = field(default_factory=dict)
+
+    def feed(self, value: Json, path: tuple[str | int, ...] = ()) -> None:
+        """Take one delta in."""
+        if isinstance(value, dict) and len(path) < _DEEPEST:
+            for key, item in value.items():
+                self.feed(item, (*path, key))
+        elif isinstance(value, list) and len(path) < _DEEPEST:
+            for place, item in enumerate(value):
+                index = item.get("index") if isinstance(item, dict) else None
+                self.feed(item, (*path, index if isinstance(index, int) else place))
+        elif isinstance(value, str) and path[-1] not in _WHOLE:
+            held = self.leaves.setdefault(path, [])
+            if isinstance(held, list):
+                held.append(value)
+        elif value is not None:
+            self.leaves[path] = value
+
+    def value(self) -> Json:
+        """All of it as one; None when there was nothing."""
+        root: dict[str | int, Json] = {}
+        for path, leaf in self.leaves.items():
+            at = root
+            for key in path[:-1]:
+                inner = at.setdefault(key, {})
+                if not isinstance(inner, dict):  # a text first and an object later: the first
+                    break
+                at = inner
+            else:
+                at.setdefault(path[-1], "".join(leaf) if isinstance(leaf, list) else leaf)
+        return _lists(root) if root else None
+
+
+def _lists(value: Json) -> Json:
+    """Mappings by place as the lists they were."""
+    if not isinstance(value, dict):
+        return value
+    if value and all(isinstance(key, int) for key in value):
+        return [_lists(value[key]) for key in sorted(value)]
+    return {key: _lists(item) for key, item in value.items()}
+
+
 @dataclass(slots=True)
 class StreamFold:
     """Folds events into a `Response`. Feed in order; ask `response` when it ended."""
@@ -127,6 +189,8 @@ class StreamFold:
     text: list[str] = field(default_factory=list)
     calls: dict[int, list[str]] = field(default_factory=dict)
     """id, name and the pieces of the arguments, by the call's index."""
+    extras: Extras = field(default_factory=Extras)
+    call_extras: dict[int, Extras] = field(default_factory=dict)
     usage: Usage | None = None
     reason: str | None = None
     model: str | None = None
@@ -137,11 +201,15 @@ class StreamFold:
         match event:
             case TextDelta(text):
                 self.text.append(text)
-            case ToolDelta(index, call_id, name, arguments):
+            case ToolDelta(index, call_id, name, arguments, extra):
+                if extra is not None:
+                    self.call_extras.setdefault(index, Extras()).feed(extra)
                 call = self.calls.setdefault(index, ["", ""])
                 call[0] = call[0] or call_id
                 call[1] = call[1] or name
                 call.append(arguments)
+            case Extra(delta):
+                self.extras.feed(delta)
             case UsageEvent(usage):
                 self.usage = usage
             case Finish(reason):
@@ -151,6 +219,14 @@ class StreamFold:
                 self.id = self.id or id_
             case Done():
                 pass
+
+    def beside(self) -> tuple[Json, list[Json]] | None:
+        """What came beside text and calls: of the message, and of each call; None: nothing."""
+        if not self.extras.leaves and not self.call_extras:
+            return None
+        none = Extras()
+        calls = [self.call_extras.get(index, none).value() for index in sorted(self.calls)]
+        return self.extras.value(), calls
 
     def response(self, *, complete: bool) -> Response:
         """The answer as far as it came."""

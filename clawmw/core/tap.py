@@ -86,7 +86,11 @@ class Tap:
         if self._decoder is not None and (self.watchers or self.continuing) and self.cut is None:
             rest = self._decoder.flush()
         over = complete and (self.fold.reason is not None or self.cut is not None)
-        return rest, self.fold.response(complete=over)
+        response = self.fold.response(complete=over)
+        if over and (beside := self.fold.beside()) is not None:
+            message = self.codec.enriched(response.message, *beside)
+            response = replace(response, message=message)
+        return rest, response
 
     def close(self, response: Response) -> bytes:
         """The end of the message, if a stage kept it from the reader."""

@@ -57,6 +57,9 @@ def _reduction(policy: Policy) -> Iterator[str]:
         yield "compress is aggressive: agents will have to ask back for more of what was cut"
     if level != "lossless" and "expand" in policy.stages and _section(policy, "expand") is None:
         yield "expand is off: what compress cuts cannot be asked back for"
+    expand = _section(policy, "expand") or {}
+    if level in ("balanced", "aggressive") and expand.get("blobs") == "off":
+        yield f"expand keeps no blobs: nothing can be hidden, so compress is lossless, not {level}"
 
 
 def _models(policy: Policy) -> Iterator[str]:

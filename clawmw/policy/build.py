@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from clawmw.codecs.openai_chat import OpenAIChat
 from clawmw.core.codec import Codec
@@ -18,10 +20,10 @@ from clawmw.policy.load import digest
 from clawmw.policy.models import Policy, for_stages
 from clawmw.providers.load import profile_for
 from clawmw.stages.base import registered
-from clawmw.stores.base import Stores
-from clawmw.stores.memory import memory_stores
+from clawmw.stores.base import Blobs, Stores
+from clawmw.stores.memory import NoBlobs, memory_stores
 
-__all__ = ["codecs", "observers", "pipeline", "profiles", "stores"]
+__all__ = ["codecs", "observers", "pipeline", "profiles", "store_folder", "stores"]
 
 
 def pipeline(policy: Policy) -> Pipeline:
@@ -39,12 +41,24 @@ def pipeline(policy: Policy) -> Pipeline:
 def stores(policy: Policy) -> Stores:
     """Where the policy keeps its state. Raises `StoreError` for a folder that cannot serve."""
     expand = policy.stages.get("expand")
-    age = getattr(expand, "retention", 7 * 86_400.0)
-    if policy.store.disk is None:
-        return memory_stores(blob_age=age)
+    where, age = getattr(expand, "blobs", "auto"), getattr(expand, "retention", 7 * 86_400.0)
+    room: int | None = getattr(expand, "max_size", None)
+    limits: dict[str, Any] = {"blob_age": age} | ({"blob_bytes": room} if room else {})
+    folder = store_folder(policy)
+    own: Blobs | None = NoBlobs() if where == "off" else None
+    if folder is None:
+        kept = memory_stores(**limits)
+        return kept if own is None else replace(kept, blobs=own)
     from clawmw.stores.disk import disk_stores  # SQLite and diskcache only where asked for
 
-    return disk_stores(_path(policy, policy.store.disk), blob_age=age)
+    if where == "memory":
+        own = memory_stores(**limits).blobs
+    return disk_stores(folder, **limits, blobs=own)
+
+
+def store_folder(policy: Policy) -> Path | None:
+    """The folder of the policy's disk store; None when its state is in memory."""
+    return _path(policy, policy.store.disk) if policy.store.disk is not None else None
 
 
 def _path(policy: Policy, text: str) -> Path:

@@ -121,6 +121,11 @@ def _tried(document: Document, policy: Policy, known: Stages) -> Iterator[Proble
         except PolicyError as e:
             where = e.where or section
             yield Problem(where, e.line or _line_of(document, where), str(e))
+    expand = policy.stages.get("expand")
+    if getattr(expand, "blobs", "") == "disk" and policy.store.disk is None:
+        where = "expand.blobs"
+        said = "disk needs a folder; write `store: {disk: FOLDER}`"
+        yield Problem(where, _line_of(document, where), said)
     try:
         order(built)
     except PolicyError as e:

@@ -6,13 +6,43 @@ All are safe to use from several threads; a disk or network backend from several
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from clawmw.core.effects import Charge, Key, Note, Reserved, Slot, Write
 
-__all__ = ["Blobs", "Evidence", "Ledger", "Slots", "Stores"]
+__all__ = ["Blobs", "Evidence", "Kept", "Ledger", "Of", "Slots", "Stores", "everyone", "summed"]
+
+Of: TypeAlias = Callable[[str], bool]
+"""Which scopes are meant."""
+
+
+def everyone(scope: str) -> bool:
+    """Every scope there is."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept for one scope: how much, and when the oldest and newest of it was written."""
+
+    scope: str
+    items: int
+    size: int
+    """Bytes of content."""
+    oldest: float
+    newest: float
+
+
+def summed(rows: Iterable[tuple[str, int, float]]) -> list[Kept]:
+    """Rows of (scope, bytes, when) by scope, in the order of their names."""
+    sums: dict[str, Kept] = {}
+    for scope, size, at in rows:
+        one = sums.get(scope) or Kept(scope, 0, 0, at, at)
+        oldest, newest = min(one.oldest, at), max(one.newest, at)
+        sums[scope] = Kept(scope, one.items + 1, one.size + size, oldest, newest)
+    return sorted(sums.values(), key=lambda kept: kept.scope)
 
 
 class Slots(Protocol):
@@ -24,6 +54,14 @@ class Slots(Protocol):
 
     def commit(self, writes: Sequence[Write], now: float) -> bool:
         """Write all or none; False when any version is no longer what the writer saw."""
+        ...
+
+    def kept(self) -> list[Kept]:
+        """What there is, by scope."""
+        ...
+
+    def purge(self, before: float, of: Of = everyone) -> int:
+        """Forget slots of such scopes last written before `before`; returns how many."""
         ...
 
 
@@ -51,6 +89,14 @@ class Ledger(Protocol):
         """Used plus reserved by meter."""
         ...
 
+    def kept(self) -> list[Kept]:
+        """What there is, by scope; counters have no content."""
+        ...
+
+    def purge(self, before: float, of: Of = everyone) -> int:
+        """Forget counters untouched since `before`, limits and all; returns how many."""
+        ...
+
 
 class Evidence(Protocol):
     """What many callers add to: a bounded, ordered list a scope."""
@@ -65,9 +111,20 @@ class Evidence(Protocol):
         """
         ...
 
+    def kept(self) -> list[Kept]:
+        """What there is, by scope."""
+        ...
+
+    def purge(self, before: float, of: Of = everyone) -> int:
+        """Forget such scopes that nobody added to since `before`; returns how many."""
+        ...
+
 
 class Blobs(Protocol):
-    """Content under a reference, bounded by age and size."""
+    """Content under a reference, bounded by age (from the last put) and by size.
+
+    When room is short, what was neither put nor asked for the longest goes first.
+    """
 
     def put(self, scope: str, ref: str, data: bytes, now: float) -> None:
         """Keep `data`; the same reference again only refreshes its age."""
@@ -75,6 +132,14 @@ class Blobs(Protocol):
 
     def get(self, scope: str, ref: str, now: float) -> bytes | None:
         """The bytes, or None when never kept, expired or purged."""
+        ...
+
+    def kept(self) -> list[Kept]:
+        """What there is, by scope."""
+        ...
+
+    def purge(self, before: float, of: Of = everyone) -> int:
+        """Forget what such scopes put before `before`; returns how many."""
         ...
 
 

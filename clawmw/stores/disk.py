@@ -21,7 +21,7 @@ from typing import Any
 
 from clawmw.core.effects import Charge, Key, Note, Reserved, Slot, Write
 from clawmw.errors import StoreError
-from clawmw.stores.base import Stores
+from clawmw.stores.base import Blobs, Kept, Of, Stores, everyone
 from clawmw.stores.counters import Counter, amounts, decide
 from clawmw.stores.disk_blobs import DiskBlobs
 from clawmw.stores.disk_files import Database, opening, private_folder
@@ -62,11 +62,16 @@ _text = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
 def disk_stores(
-    folder: Path, *, blob_bytes: int = 1 * 2**30, blob_age: float = 7 * 86400
+    folder: Path,
+    *,
+    blob_bytes: int = 1 * 2**30,
+    blob_age: float = 7 * 86400,
+    blobs: Blobs | None = None,
 ) -> Stores:
     """Four stores in `folder`, made private where missing.
 
-    Blobs are kept `blob_age` seconds and about `blob_bytes` in all, the rest until purged.
+    Blobs are kept `blob_age` seconds and about `blob_bytes` in all, the rest until purged;
+    with `blobs` they go there instead.
     `UnsafeStore` when the folder or a file in it must not be trusted, `StoreError` when it
     cannot be used: not writable, damaged, or written by a newer clawmw.
     """
@@ -74,20 +79,21 @@ def disk_stores(
     with opening(folder):
         state = Database(folder / "state.sqlite", _SCHEMA, _SCHEMA_VERSION)
         try:
-            blobs = DiskBlobs(folder / "blobs", blob_bytes, blob_age)
+            kept = blobs or DiskBlobs(folder / "blobs", blob_bytes, blob_age)
         except BaseException:
             state.close()
             raise
 
     def close() -> None:
         state.close()
-        blobs.close()
+        if isinstance(kept, DiskBlobs):
+            kept.close()
 
     return Stores(
         slots=DiskSlots(state),
         ledger=DiskLedger(state),
         evidence=DiskEvidence(state),
-        blobs=blobs,
+        blobs=kept,
         blocking=True,
         close=close,
     )
@@ -144,10 +150,13 @@ class DiskSlots:
                     return False
         return True
 
-    def purge(self, before: float) -> int:
-        """Forget slots last written before `before`; returns how many."""
-        with self._database.write(durable=False) as connection:
-            return connection.execute("DELETE FROM slots WHERE at < ?", (before,)).rowcount
+    def kept(self) -> list[Kept]:
+        """What there is, by scope; the size is that of the JSON."""
+        return _kept(self._database, "slots", "sum(length(CAST(value AS BLOB)))")
+
+    def purge(self, before: float, of: Of = everyone) -> int:
+        """Forget slots of such scopes last written before `before`; returns how many."""
+        return _purged(self._database, "slots", before, of)
 
 
 class DiskLedger:
@@ -195,7 +204,11 @@ class DiskLedger:
             rows = connection.execute("SELECT meter, total FROM counters WHERE scope = ?", (scope,))
             return dict(rows.fetchall())
 
-    def purge(self, before: float) -> int:
+    def kept(self) -> list[Kept]:
+        """What there is, by scope; counters have no content."""
+        return _kept(self._database, "counters", "0")
+
+    def purge(self, before: float, of: Of = everyone) -> int:
         """Forget counters untouched since `before`, limits and all; returns how many.
 
         Those that an unsettled lease may still correct stay.
@@ -205,7 +218,7 @@ class DiskLedger:
             for (drawn,) in connection.execute("SELECT drawn FROM leases WHERE settled = 0"):
                 held.update((scope, meter) for scope, meter, _ in json.loads(drawn))
             rows = connection.execute("SELECT scope, meter FROM counters WHERE at < ?", (before,))
-            old = [counter for counter in rows.fetchall() if counter not in held]
+            old = [one for one in rows.fetchall() if one not in held and of(one[0])]
             connection.executemany("DELETE FROM counters WHERE scope = ? AND meter = ?", old)
         return len(old)
 
@@ -277,10 +290,13 @@ class DiskEvidence:
             self._tidy(connection, now)
         return tuple(Note(kind, value) for kind, value in held[-window:]) if window > 0 else ()
 
-    def purge(self, before: float) -> int:
-        """Forget scopes nobody added to since `before`; returns how many."""
-        with self._database.write(durable=False) as connection:
-            return connection.execute("DELETE FROM evidence WHERE at < ?", (before,)).rowcount
+    def kept(self) -> list[Kept]:
+        """What there is, by scope."""
+        return _kept(self._database, "evidence", "sum(length(CAST(notes AS BLOB)))")
+
+    def purge(self, before: float, of: Of = everyone) -> int:
+        """Forget such scopes that nobody added to since `before`; returns how many."""
+        return _purged(self._database, "evidence", before, of)
 
     def _tidy(self, connection: Connection, now: float) -> None:
         self._writes += 1
@@ -290,6 +306,23 @@ class DiskEvidence:
                 " (SELECT scope, id FROM appended WHERE until < ? ORDER BY until LIMIT 256)",
                 (now,),
             )
+
+
+def _kept(database: Database, table: str, size: str) -> list[Kept]:
+    with database.read() as connection:
+        rows = connection.execute(
+            f"SELECT scope, count(*), {size}, min(at), max(at) FROM {table}"  # noqa: S608  # ours
+            " GROUP BY scope ORDER BY scope"
+        ).fetchall()
+    return [Kept(*row) for row in rows]
+
+
+def _purged(database: Database, table: str, before: float, of: Of) -> int:
+    with database.write(durable=False) as connection:
+        sql = f"SELECT DISTINCT scope FROM {table} WHERE at < ?"  # noqa: S608  # ours
+        old = [(scope, before) for (scope,) in connection.execute(sql, (before,)) if of(scope)]
+        sql = f"DELETE FROM {table} WHERE scope = ? AND at < ?"  # noqa: S608  # ours
+        return sum(connection.execute(sql, one).rowcount for one in old)
 
 
 @cache

@@ -31,6 +31,7 @@ from diskcache.core import (  # type: ignore[import-untyped]
 )
 
 from clawmw.errors import StoreError, UnsafeStore
+from clawmw.stores.base import Kept, Of, everyone, summed
 from clawmw.stores.disk_files import connected, failure, private_file, private_folder
 
 __all__ = ["DiskBlobs", "SafeDisk"]
@@ -164,9 +165,11 @@ class _OneConnection(Cache):  # type: ignore[misc]  # diskcache has no type hint
 
 
 class DiskBlobs:
-    """Content by reference, forgotten by age, then oldest first when room is short.
+    """Content by reference, forgotten by age, then the longest unused when room is short.
 
-    The `tag` column holds when a blob was last put, by the caller's clock.
+    By the caller's clock, the `tag` column holds when a blob was last put, and
+    `access_count`, which diskcache leaves at 0 without an eviction policy, when it was
+    last asked for, in seconds.
     """
 
     def __init__(self, folder: Path, limit: int, age: float) -> None:
@@ -204,11 +207,46 @@ class DiskBlobs:
 
     def get(self, scope: str, ref: str, now: float) -> bytes | None:
         """The bytes, or None when never kept, expired or purged."""
+        key = _key(scope, ref)
         with self._using() as cache:
-            data, at = cache.get(_key(scope, ref), tag=True)
-        if data is None or not isinstance(at, float) or at + self._age < now:
-            return None
+            data, at = cache.get(key, tag=True)
+            if data is None or not isinstance(at, float) or at + self._age < now:
+                return None
+            with suppress(sqlite3.Error, Timeout):  # a disk that is full can still be read
+                cache._sql(
+                    "UPDATE Cache SET access_count = ? WHERE key = ? AND raw = 1", (int(now), key)
+                )
         return bytes(data)
+
+    def kept(self) -> list[Kept]:
+        """What there is, by scope."""
+        with self._using() as cache:
+            rows = cache._sql(
+                "SELECT key, coalesce(length(value), size), tag FROM Cache WHERE raw = 1"
+            ).fetchall()
+        found = [(_scope(key), size, at) for key, size, at in rows if isinstance(at, float)]
+        return summed((scope, size, at) for scope, size, at in found if scope is not None)
+
+    def purge(self, before: float, of: Of = everyone) -> int:
+        """Forget what such scopes put before `before`; returns how many."""
+        with self._using() as cache:
+            rows = cache._sql(
+                "SELECT rowid, key FROM Cache WHERE tag < ? AND raw = 1", (before,)
+            ).fetchall()
+            old = [rowid for rowid, key in rows if (s := _scope(key)) is not None and of(s)]
+            count = 0
+            for start in range(0, len(old), _PRUNE_BATCH):
+                with cache._transact() as (sql, cleanup):
+                    for rowid in old[start : start + _PRUNE_BATCH]:
+                        gone = sql(
+                            "SELECT filename FROM Cache WHERE rowid = ? AND tag < ?",
+                            (rowid, before),
+                        ).fetchall()
+                        for (filename,) in gone:
+                            sql("DELETE FROM Cache WHERE rowid = ?", (rowid,))
+                            cleanup(filename)
+                            count += 1
+        return count
 
     def close(self) -> None:
         """Close; whatever comes later is a `StoreError`."""
@@ -281,11 +319,11 @@ class DiskBlobs:
                 return
 
     def _forget(self, but: str, older_than: float = math.inf, room: float = math.inf) -> int:
-        """Forget a batch, oldest first, stopping once `room` bytes are freed; returns how many."""
+        """Forget a batch, longest unused first, until `room` bytes are freed; returns how many."""
         with self._cache._transact() as (sql, cleanup):
             rows = sql(
                 "SELECT rowid, filename, coalesce(length(value), size) FROM Cache"
-                " WHERE tag < ? AND key != ? ORDER BY tag LIMIT ?",
+                " WHERE tag < ? AND key != ? ORDER BY max(tag, access_count) LIMIT ?",
                 (older_than, but, _PRUNE_BATCH),
             ).fetchall()
             freed = count = 0
@@ -297,6 +335,15 @@ class DiskBlobs:
                 freed += size
                 count += 1
         return count
+
+
+def _scope(key: object) -> str | None:
+    """The scope of a key as `_key` writes it; None for any other."""
+    try:
+        scope, _ = json.loads(key) if isinstance(key, str) else (None, None)
+    except ValueError:
+        return None
+    return scope if isinstance(scope, str) else None
 
 
 def _key(scope: str, ref: str) -> str:

@@ -17,7 +17,7 @@ from threading import Lock
 from clawmw.core.effects import Charge, Key, Note, Reserved, Slot, Write
 from clawmw.core.types import Json
 from clawmw.errors import StoreError
-from clawmw.stores.base import Stores
+from clawmw.stores.base import Kept, Of, Stores, everyone, summed
 from clawmw.stores.counters import Counter, amounts, decide
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "MemoryEvidence",
     "MemoryLedger",
     "MemorySlots",
+    "NoBlobs",
     "memory_stores",
 ]
 
@@ -119,10 +120,16 @@ class MemorySlots:
             rows.update(staged)
         return True
 
-    def purge(self, before: float) -> int:
-        """Forget slots last written before `before`; returns how many."""
+    def kept(self) -> list[Kept]:
+        """What there is, by scope; the size is that of the JSON."""
         with self._lock:
-            old = [key for key, row in self._rows.items() if row[2] < before]
+            rows = [(key[0], len(json.dumps(row[0])), row[2]) for key, row in self._rows.items()]
+        return summed(rows)
+
+    def purge(self, before: float, of: Of = everyone) -> int:
+        """Forget slots of such scopes last written before `before`; returns how many."""
+        with self._lock:
+            old = [key for key, row in self._rows.items() if row[2] < before and of(key[0])]
             for key in old:
                 del self._rows[key]
         return len(old)
@@ -193,11 +200,20 @@ class MemoryLedger:
             totals = self._totals
             return {m: totals[scope, m] for m in METERS if (scope, m) in totals}
 
-    def purge(self, before: float) -> int:
+    def kept(self) -> list[Kept]:
+        """What there is, by scope; counters have no content."""
+        with self._lock:
+            return summed([(key[0], 0, at) for key, at in self._touched.items()])
+
+    def purge(self, before: float, of: Of = everyone) -> int:
         """Forget counters untouched since `before`, limits and all; returns how many."""
         with self._lock:
             held = {key for lease in self._leases.values() for key in lease.drawn}
-            old = [k for k, at in self._touched.items() if at < before and k not in held]
+            old = [
+                key
+                for key, at in self._touched.items()
+                if at < before and key not in held and of(key[0])
+            ]
             for key in old:
                 del self._totals[key], self._touched[key]
         return len(old)
@@ -251,10 +267,21 @@ class MemoryEvidence:
                     del held[: len(held) - pile.widest]
             return tuple(held[-window:]) if window > 0 else ()
 
-    def purge(self, before: float) -> int:
-        """Forget scopes nobody added to since `before`; returns how many."""
+    def kept(self) -> list[Kept]:
+        """What there is, by scope."""
         with self._lock:
-            old = [scope for scope, pile in self._piles.items() if pile.touched < before]
+            return summed(
+                [
+                    (scope, len(note.kind) + len(note.value), pile.touched)
+                    for scope, pile in self._piles.items()
+                    for note in pile.notes
+                ]
+            )
+
+    def purge(self, before: float, of: Of = everyone) -> int:
+        """Forget such scopes that nobody added to since `before`; returns how many."""
+        with self._lock:
+            old = [s for s, pile in self._piles.items() if pile.touched < before and of(s)]
             for scope in old:
                 del self._piles[scope]
         return len(old)
@@ -313,6 +340,19 @@ class MemoryBlobs:
             self._rows.move_to_end(key)
             return row[0]
 
+    def kept(self) -> list[Kept]:
+        """What there is, by scope."""
+        with self._lock:
+            return summed([(key[0], len(row[0]), row[1]) for key, row in self._rows.items()])
+
+    def purge(self, before: float, of: Of = everyone) -> int:
+        """Forget what such scopes put before `before`; returns how many."""
+        with self._lock:
+            old = [key for key, row in self._rows.items() if row[1] < before and of(key[0])]
+            for key in old:
+                self._drop(key)
+        return len(old)
+
     def _oldest(self) -> float:
         """When the least recently used blob was put; it may be younger than another."""
         return next(iter(self._rows.values()))[1]
@@ -320,3 +360,22 @@ class MemoryBlobs:
     def _drop(self, key: Key) -> None:
         data, _ = self._rows.pop(key)
         self._size -= len(data)
+
+
+class NoBlobs:
+    """Keeps no originals: nothing may be hidden."""
+
+    def put(self, scope: str, ref: str, data: bytes, now: float) -> None:
+        """Keep nothing."""
+
+    def get(self, scope: str, ref: str, now: float) -> bytes | None:
+        """Nothing."""
+        return None
+
+    def kept(self) -> list[Kept]:
+        """Nothing."""
+        return []
+
+    def purge(self, before: float, of: Of = everyone) -> int:
+        """Nothing to forget."""
+        return 0

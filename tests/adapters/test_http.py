@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -183,7 +184,7 @@ def _expanding(case: Case, *, stream: bool) -> None:
         results = [_unmarked(m)["content"] for m in asked["messages"] if m["role"] == "tool"]
         if wanted["id"] in " ".join(results):
             return Reply(text=f"It costs {wanted['price']}.")
-        ref = results[0].split("clawmw ", 1)[1][:11]
+        ref = reference(results[0])
         return Reply(tools=(ToolUse("clawmw_expand", {"ref": ref, "query": wanted["id"]}),))
 
     provider = case.emulator
@@ -212,6 +213,13 @@ def _expanding(case: Case, *, stream: bool) -> None:
     assert case.finished[0].attempts == 2
 
 
+def reference(text: str) -> str:
+    """The reference in a result's marker."""
+    found = re.search(r"\[clawmw_expand (\w+):", text)
+    assert found, text[:200]
+    return found[1]
+
+
 def _unmarked(message: dict[str, Any]) -> dict[str, Any]:
     content = message.get("content")
     if isinstance(content, list):
@@ -226,7 +234,7 @@ def test_an_expansion_beside_the_agents_own_call(provider: Emulator) -> None:
         results = [_unmarked(m)["content"] for m in asked["messages"] if m["role"] == "tool"]
         if len(results) > 1:
             return Reply(text="done")
-        ref = results[0].split("clawmw ", 1)[1][:11]
+        ref = reference(results[0])
         return Reply(
             tools=(ToolUse("clawmw_expand", {"ref": ref, "lines": "1-1"}), ToolUse("read", {}))
         )
@@ -257,14 +265,45 @@ def test_an_unknown_reference_is_answered_finally(provider: Emulator) -> None:
     assert "Asking again will not help" in json.dumps(case.sent()["messages"])
 
 
+def _greedy(asked: dict[str, Any]) -> Reply:
+    """A model that does nothing but ask for more lines, others each time."""
+    marked = next(_unmarked(m)["content"] for m in asked["messages"] if m["role"] == "tool")
+    count = len(asked["messages"])
+    arguments = {"ref": reference(marked), "lines": f"{count}-{count + 1}"}
+    return Reply(tools=(ToolUse("clawmw_expand", arguments),))
+
+
 def test_a_model_that_only_expands_is_ended(provider: Emulator) -> None:
+    case = Case(provider, {})
+    provider._world.brain = _greedy  # type: ignore[misc]
+    response = case.post(body(*long_task(), tools=TOOLS))
+    assert "at most 4" in response.json()["choices"][0]["message"]["content"]
+    assert len(provider.requests) == 6
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_dead_reference_asked_for_again_is_ended_at_once(
+    provider: Emulator, stream: bool
+) -> None:
     case = Case(provider, {})
     provider._world.brain = lambda asked: Reply(  # type: ignore[misc]
         tools=(ToolUse("clawmw_expand", {"ref": "rnope"}),)
     )
-    response = case.post(body(*long_task(), tools=TOOLS))
-    assert "at most 4" in response.json()["choices"][0]["message"]["content"]
-    assert len(provider.requests) == 6
+    response = case.post(body(*long_task(), tools=TOOLS, stream=stream))
+    said = stream_text(response.text) if stream else response.text
+    assert "Still nothing under" in said
+    assert len(provider.requests) == 3
+    # Of the three answers only the first is carried on.
+    follow = [
+        *long_task(),
+        {"role": "assistant", "content": "hm"},
+        {"role": "user", "content": "x"},
+    ]
+    provider._world.brain = lambda asked: Reply(text="done")  # type: ignore[misc]
+    case.post(body(*follow, tools=TOOLS))
+    sent = json.dumps(case.sent()["messages"])
+    assert sent.count("Asking again will not help") == 1
+    assert "Still nothing" not in sent
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -559,12 +598,11 @@ def test_a_stream_stopped_while_the_model_asks_back_says_so(provider: Emulator) 
 
 def test_a_model_that_only_expands_is_ended_in_a_stream_too(provider: Emulator) -> None:
     case = Case(provider, {})
-    provider._world.brain = lambda asked: Reply(  # type: ignore[misc]
-        tools=(ToolUse("clawmw_expand", {"ref": "rnope"}),)
-    )
+    provider._world.brain = _greedy  # type: ignore[misc]
     response = case.post(body(*long_task(), tools=TOOLS, stream=True))
     assert "at most 4" in stream_text(response.text)
     assert response.text.count("[DONE]") == 1
+    assert len(provider.requests) == 6
 
 
 def test_withheld_calls_leave_no_gap_for_the_real_sdk(provider: Emulator) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from clawmw.codecs.openai_chat import OpenAIChat
 from clawmw.codecs.openai_chat_stream import SseDecoder
-from clawmw.core.stream import Done, Finish, StreamFold, TextDelta, ToolDelta, UsageEvent
+from clawmw.core.stream import Done, Extra, Finish, StreamFold, TextDelta, ToolDelta, UsageEvent
 from clawmw.core.types import Message, Role, Text, ToolCall, ToolResult
 from clawmw.errors import CodecError
 from tests.laws.strategies import conversations
@@ -253,7 +253,7 @@ def test_a_frame_says_what_it_is_told_to() -> None:
         b'data: {"id":"x","z":1,"choices":[{"index":0,"delta":{"content":"a","y":2}}],'
         b'"usage":{"prompt_tokens":1,"completion_tokens":2}}\n\n'
     )
-    assert [type(e) for e in frame.events] == [TextDelta, UsageEvent]
+    assert [type(e) for e in frame.events] == [TextDelta, Extra, UsageEvent]
     again = json.loads(CODEC.reframe(frame, frame.events[:1])[6:])
     assert again["choices"][0]["delta"] == {"y": 2, "content": "a"}
     assert "usage" not in again

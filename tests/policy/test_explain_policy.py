@@ -127,3 +127,10 @@ def test_what_is_likely_not_meant_is_said(text: str, warning: str) -> None:
         "base_url: http://127.0.0.1:1/v1, api_key_env: KEY}}"
     )
     assert explain(calm).warnings == ()
+
+
+def test_without_blobs_compress_is_said_to_be_lossless() -> None:
+    text = "version: 1\nbudget: {chain: {usd: 1.00}}\nexpand: {blobs: off}\n"
+    said = "expand keeps no blobs: nothing can be hidden, so compress is lossless, not balanced"
+    assert explain(load_policy(text)).warnings == (said,)
+    assert explain(load_policy(text + "compress: lossless\n")).warnings == ()

@@ -122,6 +122,15 @@ def test_a_path_that_is_no_policy(path: str, message: str) -> None:
     assert str(caught.value) == f"{Path(path)}: {message}"
 
 
+def test_blobs_on_disk_need_a_disk() -> None:
+    text = "version: 1\nexpand:\n  most: 2\n  blobs: disk\n"
+    with pytest.raises(PolicyError) as caught:
+        load_policy(text)
+    said = "expand.blobs: disk needs a folder; write `store: {disk: FOLDER}`"
+    assert str(caught.value) == f"policy.yaml:4: {said}"
+    load_policy(text + "store: {disk: /tmp/x}\n")
+
+
 def test_orders_that_conflict_name_the_stages() -> None:
     from clawmw.stages.base import Registration, StageConfig
     from tests.policy.sections import stage

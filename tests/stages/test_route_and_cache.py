@@ -1,4 +1,4 @@
-"""Routing by rule, prompt-cache hints, and slices of originals."""
+"""Routing by rule, and prompt-cache hints."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import pytest
 
 from clawmw.core.identity import Identity
 from clawmw.errors import PolicyError
-from clawmw.stages.context.slices import slice_of
 from clawmw.testing import Bench
-from tests.conftest import log, rows, tool, turn
+from tests.conftest import tool, turn
 
 ASK = {"role": "user", "content": "hello"}
 MODELS = {"light": "small-1", "far": {"model": "far-1", "base_url": "http://127.0.0.1:9/v1"}}
@@ -120,18 +119,3 @@ def test_a_cache_key_where_the_provider_takes_it() -> None:
 def test_no_hint_where_the_provider_takes_none() -> None:
     sent = bench(**as_model("deepseek/deepseek-v4-flash")).send([ASK])
     assert sent.body == {"model": "fake", "messages": [ASK]}
-
-
-def test_slices_of_records_and_lines() -> None:
-    table = rows(200)
-    wanted = json.loads(table)[77]
-    assert json.loads(slice_of(table, query=wanted["id"])) == wanted
-    assert slice_of(table, most=500).startswith(table[:500])
-    assert "more characters" in slice_of(table, most=500)
-    text = log(200)
-    assert "disk quota exceeded" in slice_of(text, query="disk QUOTA")
-    assert slice_of(text, lines="3-4").splitlines() == text.splitlines()[2:4]
-    assert slice_of(text, lines="7") == text.splitlines()[6]
-    assert "nothing in the original" in slice_of(text, query="unicorn")
-    assert "(no lines 900-901)" in slice_of(text, lines="900-901")
-    assert "price" in slice_of("<p>a</p>" * 90 + "<b>price 7</b>;", query="price")

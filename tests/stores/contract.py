@@ -11,13 +11,14 @@ stories. Neither needs pytest, so a backend of one's own is checked by::
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from clawmw.core.effects import Charge, Note, Slot, Write
 from clawmw.errors import StoreError
-from clawmw.stores.base import Stores
+from clawmw.stores.base import Kept, Stores
 
 __all__ = ["LAWS", "notes", "refused"]
 
@@ -310,6 +311,44 @@ def blobs_age_from_the_last_put(stores: Stores) -> None:
     stores.blobs.put("s", "r", b"data", week - 1)
     assert stores.blobs.get("s", "r", week + 1) == b"data"
     assert stores.blobs.get("s", "r", 2 * week) is None
+
+
+@law
+def what_is_kept_is_told_by_scope(stores: Stores) -> None:
+    stores.blobs.put("a", "r1", b"12345", 3.0)
+    stores.blobs.put("a", "r2", b"x" * 40_000, 7.0)
+    stores.blobs.put("b", "r1", b"", 5.0)
+    assert stores.slots.commit([Write(("a", "x"), [1], 0), Write(("b", "y"), "é", 0)], 2.0)
+    assert stores.slots.commit([Write(("a", "z"), {}, 0)], 4.0)
+    stores.evidence.append("1", "c", [Note("k", "v")], 5, 6.0)
+    stores.ledger.reserve("1", [Charge("m", "usd", 1), Charge("m", "calls", 1)], 9.0, 8.0)
+    assert stores.blobs.kept() == [Kept("a", 2, 40_005, 3.0, 7.0), Kept("b", 1, 0, 5.0, 5.0)]
+    one, two = stores.slots.kept()
+    assert (one.scope, one.items, one.oldest, one.newest) == ("a", 2, 2.0, 4.0)
+    assert (two.scope, two.items) == ("b", 1)
+    assert one.size > 0
+    assert [(k.scope, k.newest) for k in stores.evidence.kept()] == [("c", 6.0)]
+    assert stores.ledger.kept() == [Kept("m", 2, 0, 8.0, 8.0)]
+
+
+@law
+def purging_forgets_what_is_meant_and_no_more(stores: Stores) -> None:
+    for scope in ("a", "b"):
+        for number in range(150):
+            stores.blobs.put(scope, f"r{number}", b"x" * 20 * number, float(number % 2))
+        assert stores.slots.commit([Write((scope, "x"), 1, 0)], 1.0)
+        stores.evidence.append("1", scope, [Note("k", "v")], 5, 1.0)
+        stores.ledger.settle(f"done {scope}", [Charge(scope, "usd", 3)], 1.0)
+    assert stores.blobs.purge(0.5, lambda scope: scope == "a") == 75
+    assert [stores.blobs.get("a", f"r{n}", 1.0) is None for n in range(4)] == [True, False] * 2
+    for home in (stores.slots, stores.evidence, stores.ledger):
+        assert home.purge(9.0, lambda scope: scope == "a") == 1
+        assert [kept.scope for kept in home.kept()] == ["b"]
+    assert stores.blobs.purge(math.inf, lambda scope: scope == "a") == 75
+    assert [kept.scope for kept in stores.blobs.kept()] == ["b"]
+    assert stores.blobs.get("b", "r0", 1.0) == b""
+    assert stores.blobs.purge(math.inf) == 150
+    assert stores.blobs.kept() == []
 
 
 @law

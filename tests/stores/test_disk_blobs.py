@@ -157,6 +157,19 @@ def test_blobs_stay_within_their_size(folder: Path, stores: Stores, length: int)
     assert "exceeds" in refused(lambda: stores.blobs.put("s", "huge", bytes(3 * 2**20), 1.0))
 
 
+def test_what_was_asked_for_outlives_what_was_not(stores: Stores) -> None:
+    for number in range(20):
+        stores.blobs.put("s", str(number), bytes(100_000), float(number))
+    assert stores.blobs.get("s", "0", 30.0) is not None
+    assert stores.blobs.get("s", "1", 31.0) is not None
+    for number in range(20, 60):
+        stores.blobs.put("s", str(number), bytes(30_000), 40.0)
+    left = [number for number in range(20) if stores.blobs.get("s", str(number), 41.0)]
+    assert {0, 1} <= set(left), "the longest unused goes first"
+    assert len(left) < 20
+    assert 2 not in left
+
+
 def test_old_blobs_make_room(folder: Path, stores: Stores) -> None:
     for number in range(40):
         stores.blobs.put("s", str(number), bytes(40_000), 0.0)
