@@ -30,7 +30,7 @@ __all__ = [
 
 Level = Literal["off", "lossless", "balanced", "aggressive"]
 
-LOSSY_FLOOR: dict[Level, int] = {"balanced": 120, "aggressive": 80}
+LOSSY_FLOOR: dict[Level, int] = {"balanced": 200, "aggressive": 80}
 """Estimated tokens below which nothing is cut away, only re-encoded: a marker is 20 of them."""
 
 _SPARE: dict[Level, tuple[int, float]] = {"balanced": (40, 8.0), "aggressive": (30, 4.0)}

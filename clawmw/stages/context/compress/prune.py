@@ -148,10 +148,7 @@ class Pruner:
         columns = [c for c in naming_columns(others, self._brief.names)[0] if c][:1]
         naming = self._named(self.size(node), found)
         shown = in_short(others, ["", *columns], naming)[1]
-        short: list[Node] = [
-            (row[0], Obj(zip(columns, row[1:], strict=True)) if columns else Note(""))
-            for row in shown
-        ]
+        short = [(row[0], _value(columns, row[1:])) for row in shown]
         self._miss("entries", len(gone), len(node), len(short))
         return Rows(entries, len(node), True, short)
 
@@ -280,6 +277,11 @@ class Pruner:
         if size is None:
             size = self._sizes[id(node)] = _sized(node, self.size)
         return size
+
+
+def _value(columns: Sequence[str], cells: Sequence[Node]) -> Node:
+    """A record in short; a plain value is its own."""
+    return cells[0] if columns == ["value"] else Obj(zip(columns, cells, strict=True))
 
 
 def _said(what: str, gone: int, total: int, short: int) -> str:

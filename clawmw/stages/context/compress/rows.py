@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from clawmw.stages.context.compress.notation import Node, Num, Obj
@@ -25,8 +26,8 @@ PER_COLUMN = 10
 """At most this many exceptional records are kept for one column."""
 
 _ID_NAME = re.compile(
-    r"(?:^|[_.\-])(?:id|ids|uid|uuid|guid|key|code|sku|no|number|num|ref|slug|handle|sha|hash|ticket|email|path|file|url|uri)$"
-    r"|(?<=[a-z])(?:Id|ID|Key|Code|Number|No|Ref|Uuid|Url|Path|Name)$",
+    r"(?:^|[_.\-])(?:id|ids|uid|pid|uuid|guid|key|code|sku|no|number|num|ref|slug|handle|sha|hash|ticket|email|path|file|url|uri)$"
+    r"|\APID\Z|(?<=[a-z])(?:Id|ID|Key|Code|Number|No|Ref|Uuid|Url|Path|Name)$",
 )
 _LABEL_NAME = re.compile(
     r"(?:^|[_.\-])(?:name|title|label|subject|summary|login|user|username)$|Name$|Title$",
@@ -34,6 +35,8 @@ _LABEL_NAME = re.compile(
 )
 _CJK_ID = re.compile(r"编号|編號|号$|ID$|代码|代碼|コード|番号")
 _CJK_LABEL = re.compile(r"名称|名稱|姓名|标题|標題|名前|이름")
+_PLAINEST = frozenset(("id", "name", "path", "url", "key", "number", "code"))
+"""Columns that a tool's parameter names more fully."""
 _KEY_CHARS = 48
 _NAMED_CHARS = 160
 _COUNTER = re.compile(r"[0-9]{1,16}\Z")
@@ -114,7 +117,7 @@ def naming_columns(records: Sequence[Cells], names: frozenset[str]) -> tuple[lis
     if not records:
         return [], False
     plain = [column for column in records[0] if _plain(records, column)]
-    taken = [column for column in plain if column.rpartition(".")[2] in names][:2]
+    taken = [column for column in plain if _taken(column, names)][:2]
     more = [column for column in key_columns(records) if column not in taken]
     if taken and more and _counts(records, more[0]):
         del more[0]
@@ -123,6 +126,19 @@ def naming_columns(records: Sequence[Cells], names: frozenset[str]) -> tuple[lis
         others = [c for c in plain if c not in columns and not _counts(records, c)]
         columns += sorted(others, key=lambda column: (*_sparse(records, column), column))[:1]
     return columns, bool(taken)
+
+
+@lru_cache(4096)
+def _taken(column: str, names: frozenset[str]) -> bool:
+    """Whether tools take what a column holds: `PID` as `pid`, a record's `id` as `order_id`."""
+    name = _bare(column.rpartition(".")[2])
+    return any(
+        name == known or (name in _PLAINEST and known.endswith(name)) for known in map(_bare, names)
+    )
+
+
+def _bare(name: str) -> str:
+    return "".join(filter(str.isalnum, name)).lower()
 
 
 def _sparse(records: Sequence[Cells], column: str) -> tuple[int, int]:
