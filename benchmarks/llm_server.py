@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 CONTEXT = 16_384
+"""More than the model was trained on (8,192), to which the server holds a prompt."""
 
 
 def weights() -> Path:
