@@ -15,6 +15,7 @@ from clawmw.stages.context.compress.listing import ListingReducer
 from clawmw.stages.context.compress.literal import PythonReducer
 from clawmw.stages.context.compress.log import LogReducer
 from clawmw.stages.context.compress.minified import MinifiedReducer
+from clawmw.stages.context.compress.output import OutputReducer
 from clawmw.stages.context.compress.prose import ProseReducer
 from clawmw.stages.context.compress.protocol import (
     Brief,
@@ -43,7 +44,7 @@ __all__ = [
     "reduce",
 ]
 
-_TEXTS: tuple[Reducer, ...] = (LogReducer(), ProseReducer())
+_TEXTS: tuple[Reducer, ...] = (LogReducer(), OutputReducer(), ProseReducer())
 """These read what `squeeze` leaves of a text."""
 
 _HTML = HtmlReducer()

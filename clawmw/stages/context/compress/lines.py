@@ -38,7 +38,7 @@ SAMPLE = 16_000
 NOTE = 6
 """Tokens of an in-place note."""
 
-PER_GAP = 120
+PER_GAP = 80
 """Lines of a gap that are read for identifiers."""
 
 _COMMON = 400
@@ -56,23 +56,22 @@ class Picker:
     """Lines taken in the order of their worth until the room is used up."""
 
     def __init__(self, lines: Sequence[str], left: float) -> None:
-        self._lines = lines
-        chars = sum(map(len, lines)) or 1
-        sample = "\n".join(lines)[:100_000]
-        self._rate = estimate(sample) / (len(sample) or 1) if chars else 0.3
+        head = "\n".join(lines[:2000])[:100_000]
+        rate = estimate(head) / (len(head) or 1)
+        self._costs = [1 + rate * min(len(line), LINE_CHARS) for line in lines]
         self.left = left
         self.kept: set[int] = set()
 
-    def cost(self, index: int) -> float:
-        """Tokens that showing a line costs; a note more or less follows from its neighbours."""
-        return 1 + self._rate * min(len(self._lines[index]), LINE_CHARS)
+    def cost(self, indexes: Iterable[int]) -> float:
+        """Tokens that showing lines costs, but for notes."""
+        return sum([self._costs[index] for index in indexes])
 
     def take(self, indexes: Iterable[int], *, anyway: bool = False) -> bool:
         """Keep these lines all together; False where there is no room for them."""
-        new = [i for i in indexes if i not in self.kept and 0 <= i < len(self._lines)]
+        new = [i for i in indexes if i not in self.kept and 0 <= i < len(self._costs)]
         if not new:
             return True
-        price = sum(map(self.cost, new))
+        price = self.cost(new)
         # An island splits a gap in two.
         if new[0] - 1 not in self.kept and new[-1] + 1 not in self.kept:
             price += NOTE
@@ -93,9 +92,9 @@ def places(lines: Sequence[str], sought: frozenset[str]) -> dict[str, set[int]]:
     found: dict[str, set[int]] = {}
     if not sought:
         return found
-    lowered = [line.casefold() for line in lines]
-    text = "\n".join(lowered)
-    starts = [0, *accumulate(len(line) + 1 for line in lowered)]
+    text = "\n".join(lines).casefold()
+    folded = lines if text.isascii() else text.split("\n")
+    starts = [0, *accumulate([len(line) + 1 for line in folded])]
     for word in sorted(sought):
         number = word.isdigit()
         if (number and len(word) < 3) or word not in text:

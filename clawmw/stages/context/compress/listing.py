@@ -359,12 +359,15 @@ def _size(line: str) -> float:
 def _worth(entries: Sequence[_Entry], sought: frozenset[str]) -> list[float]:
     names = hits([entry.name for entry in entries], sought)
     paths = hits([entry.folder for entry in entries], sought)
+    aside: dict[str, float] = {}
     worth = []
     for index, entry in enumerate(entries):
-        path = entry.folder + entry.name
-        value = min(names[index], 8.0) + min(paths[index], 3.0) / 2
-        value += 2.0 * bool(_NOTABLE.search(path)) + 1.0 * entry.name.endswith("/")
-        worth.append(value - 0.3 * entry.folder.count("/") - 4.0 * bool(_ASIDE.search(path)))
+        folder = entry.folder
+        if folder not in aside:
+            aside[folder] = 4.0 * bool(_ASIDE.search(folder)) + 0.3 * folder.count("/")
+        value = min(names[index], 8.0) + min(paths[index], 3.0) / 2 - aside[folder]
+        value += 2.0 * bool(_NOTABLE.match(entry.name)) + 1.0 * entry.name.endswith("/")
+        worth.append(value - 4.0 * bool(_ASIDE.search(entry.name)))
     return worth
 
 

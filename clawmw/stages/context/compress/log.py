@@ -70,7 +70,7 @@ _TIME = (
     r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
     r"|\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
 )
-_VARIABLE = re.compile(rf"({_TIME})|((?<![\w.+-])[\w.+-]*\d[\w.+-]*)")
+_VARIABLE = re.compile(rf"((?=[\dA-Z])(?:{_TIME}))|((?<![\w.+-])[\w.+-]*\d[\w.+-]*)")
 _STAMPED = re.compile(rf"^\W{{0,3}}(?:{_TIME}|\[ *\d+\.\d+\]|\d{{10}}(?:\.\d+|\d{{3}})?\b)")
 _LEVEL = re.compile(
     r"^.{0,60}?(?:\b(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL|SEVERE)\b"

@@ -143,13 +143,15 @@ def scan(lines: Sequence[str]) -> Outline:
     last = -1
     skip = 0
     for index, line in enumerate(lines):
-        bare = line.strip()[:WIDTH]
+        bare = line.strip()
         if not bare:
             continue
-        indent = indentation(line[:WIDTH])
-        if index < skip:
+        if index < skip or (line[0] in " \t" and len(line) - len(line.lstrip(" \t")) > DEEP):
             last = index
             continue
+        if len(bare) > WIDTH:
+            bare = bare[:WIDTH]
+        indent = indentation(line)
         if (open_blocks and indent <= open_blocks[-1].indent) or bare[0] == "[":
             _close(open_blocks, index, indent, bare, last)
         last = index
@@ -160,6 +162,8 @@ def scan(lines: Sequence[str]) -> Outline:
         if (word in _IMPORTS or word.startswith("require")) and _IMPORT.match(bare):
             found.imports.append(index)
             continue
+        if word not in _STARTS and open_blocks and not open_blocks[-1].holds:
+            continue  # A statement of a function.
         named = _definition(bare, indent, word)
         if named is not None:
             section = bare[0] == "["

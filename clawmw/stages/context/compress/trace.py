@@ -105,7 +105,7 @@ class TraceReducer:
                 continue
             seen.add(shape)
             seen.update(lines[i] for i in message)
-            _pick_frames(picker, lines[start:end], start, found, scores)
+            _pick_frames(picker, lines, {i: found[i] for i in range(start, end)}, scores)
             for at in message:
                 picker.take([at], anyway=True)
         others = [i for i in range(len(lines)) if i not in found]
@@ -196,15 +196,15 @@ def _runs(found: dict[int, int]) -> list[tuple[int, int]]:
 
 
 def _pick_frames(
-    picker: Picker, lines: Sequence[str], start: int, found: dict[int, int], scores: Sequence[float]
+    picker: Picker, lines: Sequence[str], found: dict[int, int], scores: Sequence[float]
 ) -> None:
     """Keep the telling frames of one trace."""
     heads: dict[int, list[int]] = {}
-    for at in range(len(lines)):
-        heads.setdefault(found[start + at], []).append(start + at)
+    for index, head in found.items():
+        heads.setdefault(head, []).append(index)
     order = list(heads)
-    own = [h for h in order if not any(_LIBRARY.search(lines[i - start][:400]) for i in heads[h])]
-    python = any('File "' in lines[h - start] for h in order[:1])
+    own = [h for h in order if not any(_LIBRARY.search(lines[i][:400]) for i in heads[h])]
+    python = 'File "' in lines[order[0]]
     nearest = order[-1] if python else order[0]
     if not own:
         own = order[:2] + order[-2:] if len(order) > 4 else order
