@@ -85,7 +85,7 @@ class HtmlReducer:
         if writer.missing:
             said.append(f"{count(writer.missing, 'table row')} left out")
         if estimate(shown) > LOSSY_FLOOR[brief.level]:
-            shown, dropped = shorten(shown, brief)
+            shown, dropped = shorten(shown, brief, writer.kept)
             if dropped:
                 said.append(f"{count(dropped, 'sentence')} left out")
         return Reduced(f"{marker(brief.ref, ', '.join(said))}\n{before}{shown}", "html", False)

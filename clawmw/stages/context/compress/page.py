@@ -68,6 +68,8 @@ class PageWriter:
         self._pre = 0
         self._comments = 0
         self.missing = 0
+        self.kept: set[str] = set()
+        """Lines of tables that were cut already."""
         """Table rows left out."""
 
     def text(self, source: str) -> str:
@@ -238,6 +240,7 @@ class PageWriter:
         if len(rows) > TABLE_ROWS and len(rows[0]) > 1 and sum(map(len, lines)) > 3000:
             shown, missing = cut_rows(rows[0], rows[1:], lines[1:], self._brief)
             self.missing += missing
+            self.kept.update((lines[0], *shown))
             lines = [lines[0], *shown]
         self._lines.extend(lines)
 

@@ -9,7 +9,7 @@ ellipses as far as they fit, so that a reader sees what there is to ask for.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from clawmw.core.tokens import estimate
@@ -55,6 +55,7 @@ _NAMED = re.compile(
     r"|\b\d{1,2} [A-Z][a-z]+ \d{4}\b|(?<![\d.,])\d[\d.,]{4,}\d"
     r"|“[^”\n]{2,60}”|\"[^\"\n]{2,60}\"|《[^》\n]{1,40}》"
 )
+_TRAILING = re.compile(r" +$", re.MULTILINE)
 _STRUCTURE = re.compile(r"\s*(?:#{1,6} |[-*+•] |\d{1,3}[.)] |\||>|```|\[[^\]\n]{1,40}\]:)")
 
 
@@ -88,8 +89,11 @@ class _Sentence:
     weight: float = 0.0
 
 
-def shorten(text: str, brief: Brief) -> tuple[str, int]:
-    """(`text` without its less telling sentences, how many were dropped)."""
+def shorten(text: str, brief: Brief, whole: Collection[str] = ()) -> tuple[str, int]:
+    """(`text` without its less telling sentences, how many were dropped).
+
+    Lines in `whole` stay.
+    """
     found = [
         _Sentence(sentence, number, not place)
         for number, line in enumerate(text.split("\n"))
@@ -98,10 +102,10 @@ def shorten(text: str, brief: Brief) -> tuple[str, int]:
     found = _weighed(found, brief)
     tokens = estimate(text)
     left = room(tokens, brief.level)
-    kept: set[int] = set()
+    kept = {index for index, sentence in enumerate(found) if sentence.text in whole}
     for index in sorted(range(len(found)), key=lambda i: (-found[i].weight, i)):
         size = estimate(found[index].text)
-        if size <= left:
+        if index not in kept and size <= left:
             kept.add(index)
             left -= size
         if left < 8:
@@ -144,7 +148,7 @@ def _written(found: Sequence[_Sentence], kept: set[int], space: int) -> str:
     """The kept sentences, and between them the names in what was dropped."""
     gaps = _gaps(found, kept)
     said = " ".join([found[i].text for i in sorted(kept)])
-    total = sum(len(" ".join([found[i].text for i in gap])) for gap in gaps.values()) or 1
+    total = sum(len(found[i].text) for gap in gaps.values() for i in gap) or 1
     out: list[str] = []
     paragraph = 0
     index = 0
@@ -159,7 +163,7 @@ def _written(found: Sequence[_Sentence], kept: set[int], space: int) -> str:
             index += 1
             continue
         gap = gaps[index]
-        dropped = " ".join([found[i].text for i in gap])
+        dropped = "".join([found[i].text for i in gap])
         names = _names(dropped, said, space * len(dropped) // total)
         said = f"{said} {names}"
         out.append(f"… {names} … " if names else "… ")
@@ -167,7 +171,7 @@ def _written(found: Sequence[_Sentence], kept: set[int], space: int) -> str:
         index = gap[-1] + 1
         if index < len(found) and found[index].paragraph != paragraph:
             out.append("\n")
-    return "".join(out).rstrip(" \n")
+    return _TRAILING.sub("", "".join(out)).rstrip()
 
 
 def _gaps(found: Sequence[_Sentence], kept: set[int]) -> dict[int, list[int]]:

@@ -36,6 +36,7 @@ MIN_ROWS = 6
 _DELIMITERS = ",\t|;"
 _RULE = re.compile(r"[\s|:+=-]{3,}\Z")
 _COLUMNS = re.compile(r" {2,}|\t+")
+_NAME = re.compile(r"[^\W\d][^\d]*\d?\Z|[%#]")
 _FOOT = re.compile(r"\(\d+ rows?\)\s*\Z|\d+ rows? in set")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?\Z")
 _BAR_PADDING = re.compile(r" *\| *")
@@ -183,7 +184,7 @@ def _aligned(lines: Sequence[str]) -> _Table | None:
     if (
         len(header) < 3
         or len(set(header)) != len(header)
-        or not all(len(name) < 30 for name in header)
+        or not all(len(name) < 30 and _NAME.match(name) for name in header)
     ):
         return None
     rows = [line for line in body[1:] if not _RULE.match(line)]
