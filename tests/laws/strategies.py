@@ -114,7 +114,7 @@ def drawn(body: dict[str, Any]) -> Outcome:
     asked = json.dumps(messages[-2:], sort_keys=True) + str(len(messages))
     dice = hashlib.blake2b(asked.encode(), digest_size=4).digest()[0] % 10
     offered = any(tool["function"]["name"] == NAME for tool in body.get("tools", ()))
-    refs = re.findall(r"clawmw_expand (r\d+[a-z]{6}):", json.dumps(messages)) or ["rnothing"]
+    refs = re.findall(r"clawmw_expand (r\w+): ", json.dumps(messages)) or ["rnothing"]
     ask = ToolCall("call_x", NAME, json.dumps({"ref": refs[-1], "query": "open"}))
     other = ToolCall("call_y", "search", '{"q": "more"}')
     if dice == 0:
