@@ -75,7 +75,7 @@ def test_a_long_table_in_a_page_is_cut_by_rows() -> None:
     assert "R3720 | Stop number 120 of the long line | 1 | closed by flood" in text
     assert "R0 | Stop number 0 " in text
     assert "R2480 | " not in text
-    assert "{id:R62,stop:Stop number 2 of the long line}" in text
+    assert "{id:R62,state:runs}" in text
 
 
 def test_small_pages_and_lossless_leave_the_source() -> None:
