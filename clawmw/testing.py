@@ -291,7 +291,7 @@ def check_session(
     *,
     model: Model = lambda _body: answer(),
     identity: Identity = Identity(session="s1", chain="c1"),  # noqa: B008 - frozen
-    pace: float = 1.0,
+    idle: float = 0.0,
     **params: Json,
 ) -> Counter[str]:
     """The laws of a session. `calls` are the histories an agent sends, one a call.
@@ -299,17 +299,20 @@ def check_session(
     Same in, same out, in any process, driven either way, whatever is performed twice, with
     the same events; the sent prefix is kept, but for an epoch; a process that lost its stores
     folds alike; what was sent is not reduced again. `model` must depend on the body it is sent
-    alone. `pace`: seconds that pass each time the clock is read.
+    alone. `idle`: seconds that pass before each call.
     Returns how often each stage acted, so that a test can see that it did.
     """
+    clocks = [Clock(), Clock(), Clock()]
     first, other, forgetful = (
-        Bench(policy, model, Clock(step=pace), identity, runtime)
-        for runtime in (Runtime, StrictRuntime, Runtime)
+        Bench(policy, model, clock, identity, runtime)
+        for clock, runtime in zip(clocks, (Runtime, StrictRuntime, Runtime), strict=True)
     )
     seen: Counter[str] = Counter()
     before: Request | None = None
     cached = False
     for messages in calls:
+        for clock in clocks:
+            clock.now += idle
         sent = first.send(messages, tools=tools, **params)
         check_call(first, messages, sent)
         seen.update(acted(sent))
