@@ -25,8 +25,7 @@ from clawmw.codecs.openai_chat import DIALECT, OpenAIChat
 from clawmw.core.drive import adrive, drive
 from clawmw.core.effects import Append, Call, Called, Commit, Effect, PutBlob, Reserve, Settle
 from clawmw.core.engine import Result
-from clawmw.core.events import Acted, Event, StageFailed
-from clawmw.core.fold import History, chain
+from clawmw.core.events import Acted, EpochBegan, Event, StageFailed
 from clawmw.core.identity import Identity
 from clawmw.core.prefix import tools_digest
 from clawmw.core.stream import StreamFold
@@ -43,6 +42,7 @@ from clawmw.core.types import (
     ToolCall,
     Usage,
 )
+from clawmw.laws import check_pairs, check_prefix, frozen, left_out, plain, results
 from clawmw.policy.load import load_policy
 from clawmw.runtime import Live, Runtime
 
@@ -58,6 +58,7 @@ __all__ = [
     "check_call",
     "check_session",
     "failing",
+    "rewrote",
 ]
 
 Model = Callable[[dict[str, Json]], Outcome]
@@ -223,28 +224,35 @@ def check_call(bench: Bench, raw: Sequence[Json], sent: Sent) -> None:
     where nothing is done the agent's bytes are sent; an attempt goes on from the last.
     """
     asked = bench.runtime.codecs[DIALECT].decode(sent.wire)
-    assert _frozen(asked) == _frozen(sent.request), "law: the input is unchanged"
+    assert frozen(asked) == frozen(sent.request), "law: the input is unchanged"
     failed = [event for event in sent.events if isinstance(event, StageFailed)]
     assert not failed, f"a stage failed: {failed}"
     if not sent.bodies:
         return
     messages = sent.body["messages"]
-    _check_pairs(raw, messages)
+    steps = sent.result.history.steps
+    check_pairs([m for m, s in zip(raw, steps, strict=True) if not left_out(s)], messages)
     system = [m for m in raw if m["role"] in ("system", "developer")]
-    kept = [_plain(m) for m in messages]
-    assert all(_plain(m) in kept for m in system), "law: the system prompt survives"
+    kept = [plain(m) for m in messages]
+    assert all(plain(m) in kept for m in system), "law: the system prompt survives"
     users = [m for m in raw if m["role"] == "user"]
     shortened = any(f.traits.shortens == "texts" for f, _ in bench.runtime.pipeline.folders)
     if users and not shortened:
-        assert _plain(users[-1]) in kept, "law: the last user message survives"
-    for step in sent.result.history.steps:
-        assert step.sent_tokens <= step.raw_tokens, "law: reducers never add tokens"
+        assert plain(users[-1]) in kept, "law: the last user message survives"
+    for step in steps:
+        assert step.sent_tokens <= step.raw_tokens or left_out(step), (
+            "law: reducers never add tokens"
+        )
+    gone = [step for step in steps if left_out(step)]
+    assert sum(s.sent_tokens for s in gone) <= sum(s.raw_tokens for s in gone), (
+        "law: reducers never add tokens"
+    )
     if not acted(sent) and len(messages) == len(raw):
         assert sent.bodies[0] == sent.wire, "law: an unchanged body goes byte for byte"
     _check_stream(sent)
     attempts = [bench.runtime.codecs[DIALECT].decode(body) for body in sent.bodies]
     for one, other in pairwise(attempts):
-        _check_prefix(one, other, cached=True)
+        check_prefix(one, other, cached=True)
 
 
 def _check_stream(sent: Sent) -> None:
@@ -261,40 +269,17 @@ def _check_stream(sent: Sent) -> None:
     assert sent.stream.count(b"[DONE]") == 1, "law: a stream ends once"
 
 
-def _frozen(request: Request) -> str:
-    """All of a request that a stage could have changed in place."""
-    wires = [(m.wire, m.origin, m.mark) for m in request.messages]
-    return repr((request, wires, dict(request.params), [t.raw for t in request.tools]))
-
-
-def _plain(message: Mapping[str, Json]) -> tuple[str, str]:
-    content = message.get("content")
-    if isinstance(content, list):
-        content = "\n".join(block.get("text", "") for block in content)
-    return message["role"], content or ""
-
-
-def _check_pairs(raw: Sequence[Json], sent: Sequence[Json]) -> None:
-    """Every call and result of the agent's is there, in order, each under its own id."""
-
-    def ids(messages: Sequence[Json]) -> list[str]:
-        found = []
-        for message in messages:
-            found += ["call " + str(c.get("id")) for c in message.get("tool_calls") or ()]
-            if message["role"] == "tool":
-                found.append("result " + str(message.get("tool_call_id")))
-        return found
-
-    left = iter(ids(sent))
-    assert all(any(one == other for other in left) for one in ids(raw)), (
-        "law: tool calls and results stay paired"
-    )
+def rewrote(sent: Sent) -> bool:
+    """Whether an epoch began with this call: only then may a sent prefix move."""
+    return any(isinstance(e, EpochBegan) and not e.would for e in sent.events)
 
 
 def acted(sent: Sent) -> Counter[str]:
     """How often each stage did something to a call: decided, or reduced a result."""
     found = Counter(e.stage for e in sent.events if isinstance(e, Acted) and not e.would)
     for step in sent.result.history.steps:
+        if step.form is not None and step.form.whole is not None:
+            found[step.form.whole.by.partition(".")[0]] += 1
         found.update(part.by.partition("@")[0].partition(".")[0] for part in step.parts.values())
     return found
 
@@ -306,22 +291,28 @@ def check_session(
     *,
     model: Model = lambda _body: answer(),
     identity: Identity = Identity(session="s1", chain="c1"),  # noqa: B008 - frozen
+    idle: float = 0.0,
     **params: Json,
 ) -> Counter[str]:
     """The laws of a session. `calls` are the histories an agent sends, one a call.
 
     Same in, same out, in any process, driven either way, whatever is performed twice, with
-    the same events; the sent prefix is kept; a process that lost its stores folds alike;
-    what was sent is not reduced again. `model` must depend on the body it is sent alone.
+    the same events; the sent prefix is kept, but for an epoch; a process that lost its stores
+    folds alike; what was sent is not reduced again. `model` must depend on the body it is sent
+    alone. `idle`: seconds that pass before each call.
     Returns how often each stage acted, so that a test can see that it did.
     """
-    first = Bench(policy, model, identity=identity)
-    other = Bench(policy, model, identity=identity, runtime_class=StrictRuntime)
-    forgetful = Bench(policy, model, identity=identity)
+    clocks = [Clock(), Clock(), Clock()]
+    first, other, forgetful = (
+        Bench(policy, model, clock, identity, runtime)
+        for clock, runtime in zip(clocks, (Runtime, StrictRuntime, Runtime), strict=True)
+    )
     seen: Counter[str] = Counter()
     before: Request | None = None
     cached = False
     for messages in calls:
+        for clock in clocks:
+            clock.now += idle
         sent = first.send(messages, tools=tools, **params)
         check_call(first, messages, sent)
         seen.update(acted(sent))
@@ -335,11 +326,12 @@ def check_session(
         if not sent.bodies:
             continue
         now = first.runtime.codecs[DIALECT].decode(sent.bodies[0])
-        if before is not None:
-            _check_prefix(before, now, cached=cached)
+        if before is not None and not rewrote(sent):
+            check_prefix(before, now, cached=cached)
         least = first.runtime.profile("fake").cache.min_tokens
         before, cached = now, sent.result.finished.totals.sent >= least
-        if len(now.messages) == len(messages):  # nothing of ours stands between
+        nothing_between = len(now.messages) == len(messages)
+        if nothing_between and sent.result.history.epoch is None:
             lost = Bench(policy, identity=identity).send(messages, tools=tools, **params)
             _check_alike(first, now, lost)
             seconds = Bench(policy, identity=identity)
@@ -362,20 +354,8 @@ def _check_once(
     """What was sent, taken for the agent's own history, has the same results when sent."""
     sent = bench.send(body["messages"], tools=tools, **params)
     if sent.bodies:
-        one, two = (_results(messages) for messages in (body["messages"], sent.body["messages"]))
+        one, two = (results(messages) for messages in (body["messages"], sent.body["messages"]))
         assert one == two, "law: reducing twice is reducing once"
-
-
-def _results(messages: Sequence[Json]) -> list[tuple[str, str]]:
-    return [_plain(message) for message in messages if message["role"] == "tool"]
-
-
-def _check_prefix(before: Request, now: Request, *, cached: bool) -> None:
-    """Messages are kept always; the tools unless no provider had cached the prefix yet."""
-    one, two = (chain(History(), request.messages)[0] for request in (before, now))
-    assert two[: len(one)] == one, "law: the sent prefix is kept"
-    if cached:
-        assert tools_digest(before.tools) == tools_digest(now.tools), "law: the tools are kept"
 
 
 def _told(sent: Sent) -> list[dict[str, Any]]:

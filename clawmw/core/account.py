@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from clawmw.core.effects import Key
+from clawmw.core.epoch import Running
 from clawmw.core.events import Totals
 from clawmw.core.fold import History
 from clawmw.core.money import CacheRules, Cost, Profile, Ttl, cost, simulate
@@ -59,6 +60,12 @@ class Account:
     """When the previous answer was complete."""
     gaps: tuple[int, ...] = ()
     """Seconds between the session's calls, the last of them."""
+    chain: str = ""
+    """The chain that the last call belonged to."""
+    calls: int = 0
+    """Calls of that chain in this session, the last one included."""
+    epoch: Running | None = None
+    """What came of the last epoch so far, while its chain goes on."""
 
     @staticmethod
     def key(session_scope: str) -> Key:
@@ -72,6 +79,8 @@ class Account:
             "w": [w.to_json() for w in self.warm],
             "a": self.answered,
             "g": list(self.gaps),
+            "c": [self.chain, self.calls],
+            "e": self.epoch.to_json() if self.epoch else None,
         }
 
     @classmethod
@@ -81,9 +90,18 @@ class Account:
             if value is None:
                 return cls()
             kept = tuple(Warm.from_json(w) for w in value["w"])
-            return cls(value["x"], kept, value["a"], tuple(value.get("g", ())))
+            running = Running.from_json(value.get("e"))
+            gaps = tuple(value.get("g", ()))
+            chain, calls = value.get("c", ("", 0))
+            return cls(value["x"], kept, value["a"], gaps, chain, calls, running)
         except (KeyError, TypeError, ValueError):
             return cls()
+
+    def counted(self, chain: str) -> Account:
+        """The account with one call more."""
+        calls = self.calls + 1 if chain == self.chain else 1
+        kept = (self.can_expand, self.warm, self.answered, self.gaps)
+        return Account(*kept, chain, calls, self.epoch)
 
     def for_model(self, model: str) -> Warm | None:
         """What is known of that model's cache."""
@@ -133,6 +151,7 @@ class Account:
             len(history.steps),
             by.tokens,
             roster(request.tools),
+            history.epoch.id if history.epoch else "",
         )
         others = tuple(w for w in self.warm if w.model != request.model)
         return replace(self, warm=(new, *others)[:4], gaps=by.plan.gaps)
@@ -152,12 +171,17 @@ def totals(
     raw_tools, sent_tools = tools_tokens(raw.tools), tools_tokens(request.tools)
     sums = history.sums
     known = warm(history, last, rules, now)
+    raw_known = known  # without us, an epoch would have moved nothing
+    if history.epoch is not None and last is not None and last.epoch != history.epoch.id:
+        raw_known = warm(replace(history, epoch=None), last, rules, now)
     raw_cached = sent_cached = 0
     raw_cacheable, sent_cacheable = _cacheable(raw, rules), _cacheable(request, rules)
-    if last is not None and known:
-        upto = history.steps[known - 1].upto
+    if last is not None and raw_known:
+        upto = history.steps[raw_known - 1].upto
         if last.raw_tools == tools_digest(raw.tools) and raw_cacheable:
             raw_cached = raw_tools + upto.raw
+    if last is not None and known:
+        upto = history.steps[known - 1].upto
         if last.tools == tools_digest(request.tools) and sent_cacheable:
             sent_cached = sent_tools + upto.sent + added
     return Totals(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from clawmw.core.epoch import Epoch
 from clawmw.core.events import Event
 from clawmw.core.types import Message, Request, Response
 
@@ -44,6 +45,8 @@ class Rewrite:
     slot: object | None = None
     adds: int = 0
     """Estimated tokens by which `request` is longer than the history as recorded."""
+    epoch: Epoch | None = None
+    """From `before`: earlier messages in another form, now and in every later call."""
 
 
 @dataclass(frozen=True, slots=True)

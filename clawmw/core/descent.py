@@ -9,11 +9,14 @@ from typing import Any, assert_never
 from clawmw.core.account import Account
 from clawmw.core.decisions import Answer, Decision, Halt, Pass, Retry, Rewrite
 from clawmw.core.effects import Commit, Effect, Key, Load, PutBlob, Slot, Write
+from clawmw.core.epoch import Epoch
 from clawmw.core.events import Degraded, ToolReturned
 from clawmw.core.exchange import Exchange, State
-from clawmw.core.fold import FoldContext, Folding, History, Step, chain, extend, message_tokens
+from clawmw.core.fold import FoldContext, Folding, History, Step, chain, extend
 from clawmw.core.journal import Journal, woven
 from clawmw.core.prefix import tools_tokens
+from clawmw.core.render import message_tokens
+from clawmw.core.rewriting import begin, counted, ended, kept, restored, rewoven, said, settled
 from clawmw.core.stage import Stage
 from clawmw.core.types import Json, Message, Request, Role, Text, ToolResult
 from clawmw.errors import CodecError, StoreError
@@ -93,10 +96,16 @@ def _running(ex: Exchange, runs: str) -> list[Stage]:
 
 
 def _load(ex: Exchange) -> Generator[Effect, Any, None]:
-    """Read slots, journal and records in one step, and fold what is new."""
-    scope = ex.setup.identity.scope("session")
+    """Read what was kept, and fold what is new."""
     earlier = ex.setup.history.common(ex.raw.messages) if ex.setup.history else None
     earlier = earlier.over(ex.raw.messages, ex.setup.codec.seal) if earlier else History()
+    if not (yield from _loaded(ex, earlier)):
+        yield from _loaded(ex, History())  # it was folded under an epoch that is no more
+
+
+def _loaded(ex: Exchange, earlier: History) -> Generator[Effect, Any, bool]:
+    """Read slots, journal and records in one step, and go on from `earlier`, if that stands."""
+    scope = ex.setup.identity.scope("session")
     fresh = ex.raw.messages[len(earlier.messages) :]
     chained = chain(earlier, fresh)
     stages = [s for s in ex.pipeline.stages if s.traits.slot]
@@ -104,17 +113,23 @@ def _load(ex: Exchange) -> Generator[Effect, Any, None]:
     keys += [(ex.owner(s), s.traits.name) for s in stages]
     keys += [(scope, f"sent/{digest}") for digest in chained[0]]
     slots: list[Slot] = yield Load(tuple(keys))
+    stored = Journal.from_json(slots[1].value)
     account = Account.from_json(slots[0].value)
     rows = [_readable(slot.value) for slot in slots[2 + len(stages) :]]
     if account.can_expand is None:
         account = replace(account, can_expand=_can_expand(ex, scope))
     # What is new in a call whose model cannot ask (no tools, another choice) is not cut.
-    folding = _folding(ex, scope, can_expand=bool(account.can_expand) and _offered(ex))
-    history = extend(earlier, fresh, chained, rows, folding)
-    journal = Journal() if ex.observing else Journal.from_json(slots[1].value)
+    folding = _folding(ex, scope, can_expand=bool(account.can_expand) and ex.offered())
+    history = yield from restored(ex, extend(earlier, fresh, chained, rows, folding), stored)
+    if history is None:
+        return False
+    account, over = counted(ex, account, history)
+    journal = Journal() if ex.observing else stored
     named = {s.traits.name: slot for s, slot in zip(stages, slots[2:], strict=False)}
     ex.state = State(account, slots[0].version, journal, slots[1].version, named, history)
+    ex.state.ended = over
     _tools_seen(ex, len(earlier.steps))
+    return True
 
 
 def _can_expand(ex: Exchange, scope: str) -> bool | None:
@@ -125,7 +140,7 @@ def _can_expand(ex: Exchange, scope: str) -> bool | None:
     first call. With a shorter one: from the first call whose cuts are worth the tool, if all
     of it is still too short to be cached.
     """
-    if not _offered(ex) or not any(ex.acts(stage) for stage in ex.pipeline.hiding):
+    if not ex.can_offer():
         return False
     least = SURE * max(ex.setup.profile(ex.raw.model).cache.min_tokens, LEAST)
     tokens, opened = tools_tokens(ex.raw.tools), False
@@ -137,11 +152,6 @@ def _can_expand(ex: Exchange, scope: str) -> bool | None:
             return _pays(ex, scope, index + 1)
         opened = opened or message.role is Role.USER
     return True if _pays(ex, scope, len(ex.raw.messages)) else None
-
-
-def _offered(ex: Exchange) -> bool:
-    """Whether this call's model can be given the means to ask."""
-    return any(ex.acts(stage) and offer.offered(ex.raw) for stage, offer in ex.pipeline.offers)
 
 
 def _pays(ex: Exchange, scope: str, count: int) -> bool:
@@ -231,8 +241,28 @@ def down(
             continue
         ex.ran.append(stage)
         request = _decided(ex, stage, decision, request)
+        if isinstance(decision, Rewrite) and decision.epoch is not None:
+            request = yield from _began(ex, stage, decision.epoch, request)
         if ex.stop is not None or ex.answer is not None:
             break
+    return request
+
+
+def _began(
+    ex: Exchange, stage: Stage, epoch: Epoch, request: Request
+) -> Generator[Effect, Any, Request]:
+    """The request under a new epoch; what was folded goes out in its new form."""
+    if not ex.acts(stage):
+        said(ex, stage.traits.name, epoch.forecast, would=True)
+        return request
+    old = _base(ex).messages
+    begin(ex, stage, epoch)
+    request = rewoven(request, old, _base(ex).messages)
+    for offer, _ in ex.pipeline.offers if epoch.offer else ():
+        decision = yield from _before(ex, offer, request)
+        if decision is not None:
+            request = _decided(ex, offer, decision, request)
+            ex.kept = replace(ex.kept, tools=request.tools)
     return request
 
 
@@ -286,8 +316,10 @@ def _commit(ex: Exchange, request: Request, *, account: bool) -> Generator[Effec
         for ref, data in _originals(step):
             yield PutBlob(scope, ref, data)
         writes.append(Write((scope, f"sent/{step.digest}"), step.record(), 0))
+    writes += yield from kept(ex, scope)
     ex.totals = ex.total(request)
     ex.expected = ex.expect(request)
+    state.account = settled(ex, request)
     new = state.account.sent(ex.raw, request, state.history, ex.now, ex.sending(request))
     if account:
         writes.append(Write(Account.key(scope), new.to_json(), state.account_version))
@@ -300,6 +332,10 @@ def _commit(ex: Exchange, request: Request, *, account: bool) -> Generator[Effec
             writes.append(Write((ex.owner(stage), name), state.pending[name], version))
     if not (yield Commit(tuple(writes))):
         return False
+    if state.ended is not None:
+        ex.events.append(ended(ex, state.ended))
+    for begun in state.begun:
+        said(ex, begun.stage, begun.epoch.forecast)
     state.account, state.account_version = new, state.account_version + account
     state.history = state.history.as_recorded()
     return True
@@ -308,7 +344,7 @@ def _commit(ex: Exchange, request: Request, *, account: bool) -> Generator[Effec
 def _originals(step: Step) -> list[tuple[str, bytes]]:
     """What was cut from a message, under the references that name it."""
     found = []
-    for index, replacement in step.parts.items():
+    for index, replacement in {**(step.folded or {}), **step.parts}.items():
         part = step.raw.parts[index]
         if replacement.ref and isinstance(part, (Text, ToolResult)):
             found.append((replacement.ref, part.text.encode("utf-8", "surrogatepass")))

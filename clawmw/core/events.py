@@ -22,6 +22,8 @@ __all__ = [
     "CallFinished",
     "CallStarted",
     "Degraded",
+    "EpochBegan",
+    "EpochEnded",
     "Event",
     "StageFailed",
     "ToolReturned",
@@ -134,6 +136,48 @@ class ToolReturned:
 
 
 @dataclass(frozen=True, slots=True)
+class EpochBegan:
+    """Sent history is sent in another form from now on. Estimated; money in nano-USD.
+
+    None where the model's price is not known. With `would`, it was only said, not done.
+    """
+
+    exchange: str
+    time: float
+    stage: str
+    reason: str
+    """`idle`, `model`, `tools` (the cache was cold), `pays` or `window`."""
+    before: int
+    """Tokens of the call's context without it."""
+    after: int
+    rewritten: int
+    """Tokens that the cache held and that are written once more."""
+    price: int | None
+    """What that costs."""
+    saving: int | None
+    """What the tokens left out save in this call and the expected ones."""
+    calls: float
+    """Calls expected after this one."""
+    would: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EpochEnded:
+    """An epoch is over: its chain ended, its history is gone, or the next one came.
+
+    Estimated; money in nano-USD, the price of rewriting taken off.
+    """
+
+    exchange: str
+    time: float
+    calls: int
+    """Calls that followed it."""
+    saved: int | None
+    expected_calls: float
+    expected: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """Tokens of one call's context. All estimated; `*_cached` are predictions."""
 
@@ -186,5 +230,7 @@ Event: TypeAlias = (
     | Attempted
     | CacheMissed
     | ToolReturned
+    | EpochBegan
+    | EpochEnded
     | CallFinished
 )

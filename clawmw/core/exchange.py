@@ -14,6 +14,7 @@ from clawmw.core.breakpoints import lifetime
 from clawmw.core.codec import Codec
 from clawmw.core.decisions import Because, Decision, Halt
 from clawmw.core.effects import Append, Effect, Reserve, Settle, Slot
+from clawmw.core.epoch import Deepener, Epoch, Referrer, Running, deepened, referred
 from clawmw.core.events import (
     Acted,
     Action,
@@ -23,17 +24,18 @@ from clawmw.core.events import (
     StageFailed,
     Totals,
 )
-from clawmw.core.fold import History
+from clawmw.core.fold import FoldContext, History
 from clawmw.core.identity import Identity
 from clawmw.core.journal import Entry, Journal
 from clawmw.core.money import Profile
 from clawmw.core.moved import Moved, since
 from clawmw.core.prefix import tools_tokens, warm
+from clawmw.core.render import Replacement
 from clawmw.core.stage import Context, Effects, Folder, Mode, Offer, Stage, Streamer
-from clawmw.core.types import Message, Outcome, Request, Response, Usage
+from clawmw.core.types import Json, Message, Outcome, Request, Response, Usage
 from clawmw.errors import StoreError
 
-__all__ = ["Exchange", "Pipeline", "Result", "Run", "Setup", "State"]
+__all__ = ["Begun", "Exchange", "Pipeline", "Result", "Run", "Setup", "State"]
 
 Phase: TypeAlias = Literal["fold", "before", "chunk", "after"]
 
@@ -55,10 +57,18 @@ class Pipeline:
     offers: tuple[tuple[Stage, Offer], ...] = field(init=False)
     hiding: tuple[Stage, ...] = field(init=False)
     """The folders that may cut something."""
+    deepeners: tuple[tuple[Stage, Deepener], ...] = field(init=False)
+    referrers: tuple[tuple[Stage, Referrer], ...] = field(init=False)
 
     def __post_init__(self) -> None:
         """Sort the stages by what else they do, once: asking each call is slow."""
-        kinds: Mapping[str, Any] = {"folders": Folder, "streamers": Streamer, "offers": Offer}
+        kinds: Mapping[str, Any] = {
+            "folders": Folder,
+            "streamers": Streamer,
+            "offers": Offer,
+            "deepeners": Deepener,
+            "referrers": Referrer,
+        }
         for name, kind in kinds.items():
             found = tuple((s, s) for s in self.stages if isinstance(s, kind))
             object.__setattr__(self, name, found)
@@ -107,6 +117,17 @@ class Result:
 Run: TypeAlias = Generator[Effect, Any, Result]
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An epoch of this call."""
+
+    id: str
+    stage: str
+    epoch: Epoch
+    forms: Json
+    """Every form that holds under it, by step digest."""
+
+
 @dataclass(slots=True)
 class State:
     """What one try of the descent has gathered, to be committed in one step."""
@@ -122,6 +143,10 @@ class State:
     pending: dict[str, object] = field(default_factory=dict)
     """New slot values, by stage."""
     journal_changed: bool = False
+    begun: list[Begun] = field(default_factory=list)
+    """Epochs of this call."""
+    ended: Running | None = None
+    """An earlier one whose chain is over."""
 
 
 class Exchange:
@@ -153,6 +178,8 @@ class Exchange:
         self.totals = Totals(0, 0, 0, 0, 0)
         self.expected: tuple[int, Moved | None] = (0, None)
         """Tokens the provider should read from its cache, and what may have kept it from that."""
+        self._offered: bool | None = None
+        self._hiding: bool | None = None
         self._contexts: dict[Mode, tuple[Request, State, Context]] = {}
 
     def acts(self, stage: Stage) -> bool:
@@ -295,7 +322,45 @@ class Exchange:
             last_model=state.account.warm[0].model if state.account.warm else None,
             last_tools=last.tools if last else None,
             can_expand=bool(state.account.can_expand),
+            can_offer=state.account.can_expand is False and self.offered(),
+            may_hide=self.hiding(),
+            account=state.account,
+            deepen=self._deeper,
+            referred=self._referred,
         )
+
+    def can_offer(self) -> bool:
+        """Whether the model can be given the means to ask, and a folder would use them."""
+        return self.hiding() and self.offered()
+
+    def hiding(self) -> bool:
+        """Whether a folder may cut something."""
+        if self._hiding is None:
+            self._hiding = any(self.acts(stage) for stage in self.pipeline.hiding)
+        return self._hiding
+
+    def offered(self) -> bool:
+        """Whether this call's model can be given the means to ask for what is cut."""
+        if self._offered is None:
+            offers = self.pipeline.offers
+            self._offered = any(self.acts(s) and offer.offered(self.raw) for s, offer in offers)
+        return self._offered
+
+    def _deeper(self, place: int) -> Mapping[int, Replacement]:
+        history = self.state.history
+        scope, step = self.setup.identity.scope("session"), history.steps[place]
+        can = bool(self.state.account.can_expand) or self.offered()
+        ctx = FoldContext(scope, can, self.raw.tools)
+        acting = [stage for stage, _ in self.pipeline.folders if self.acts(stage)]
+        folders = [
+            (stage.traits.name, folder, history.states[acting.index(stage)])
+            for stage, folder in self.pipeline.deepeners
+            if stage in acting
+        ]
+        return deepened(step, folders, ctx, lambda name, e: self.failed(name, "fold", e))
+
+    def _referred(self) -> frozenset[int]:
+        return referred(self.state.history, [r for _, r in self.pipeline.referrers])
 
     def total(self, request: Request) -> Totals:
         """The weight of the call's context."""

@@ -16,9 +16,17 @@ from operator import is_
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from clawmw.core.canon import Ids, message_digest
+from clawmw.core.render import (
+    Form,
+    Replacement,
+    applied,
+    message_tokens,
+    replacements,
+    sealed,
+)
 from clawmw.core.tokens import estimate
 from clawmw.core.traits import StageTraits
-from clawmw.core.types import Image, Json, Message, Text, ToolCall, ToolResult, ToolSpec
+from clawmw.core.types import Json, Message, Text, ToolResult, ToolSpec
 
 __all__ = [
     "FoldContext",
@@ -26,6 +34,7 @@ __all__ = [
     "Folding",
     "History",
     "Replacement",
+    "Standing",
     "Step",
     "Sums",
     "Tip",
@@ -35,20 +44,8 @@ __all__ = [
     "reference",
 ]
 
-_IMAGE = 1100
-"""Tokens of an image: OpenAI's high detail and Anthropic's 1,092 for 1 megapixel are near."""
-_MESSAGE_OVERHEAD = 4
-"""Tokens a message costs beyond its text (OpenAI's cookbook gives 3 to 4)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Replacement:
-    """What one part's text becomes. `ref` names the stored original; None: nothing was cut."""
-
-    text: str
-    by: str
-    """The mechanism, with its version: `compress.json@1`."""
-    ref: str | None = None
+WORTH = 200
+"""Tokens a tool result must have for a deeper form of it to be looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +76,17 @@ class Step:
     """False until the record of it was written."""
     upto: Sums
     """The sums of the history up to and with it."""
+    form: Form | None = None
+    """What an epoch made of it; `parts` are then the form's."""
+    folded: Mapping[int, Replacement] | None = None
+    """The parts as they were folded, where an epoch has other ones."""
 
     def record(self) -> Json:
-        """The step as JSON, to be kept as long as the session."""
+        """The step as it was folded, as JSON, to be kept as long as the session."""
         row: dict[str, Json] = {"w": self.would_tokens}
-        if self.parts:
-            row["p"] = {str(i): [r.text, r.by, r.ref] for i, r in self.parts.items()}
+        parts = self.parts if self.folded is None else self.folded
+        if parts:
+            row["p"] = {str(i): r.to_json() for i, r in parts.items()}
         return row
 
 
@@ -105,19 +107,46 @@ class Sums:
     would: int = 0
     saved: Mapping[str, int] = field(default_factory=dict)
 
+    results: int = 0
+    """Of `sent`, what is in tool results that no epoch has made shorter yet."""
+    count: int = 0
+    """Tool results so far."""
+
     def plus(
-        self, raw: Message, parts: Mapping[int, Replacement], tokens: tuple[int, int, int]
+        self,
+        raw: Message,
+        parts: Mapping[int, Replacement],
+        tokens: tuple[int, int, int],
+        form: Form | None = None,
     ) -> Sums:
         """The sums with one message more; `tokens` are its raw, sent and would-be ones."""
         saved = self.saved
-        if parts:
+        if form is not None and form.whole is not None:
+            name = form.whole.by.partition("@")[0]
+            saved = {**saved, name: saved.get(name, 0) + tokens[0] - tokens[1]}
+        elif parts:
             gains = dict(saved)
             for index, part in parts.items():
                 before = estimate(raw.parts[index].text)  # type: ignore[union-attr]
                 name = part.by.partition("@")[0]
                 gains[name] = gains.get(name, 0) + before - estimate(part.text)
             saved = gains
-        return Sums(self.raw + tokens[0], self.sent + tokens[1], self.would + tokens[2], saved)
+        count, results = len(raw.tool_results), self.results
+        if count and form is None and tokens[1] >= WORTH:
+            results += tokens[1]
+        totals = (self.raw + tokens[0], self.sent + tokens[1], self.would + tokens[2])
+        return Sums(*totals, saved, results, self.count + count)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The epoch that holds in a history."""
+
+    id: str
+    place: int
+    """Index of the step it is anchored to: it holds in what goes on from there."""
+    first: int
+    """Index of the first step that it sends otherwise than what was sent before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +162,7 @@ class History:
     sums: Sums = field(default_factory=Sums)
     shorter: History | None = field(default=None, repr=False, compare=False)
     """The history before its last message: agents resend all but a transient tail."""
+    epoch: Standing | None = None
 
     def common(self, messages: tuple[Message, ...]) -> History | None:
         """The longest remembered history that `messages` begins with, if any."""
@@ -156,7 +186,7 @@ class History:
         steps = tuple(
             step
             if step.raw is message
-            else replace(step, raw=message, sent=_sealed(message, step.parts, seal))
+            else replace(step, raw=message, sent=sealed(message, step.parts, step.form, seal))
             for step, message in zip(self.steps, messages, strict=False)
         )
         return replace(self, steps=steps, messages=messages[:count])
@@ -218,22 +248,6 @@ class Folder(Protocol):
         even when nothing is replaced.
         """
         ...
-
-
-def message_tokens(message: Message) -> int:
-    """Estimated tokens of a message: its text, its tool calls and its frame."""
-    total = _MESSAGE_OVERHEAD
-    for part in message.parts:
-        if isinstance(part, (Text, ToolResult)):
-            total += estimate(part.text)
-        elif isinstance(part, ToolCall):
-            total += estimate(part.name) + estimate(part.arguments) + _MESSAGE_OVERHEAD
-        elif isinstance(part, Image):
-            total += _IMAGE
-        else:
-            text = str(part.raw)
-            total += _IMAGE if ";base64," in text else estimate(text)
-    return total
 
 
 def reference(scope: str, ordinal: int, text: str) -> str:
@@ -307,14 +321,14 @@ def extend(
                 tips[0],
                 tuple(copy.copy(s) for s in states),
                 sums,
+                epoch=history.epoch,
             )
         step = _step(message, digests[position], recorded[position], folding, states, sums)
         steps.append(step)
         sums = step.upto
     shorter = replace(shorter, shorter=None)
-    return History(
-        tuple(steps), history.messages + tuple(messages), tips[-1], states, sums, shorter
-    )
+    whole = history.messages + tuple(messages)
+    return History(tuple(steps), whole, tips[-1], states, sums, shorter, history.epoch)
 
 
 def _step(
@@ -332,38 +346,16 @@ def _step(
     would = _render(message, folding, folding.observing, states[acting:], skip=known, done=parts)
     raw_tokens = message_tokens(message)
     if known:
-        parts = _parts(row, message)
-    sent = _sealed(message, parts, folding.seal)
+        parts = replacements(row.get("p", {}), message)
+    sent = sealed(message, parts, None, folding.seal)
     sent_tokens = message_tokens(sent) if parts else raw_tokens
     would_tokens = sent_tokens
     if known:
         would_tokens = min(int(row["w"]), sent_tokens)
     elif would:
-        would_tokens = message_tokens(_apply(sent, would))
+        would_tokens = message_tokens(applied(sent, would))
     tokens = (raw_tokens, sent_tokens, would_tokens)
     return Step(digest, message, sent, parts, *tokens, known, sums.plus(message, parts, tokens))
-
-
-def _parts(row: Json, message: Message) -> dict[int, Replacement]:
-    """The recorded replacements that still fit `message` (a record never breaks a call)."""
-    parts = {}
-    for index, (text, by, ref) in row.get("p", {}).items():
-        position = int(index)
-        if position < len(message.parts) and isinstance(
-            message.parts[position], (Text, ToolResult)
-        ):
-            parts[position] = Replacement(text, by, ref)
-    return parts
-
-
-def _sealed(
-    message: Message, parts: Mapping[int, Replacement], seal: Callable[[Message], Message]
-) -> Message:
-    return seal(_apply(message, parts)) if parts else message
-
-
-def _apply(message: Message, parts: Mapping[int, Replacement]) -> Message:
-    return message.with_texts({i: r.text for i, r in parts.items()}) if parts else message
 
 
 def _render(
@@ -395,5 +387,5 @@ def _render(
             # An earlier cut is still one: its reference stays, and leads to the whole.
             earlier = replaced.get(index)
             replaced[index] = replace(part, ref=part.ref or (earlier.ref if earlier else None))
-        message = _apply(message, found)
+        message = applied(message, found)
     return replaced

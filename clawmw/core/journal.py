@@ -9,9 +9,10 @@ full one takes no more.
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from clawmw.core.fold import History, message_tokens
+from clawmw.core.fold import History
+from clawmw.core.render import message_tokens
 from clawmw.core.types import Json, Message
 
 __all__ = ["Entry", "Journal", "woven"]
@@ -22,9 +23,10 @@ LONGEST = 512
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Messages that follow the prefix `anchor`, put there by stage `by`.
+    """Messages that follow the prefix `anchor`, put there by stage `by`; or an epoch.
 
-    `id` makes adding idempotent; `wire` are the messages' exact JSON bytes.
+    `id` makes adding idempotent; `wire` are the messages' exact JSON bytes. `epoch` is what
+    an epoch says of itself (`clawmw.core.epoch`), None for messages.
     """
 
     anchor: str
@@ -33,6 +35,7 @@ class Entry:
     wire: tuple[bytes, ...]
     passing: bool = False
     """For this exchange alone: never written down."""
+    epoch: Json = field(default=None, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +61,20 @@ class Journal:
 
     def to_json(self) -> Json:
         """The journal as JSON; message bytes as text where they are UTF-8."""
-        kept = [e for e in self.entries if not e.passing]
-        return [[e.anchor, e.by, e.id, [_text(w) for w in e.wire]] for e in kept]
+        rows: list[Json] = []
+        for e in self.entries:
+            if not e.passing:
+                row = [e.anchor, e.by, e.id, [_text(w) for w in e.wire]]
+                rows.append(row if e.epoch is None else [*row, e.epoch])
+        return rows
 
     @classmethod
     def from_json(cls, value: Json | None) -> Journal:
         """The inverse of `to_json`; an unreadable journal is an empty one."""
         try:
             entries = tuple(
-                Entry(str(anchor), str(by), str(id_), tuple(_bytes(w) for w in wire))
-                for anchor, by, id_, wire in value or []
+                Entry(str(anchor), str(by), str(id_), tuple(_bytes(w) for w in wire), False, *epoch)
+                for anchor, by, id_, wire, *epoch in value or []
             )
             return cls(entries)
         except (TypeError, ValueError, LookupError):
@@ -90,10 +97,11 @@ def woven(
 ) -> tuple[tuple[Message, ...], int]:
     """The messages to send: each step's, with the journal's entries put in their places.
 
-    `decoded` maps an entry's bytes to its message. Returns the messages and the estimated
-    tokens of the entries among them.
+    What an epoch left out takes the entries that followed it along. `decoded` maps an
+    entry's bytes to its message. Returns the messages and the estimated tokens of the
+    entries among them.
     """
-    if not journal.entries:
+    if not journal.entries and history.epoch is None:
         return tuple([step.sent for step in history.steps]), 0
     places: dict[str, list[Message]] = {}
     for entry in journal.entries:
@@ -101,6 +109,10 @@ def woven(
     messages: list[Message] = []
     added = 0
     for step in history.steps:
+        if step.form is not None and step.form.whole is not None:
+            if not step.form.omits:
+                messages.append(step.sent)
+            continue
         messages.append(step.sent)
         for message in places.get(step.digest, ()):
             messages.append(message)

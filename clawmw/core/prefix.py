@@ -89,12 +89,14 @@ class Warm:
     """Estimated tokens of what was sent."""
     roster: str = ""
     """The first letters of each tool's digest, to tell which one moved."""
+    epoch: str = ""
+    """The epoch the history was sent under, if any."""
 
     def to_json(self) -> Json:
         """As JSON, for a slot."""
         tips = list(self.tips)
         tools = [self.tools, self.raw_tools]
-        more = [self.transient, self.ttl_s, self.size, self.sent, self.roster]
+        more = [self.transient, self.ttl_s, self.size, self.sent, self.roster, self.epoch]
         return [self.model, self.time, *tools, tips, self.journal, self.known, *more]
 
     @classmethod
@@ -118,7 +120,7 @@ def warm(history: History, last: Warm | None, rules: CacheRules, now: float) -> 
     """How many leading messages of `history` an earlier call sent and the cache still holds.
 
     0 when nothing is known, the cache has gone cold, or the history diverged before both
-    remembered tips.
+    remembered tips. What an epoch since then renders otherwise is not held, nor what follows.
     """
     if last is None or not last.holds(rules, now):
         return 0
@@ -129,5 +131,8 @@ def shared(history: History, last: Warm) -> int:
     """How many leading messages of `history` an earlier call sent, whatever became of its cache."""
     for position in range(len(history.steps), 0, -1):
         if history.steps[position - 1].digest in last.tips:
+            epoch = history.epoch
+            if epoch is not None and epoch.id != last.epoch:
+                return min(position, epoch.first)
             return position
     return 0

@@ -7,16 +7,17 @@ when the outcome is known. A stage that reduces history also folds: it says what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
-from clawmw.core.account import CachePlan
+from clawmw.core.account import Account, CachePlan
 from clawmw.core.decisions import Decision
 from clawmw.core.effects import Effect
 from clawmw.core.fold import Folder, History
 from clawmw.core.identity import Identity
 from clawmw.core.money import Profile
+from clawmw.core.render import Replacement
 from clawmw.core.stream import Cut, Streamer
 from clawmw.core.traits import Mode, StageTraits
 from clawmw.core.types import Json, Outcome, Request
@@ -35,6 +36,10 @@ __all__ = [
 
 Effects: TypeAlias = Generator[Effect, Any, Decision]
 """A phase that needs the outside: yields effects, gets their results, returns a decision."""
+
+
+def _nothing(_place: int) -> Mapping[int, Replacement]:
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,17 @@ class Context:
     """Digest of the tools as they were last sent to the request's model."""
     can_expand: bool = False
     """Whether the session's model can ask for what was cut."""
+    can_offer: bool = False
+    """Whether it could be given the means to, at an epoch."""
+    may_hide: bool = False
+    """Whether the policy lets results be cut (`compress`), not only sent in other words."""
+    account: Account = field(default_factory=Account)
+    """What is known of the session's earlier calls."""
+    deepen: Callable[[int], Mapping[int, Replacement]] = _nothing
+    """The deeper forms that the folders have for the parts of the history's message of that
+    index, at an epoch; pure, not quick."""
+    referred: Callable[[], frozenset[int]] = frozenset
+    """Indexes of the messages whose results later ones point at."""
 
 
 class Stage(Protocol):

@@ -25,6 +25,8 @@ from clawmw.core.events import (
     CallFinished,
     CallStarted,
     Degraded,
+    EpochBegan,
+    EpochEnded,
     Event,
     StageFailed,
     ToolReturned,
@@ -32,6 +34,7 @@ from clawmw.core.events import (
 from clawmw.core.identity import Identity
 from clawmw.core.money import NANO, Cost
 from clawmw.observe.compat import provider_name
+from clawmw.observe.epochs import epoch_mark
 
 __all__ = [
     "Attributes",
@@ -67,6 +70,7 @@ class Call:
     trouble: list[StageFailed | Degraded] = field(default_factory=list)
     tools: list[ToolReturned] = field(default_factory=list)
     missed: CacheMissed | None = None
+    epochs: list[EpochBegan | EpochEnded] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
         """Take in any event but the last."""
@@ -80,6 +84,8 @@ class Call:
             self.missed = event
         elif isinstance(event, StageFailed | Degraded):
             self.trouble.append(event)
+        elif isinstance(event, EpochBegan | EpochEnded):
+            self.epochs.append(event)
         elif isinstance(event, CallStarted):
             self.started = event
 
@@ -298,6 +304,9 @@ def _decisions(result: Attributes, call: Call) -> None:
             result["clawmw.stopped.by"] = label(acted.rule, 64)
             if acted.stage == "loop_guard":
                 result["clawmw.loop.capped"] = True
+    for epoch in call.epochs:
+        if isinstance(epoch, EpochBegan) and not epoch.would:
+            result["clawmw.epoch"] = label(epoch.reason, 64)
     for event in call.trouble:
         name = "stage.failed" if isinstance(event, StageFailed) else "degraded"
         result[f"clawmw.{name}"] = True
@@ -322,6 +331,8 @@ def marks(call: Call) -> Iterator[Mark]:
         loop = _stops(acted) and acted.stage == "loop_guard"
         name = "clawmw.loop.capped" if loop else "clawmw.acted"
         yield name, int(acted.time * NANO), _acted(acted)
+    for epoch in call.epochs:
+        yield epoch_mark(epoch)
     for event in call.trouble:
         yield _trouble(event)
     if call.missed is not None:

@@ -16,6 +16,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
+from clawmw.core.money import NANO
 from clawmw.observe.chains import Chain, Node, tree
 from clawmw.observe.figures import (
     ASCII,
@@ -255,6 +256,12 @@ def _note(event: Mapping[str, Any]) -> str:
         )
         text = f"{event.get('rule')}: {would}{event.get('action')}"
         return f"{text} ({details})" if details else text
+    if kind == "clawmw.epoch":
+        return _epoch(event)
+    if kind == "clawmw.epoch.ended":
+        saved, expected = _dollars(event, "saved_usd"), _dollars(event, "expected_usd")
+        calls = f"{event.get('calls')} calls followed (~{event.get('expected_calls'):g} expected)"
+        return f"earlier epoch over: {calls}, saved {saved} ({expected} expected), estimated"
     if kind == "clawmw.attempt":
         how = event.get("status") or event.get("failure") or "no answer"
         took = duration(round(event.get("seconds", 0) * 1e9))
@@ -277,6 +284,22 @@ def _cache_missed(event: Mapping[str, Any]) -> str:
     tool = f" ({event['tool']})" if event.get("tool") else ""
     byte = f" at byte {event['byte']:,}" if event.get("byte") is not None else ""
     return f"cache missed: {counts}; {event.get('moved')} {event.get('index')}{tool} moved{byte}"
+
+
+def _epoch(event: Mapping[str, Any]) -> str:
+    """An epoch in one line: why, what it does, and both sums."""
+    would = "would be " if event.get("would") else ""
+    size = f"~{tokens(event.get('tokens_before'))} to ~{tokens(event.get('tokens_after'))}"
+    sums = (
+        f"rewriting costs {_dollars(event, 'price_usd')}, saves {_dollars(event, 'saving_usd')} "
+        f"over this call and ~{event.get('expected_calls'):g} expected"
+    )
+    return f"{would}epoch ({event.get('reason')}): context {size}; {sums}, estimated"
+
+
+def _dollars(event: Mapping[str, Any], name: str) -> str:
+    value = event.get(name)
+    return "?" if value is None else f"~{money(round(value * NANO))}"
 
 
 # --- layout --------------------------------------------------------------------------

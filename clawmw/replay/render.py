@@ -52,7 +52,8 @@ def _facts(report: Report) -> Table:
     table.add_column()
     change = _change(total.before, total.after)
     table.add_row("input tokens", f"{total.before:,} -> {total.after:,}  ({change})")
-    table.add_row("prefix rewrites", f"{total.rewrites:,}", style=_alarm(total.rewrites))
+    rewrites = f"{total.rewrites:,}" + (f", and {total.priced:,} priced" if total.priced else "")
+    table.add_row("prefix rewrites", rewrites, style=_alarm(total.rewrites))
     found = total.literals
     said = (
         f"{total.needed:,} needed: {found['context']:,} in context, {found['reachable']:,} hidden"

@@ -12,7 +12,7 @@
     `tokens` that the end of a chain kept from being sent, counted nowhere else
   - `tokens`: `before`, `after`, `change` (share of before; negative is less), `output`
   - `prefix_rewrites`: calls that moved a prefix the agent had kept and its provider could
-    have cached
+    have cached; `priced_rewrites`: those that an epoch had priced, not in the former
   - `literals`: `needed`, `in_context`, `reachable`, `lost`; `hidden_share`: of needed, what was
     not in the context sent
   - `records`: `values` of JSON, CSV and table results that stayed in context (a sample of each
@@ -70,6 +70,7 @@ class Group:
     after: int = 0
     output: int = 0
     rewrites: int = 0
+    priced: int = 0
     literals: Tally[str] = field(default_factory=Tally)
     integrity: Integrity = field(default_factory=Integrity)
     answers: Tally[str] = field(default_factory=Tally)
@@ -95,6 +96,7 @@ class Group:
             self.after += sum(sized.total for sized, _ in call.sent)
             self.output += call.output
             self.rewrites += call.rewrites
+            self.priced += call.priced
             self.literals.update(needed.where for needed in call.needed)
             self.cpu.append(call.cpu_us)
             if call.reported is not None:
@@ -141,6 +143,7 @@ class Group:
                 "output": self.output,
             },
             "prefix_rewrites": self.rewrites,
+            "priced_rewrites": self.priced,
             "literals": {
                 "needed": self.needed,
                 "in_context": self.literals["context"],

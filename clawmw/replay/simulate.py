@@ -22,7 +22,7 @@ from clawmw.core.drive import drive
 from clawmw.core.effects import Call as Sending
 from clawmw.core.effects import Called, Effect, PutBlob
 from clawmw.core.engine import Result
-from clawmw.core.events import Acted, CallFinished, Degraded, Event, StageFailed
+from clawmw.core.events import Acted, CallFinished, Degraded, EpochBegan, Event, StageFailed
 from clawmw.core.identity import Identity
 from clawmw.core.money import simulate
 from clawmw.core.prefix import common_prefix
@@ -61,6 +61,8 @@ class CallRecord:
     sent: tuple[tuple[Sized, int], ...] = ()
     """What went out, one entry an attempt, each with its hit; none when the policy answered."""
     rewrites: int = 0
+    priced: int = 0
+    """Of the rewrites of this call, those that an epoch priced; `rewrites` has the others."""
     needed: tuple[Placed, ...] = ()
     output: int = 0
     """Tokens of the recorded answer."""
@@ -185,13 +187,15 @@ class _Replay:
         self.judge = Judge()
         self.attempts: list[tuple[Sized, int]] = []
         self.bodies: list[bytes] = []
+        self.priced = False
+        """An epoch began with this call."""
 
     def call(self, call: records.Call) -> None:
         """One recorded call; adds to the record."""
         body, watch = call.body(), _Watch()
         answer = CODEC.message(call.answer) if call.answer else _NO_ANSWER
         output = self.counter.message(answer) if call.answer else 0
-        self.attempts, self.bodies = [], []
+        self.attempts, self.bodies, self.priced = [], [], False
         watch.start()
         request = self.runtime.decode("openai.chat", body)
         result = self._drive(request, call, (answer, output), watch)
@@ -213,7 +217,9 @@ class _Replay:
         done.cpu_us = round(watch.spent * 1e6)
         if self.attempts:
             sent = [sized for sized, _ in self.attempts]
-            done.rewrites = rewrites(self.previous, raw, sent, self._least)
+            moved = rewrites(self.previous, raw, sent, self._least)
+            done.priced = moved if self.priced else 0
+            done.rewrites = moved - done.priced
             done.needed = tuple(self._needed(request, answer))
             self.previous = (raw, self.attempts[-1][0])
             self._judge(request, call.step)
@@ -287,6 +293,8 @@ class _Replay:
                 record.failures[f"{event.stage}: {event.error}"] += 1
             elif isinstance(event, Degraded):
                 record.failures[f"{event.store}: {event.error}"] += 1
+            elif isinstance(event, EpochBegan):
+                self.priced = self.priced or not event.would
             elif isinstance(event, CallFinished) and result.halt is None:
                 record.mechanisms.update(dict(event.totals.by_mechanism))
         self.events.clear()

@@ -26,6 +26,8 @@ BUILTIN: Mapping[str, str] = {
     "dedupe": "clawmw.stages.context.dedupe.stage",
     "compress": "clawmw.stages.context.compress.stage",
     "route": "clawmw.stages.model.route",
+    "epochs": "clawmw.stages.context.epochs",
+    "window": "clawmw.stages.context.window",
     "prompt_cache": "clawmw.stages.context.prompt_cache",
     "budget": "clawmw.stages.guard.budget",
 }

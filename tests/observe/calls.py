@@ -16,6 +16,8 @@ from clawmw.core.events import (
     CallFinished,
     CallStarted,
     Degraded,
+    EpochBegan,
+    EpochEnded,
     Event,
     StageFailed,
     ToolReturned,
@@ -126,6 +128,17 @@ def stage_failed(stage: str, error: str) -> StageFailed:
 def degraded(store: str, error: str) -> Degraded:
     """A store that could not be used."""
     return Degraded("", EPOCH, store, error)
+
+
+def epoch_began(**more: Any) -> EpochBegan:
+    """An epoch that costs a little and saves a lot."""
+    figures: dict[str, Any] = {"price": 30_000_000, "saving": 120_000_000, **more}
+    return EpochBegan("", EPOCH, "epochs", "idle", 52_000, 31_000, 8_000, calls=9.5, **figures)
+
+
+def epoch_ended() -> EpochEnded:
+    """What came of one."""
+    return EpochEnded("", EPOCH, 12, 150_000_000, 9.5, 90_000_000)
 
 
 def tell(observer: OtelObserver, *says: Says) -> None:

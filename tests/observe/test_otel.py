@@ -21,6 +21,8 @@ from tests.observe.calls import (
     Says,
     by_name,
     degraded,
+    epoch_began,
+    epoch_ended,
     halted,
     parent,
     stage_failed,
@@ -315,6 +317,32 @@ def test_ids_leave_as_digests_when_asked(exporting: Make) -> None:
     text = "".join(span.to_json() for span in exporter.get_finished_spans())
     assert "alice" not in text
     assert "sha256-" in text
+
+
+def test_an_epoch_tells_both_sums_and_what_came_of_it(exporting: Make) -> None:
+    observer, exporter = exporting()
+    tell(observer, Says(trouble=[epoch_ended(), epoch_began()]))
+    span = by_name(exporter)["chat anthropic/claude-x"]
+    assert span.attributes
+    assert span.attributes["clawmw.epoch"] == "idle"
+    ended, began = (dict(event.attributes or {}) for event in span.events)
+    assert [event.name for event in span.events] == ["clawmw.epoch.ended", "clawmw.epoch"]
+    assert (began["price_usd"], began["saving_usd"]) == (0.03, 0.12)
+    assert (began["tokens_before"], began["tokens_after"]) == (52_000, 31_000)
+    assert (ended["calls"], ended["saved_usd"], ended["expected_usd"]) == (12, 0.15, 0.09)
+    assert began["basis"] == ended["basis"] == "estimated"
+
+
+def test_an_epoch_without_a_price_or_only_said_claims_nothing(exporting: Make) -> None:
+    observer, exporter = exporting()
+    tell(observer, Says(trouble=[epoch_began(price=None, saving=None, would=True)]))
+    span = by_name(exporter)["chat anthropic/claude-x"]
+    assert span.attributes
+    assert "clawmw.epoch" not in span.attributes
+    [event] = span.events
+    assert event.attributes
+    assert event.attributes["would"] is True
+    assert "price_usd" not in event.attributes
 
 
 def test_names_from_the_wire_are_bounded_and_encodable(exporting: Make) -> None:

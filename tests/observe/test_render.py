@@ -24,7 +24,15 @@ from clawmw.observe.figures import duration, money, share, tokens
 from clawmw.observe.otel import OtelObserver
 from clawmw.observe.render import render_chains, render_trace
 from clawmw.observe.spanstore import SpanStore
-from tests.observe.calls import EPOCH, PLANNER, Says, halted, stage_failed
+from tests.observe.calls import (
+    EPOCH,
+    PLANNER,
+    Says,
+    epoch_began,
+    epoch_ended,
+    halted,
+    stage_failed,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 WRITER = replace(PLANNER, agent="writer", session="s2", hop=1)
@@ -158,6 +166,21 @@ def test_no_colour_codes_in_plain_text_and_some_in_a_terminal(store: SpanStore) 
     out = io.StringIO()
     render_chains(chains(store), Console(file=out, width=120, force_terminal=True))
     assert "\x1b[31mfailed" in out.getvalue()
+
+
+def test_an_epoch_is_a_line_with_both_sums(store_path: Path) -> None:
+    observer = OtelObserver(store=SpanStore.open(store_path, keep=1e9))
+    for event in Says(trouble=[epoch_ended(), epoch_began()]).events():
+        observer(event)
+    observer.close()
+    store = SpanStore.read(store_path)
+    text = shown(store, "trip", 240)
+    store.close()
+    assert "epoch (idle): context ~52.0k to ~31.0k" in text.replace("52,000", "52.0k").replace(
+        "31,000", "31.0k"
+    )
+    assert "rewriting costs ~$0.0300, saves ~$0.1200 over this call and ~9.5 expected" in text
+    assert "12 calls followed (~9.5 expected), saved ~$0.1500 (~$0.0900 expected)" in text
 
 
 def test_names_cannot_steer_the_terminal(store_path: Path) -> None:

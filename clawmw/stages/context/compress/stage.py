@@ -89,6 +89,22 @@ class Compress:
                 )
         return replaced
 
+    def deepen(
+        self, state: Any, message: Message, part: int, ordinal: int, ctx: FoldContext
+    ) -> Replacement | None:
+        """See `Deepener.deepen`: as `aggressive` has it, where something may be hidden."""
+        result = message.parts[part]
+        if not (ctx.can_expand and self.hides() and isinstance(result, ToolResult)):
+            return None
+        sought = frozenset[str]().union(*state["q"])
+        ref = reference(ctx.scope, ordinal, result.text)
+        brief = Brief("aggressive", ref, sought, parameters(ctx.tools))
+        reduced = reduce(result.text, brief, floor=self.config.floor, margin=self.config.margin)
+        if reduced is None:
+            return None
+        by = f"compress.{reduced.kind}@{VERSION}"
+        return Replacement(reduced.text, by, None if reduced.lossless else ref)
+
     def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision:
         """Nothing more: the fold did it."""
         return Pass()

@@ -9,6 +9,7 @@ documents that users paste. Nothing is hidden: every line is in the context, onc
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -26,6 +27,8 @@ __all__ = ["REGISTRATION", "Dedupe", "DedupeConfig"]
 
 VERSION = 2
 _OURS = "[clawmw"
+_POINTS = re.compile(r"\bas (?:in )?result (\d{1,9})\b")
+"""How every note of ours names a result."""
 _LINES = 3
 """A shorter run is not worth a note."""
 _DOCUMENT = 8
@@ -127,6 +130,10 @@ class Dedupe:
 
     def _worth(self, shown: str, text: str) -> str | None:
         return shown if estimate(shown) <= estimate(text) * (1 - self.config.margin) else None
+
+    def refers(self, replacement: Replacement) -> Sequence[int]:
+        """See `Referrer.refers`."""
+        return [int(number) for number in _POINTS.findall(replacement.text)]
 
     def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision:
         """Nothing more: the fold did it."""
