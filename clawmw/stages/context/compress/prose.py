@@ -9,7 +9,7 @@ ellipses as far as they fit, so that a reader sees what there is to ask for.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from clawmw.core.tokens import estimate
@@ -147,8 +147,8 @@ def _weighed(found: Sequence[_Sentence], brief: Brief) -> list[_Sentence]:
 def _written(found: Sequence[_Sentence], kept: set[int], space: int) -> str:
     """The kept sentences, and between them the names in what was dropped."""
     gaps = _gaps(found, kept)
-    said = " ".join([found[i].text for i in sorted(kept)])
-    total = sum(len(found[i].text) for gap in gaps.values() for i in gap) or 1
+    dropped = {start: "".join([found[i].text for i in gap]) for start, gap in gaps.items()}
+    names = _named(dropped, " ".join([found[i].text for i in sorted(kept)]), space)
     out: list[str] = []
     paragraph = 0
     index = 0
@@ -163,10 +163,7 @@ def _written(found: Sequence[_Sentence], kept: set[int], space: int) -> str:
             index += 1
             continue
         gap = gaps[index]
-        dropped = "".join([found[i].text for i in gap])
-        names = _names(dropped, said, space * len(dropped) // total)
-        said = f"{said} {names}"
-        out.append(f"… {names} … " if names else "… ")
+        out.append(f"… {names[index]} … " if names[index] else "… ")
         paragraph = found[gap[-1]].paragraph
         index = gap[-1] + 1
         if index < len(found) and found[index].paragraph != paragraph:
@@ -188,22 +185,51 @@ def _gaps(found: Sequence[_Sentence], kept: set[int]) -> dict[int, list[int]]:
     return gaps
 
 
-def _names(text: str, said: str, space: int) -> str:
-    """Addresses, names, quoted terms and dates in `text` that `said` has not, as far as they fit.
+def _named(gaps: Mapping[int, str], said: str, space: int) -> dict[int, str]:
+    """What each gap mentions that `said` has not, in about `space` tokens in all.
 
-    Addresses and ids first: they can be passed on and not be guessed.
+    Addresses and ids come first: they can be passed on, and cannot be guessed. Names, quoted
+    terms and dates share what is left, each gap by its size.
     """
-    found: dict[str, int] = {}
-    for rank, pattern in enumerate((_ADDRESS, _NAMED)):
-        for match in pattern.finditer(text):
-            name = match.group().strip(" .,;:")
-            if len(name) < 3 or name in said or any(name in other for other in found if rank):
-                continue
-            space -= (len(name) if rank == 0 else len(name) // 2) // 2 + 1
-            if space < 0:
-                break
-            found.setdefault(name, match.start())
-    return "; ".join(sorted(found, key=lambda name: (found[name], name)))
+    known = {_bare(match) for pattern in (_ADDRESS, _NAMED) for match in pattern.finditer(said)}
+    found: dict[int, dict[str, int]] = {start: {} for start in gaps}
+    for start, text in gaps.items():
+        space = _gather(_ADDRESS, text, found[start], known, space, 3)
+    total = sum(map(len, gaps.values())) or 1
+    for start, text in gaps.items():
+        _gather(_NAMED, text, found[start], known, max(space, 0) * len(text) // total, 4)
+    return {
+        start: "; ".join(sorted(names, key=lambda name: (names[name], name)))
+        for start, names in found.items()
+    }
+
+
+def _gather(
+    pattern: re.Pattern[str],
+    text: str,
+    names: dict[str, int],
+    known: set[str],
+    space: int,
+    wide: int,
+) -> int:
+    """Add to `names` (and where each stands) what `known` has not; the room that is left.
+
+    `wide`: characters a token.
+    """
+    for match in pattern.finditer(text):
+        name = _bare(match)
+        if len(name) < 3 or name in known:
+            continue
+        if len(name) // wide + 1 > space:
+            break
+        space -= len(name) // wide + 1
+        known.add(name)
+        names[name] = match.start()
+    return space
+
+
+def _bare(match: re.Match[str]) -> str:
+    return match.group().strip(" .,;:")
 
 
 def _sentences(line: str) -> list[str]:

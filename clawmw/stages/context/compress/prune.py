@@ -167,7 +167,8 @@ class Pruner:
         columns, taken = naming_columns(others, self._brief.names)
         naming = self._named(self.size(node), found, taken)
         columns, shown = in_short(others, columns, naming)
-        short: list[Node] = [Obj(zip(columns, row, strict=True)) for row in shown]
+        named = any(isinstance(item, Obj) for item in node)
+        short = [Obj(zip(columns, row, strict=True)) if named else list(row) for row in shown]
         self._miss("rows", len(others), len(node), len(short))
         return Rows([tight[i] for i in kept], len(node), False, short)
 

@@ -39,6 +39,7 @@ _PLAINEST = frozenset(("id", "name", "path", "url", "key", "number", "code"))
 """Columns that a tool's parameter names more fully."""
 _KEY_CHARS = 48
 _NAMED_CHARS = 160
+_ID = re.compile(r"(?=[^\s]*\d)(?=[^\s]*[A-Za-z])[\w.:-]{8,48}\Z")
 _COUNTER = re.compile(r"[0-9]{1,16}\Z")
 _NUMERIC = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?\Z")
 
@@ -125,7 +126,12 @@ def naming_columns(records: Sequence[Cells], names: frozenset[str]) -> tuple[lis
     if len(columns) == 1:
         others = [c for c in plain if c not in columns and not _counts(records, c)]
         columns += sorted(others, key=lambda column: (*_sparse(records, column), column))[:1]
-    return columns, bool(taken)
+    return columns, bool(taken) or (bool(columns) and _ids(records, columns[0]))
+
+
+def _ids(records: Sequence[Cells], column: str) -> bool:
+    """Whether a column holds ids, which cannot be guessed: letters and digits mixed, and long."""
+    return all(_ID.match(str(record.get(column, ""))) for record in records[:50])
 
 
 @lru_cache(4096)
@@ -164,7 +170,7 @@ def in_short(
     chosen = list(columns)
     while True:
         rows = [[record.get(column) for column in chosen] for record in records]
-        names = sum(len(column) + 2 for column in chosen) + 1
+        names = sum(len(c) + 2 for c in chosen if not c.startswith("column ")) + 1
         sizes = [sum(len(str(cell)) for cell in row) + names for row in rows]
         if len(chosen) <= 2 or sum(sizes) <= space:
             break
