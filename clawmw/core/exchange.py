@@ -29,7 +29,7 @@ from clawmw.core.identity import Identity
 from clawmw.core.journal import Entry, Journal
 from clawmw.core.money import Profile
 from clawmw.core.moved import Moved, since
-from clawmw.core.prefix import tools_tokens, warm
+from clawmw.core.prefix import tools_digest, tools_tokens, warm
 from clawmw.core.render import Replacement
 from clawmw.core.stage import Context, Effects, Folder, Mode, Offer, Stage, Streamer
 from clawmw.core.types import Json, Message, Outcome, Request, Response, Usage
@@ -154,6 +154,7 @@ class Exchange:
 
     def __init__(self, request: Request, pipeline: Pipeline, setup: Setup) -> None:
         self.raw = request
+        self.raw_tools = tools_digest(request.tools)
         self.pipeline = pipeline
         self.setup = setup
         self.now = setup.now
@@ -321,6 +322,7 @@ class Exchange:
             cache=self.plan(request),
             last_model=state.account.warm[0].model if state.account.warm else None,
             last_tools=last.tools if last else None,
+            tools_changed=last is not None and last.raw_tools != self.raw_tools,
             can_expand=bool(state.account.can_expand),
             can_offer=state.account.can_expand is False and self.offered(),
             may_hide=self.hiding(),

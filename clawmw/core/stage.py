@@ -67,6 +67,8 @@ class Context:
     """The model that answered the session's previous call, if this one continues it."""
     last_tools: str | None = None
     """Digest of the tools as they were last sent to the request's model."""
+    tools_changed: bool = False
+    """Whether the agent's own tools are others than with its previous call to that model."""
     can_expand: bool = False
     """Whether the session's model can ask for what was cut."""
     can_offer: bool = False
