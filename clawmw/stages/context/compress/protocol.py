@@ -33,7 +33,7 @@ Level = Literal["off", "lossless", "balanced", "aggressive"]
 LOSSY_FLOOR: dict[Level, int] = {"balanced": 200, "aggressive": 80}
 """Estimated tokens below which nothing is cut away, only re-encoded: a marker is 20 of them."""
 
-_SPARE: dict[Level, tuple[int, float]] = {"balanced": (40, 6.0), "aggressive": (30, 4.0)}
+_SPARE: dict[Level, tuple[int, float]] = {"balanced": (40, 8.0), "aggressive": (30, 4.0)}
 
 
 def room(tokens: int, level: Level) -> int:
@@ -41,7 +41,7 @@ def room(tokens: int, level: Level) -> int:
 
     What stays is paid for on every later call; what is hidden and needed after all costs one
     more call and brings back a slice of about 1,500. So the share that pays falls with size;
-    the square root keeps 40% of 400 tokens, a quarter of 1,000, a fifteenth of 10,000.
+    the square root keeps half of 400 tokens, a third of 1,000, a tenth of 10,000.
     """
     least, factor = _SPARE.get(level, (0, 0.0))
     return int(min(least + factor * tokens**0.5, tokens)) if factor else tokens
