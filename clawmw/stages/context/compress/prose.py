@@ -101,7 +101,7 @@ def shorten(text: str, brief: Brief, whole: Collection[str] = ()) -> tuple[str, 
     ]
     found = _weighed(found, brief)
     tokens = estimate(text)
-    left = room(tokens, brief.level)
+    left = room(tokens, brief.level, named=True)
     kept = {index for index, sentence in enumerate(found) if sentence.text in whole}
     for index in sorted(range(len(found)), key=lambda i: (-found[i].weight, i)):
         size = estimate(found[index].text)

@@ -36,14 +36,16 @@ LOSSY_FLOOR: dict[Level, int] = {"balanced": 200, "aggressive": 80}
 _SPARE: dict[Level, tuple[int, float]] = {"balanced": (40, 8.0), "aggressive": (30, 4.0)}
 
 
-def room(tokens: int, level: Level) -> int:
+def room(tokens: int, level: Level, *, named: bool = False) -> int:
     """How many tokens of a result of `tokens` should stay: all of a small one, few of a large.
 
     What stays is paid for on every later call; what is hidden and needed after all costs one
     more call and brings back a slice of about 1,500. So the share that pays falls with size;
-    the square root keeps half of 400 tokens, a third of 1,000, a tenth of 10,000.
+    the square root keeps half of 400 tokens, a third of 1,000, a tenth of 10,000. A quarter
+    less where what is hidden is `named` besides (`keys_room`).
     """
     least, factor = _SPARE.get(level, (0, 0.0))
+    factor *= 0.75 if named else 1.0
     return int(min(least + factor * tokens**0.5, tokens)) if factor else tokens
 
 

@@ -72,7 +72,7 @@ class Pruner:
         self._tokens, self._scale, self._total = tokens, chars / tokens, self.size(node)
         # What a value takes when rendered is less than its size where keys become a header.
         scale = self._scale * max(self._total / chars, 1.0)
-        return self.prune(node, int(room(tokens, self._brief.level) * scale))
+        return self.prune(node, int(room(tokens, self._brief.level, named=True) * scale))
 
     def prune(self, node: Node, space: int) -> Node:
         """`node`, or what of it fits `space` characters."""

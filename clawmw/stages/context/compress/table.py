@@ -97,7 +97,7 @@ def cut_rows(
     size = sum(map(len, lines))
     tokens = estimate("\n".join(lines))
     wide = size / max(tokens, 1)
-    space = int(room(tokens, brief.level) * wide)
+    space = int(room(tokens, brief.level, named=True) * wide)
     asked = relevance(lines, brief.sought)
     kept = notable(records, plan_of(space, size // max(total, 1)), asked)
     if len(kept) > 0.8 * total:
