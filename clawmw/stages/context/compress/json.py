@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from clawmw.core.tokens import estimate
 from clawmw.stages.context.compress.notation import (
+    HEADS,
     Encoder,
     Node,
     Obj,
@@ -18,7 +19,6 @@ from clawmw.stages.context.compress.notation import (
     too_deep,
 )
 from clawmw.stages.context.compress.protocol import (
-    HEADS,
     LOSSY_FLOOR,
     Brief,
     Reduced,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from clawmw.stages.context.compress.json import reduce_nodes
-from clawmw.stages.context.compress.notation import MAX_DEPTH, Node, Num, Obj, too_deep
-from clawmw.stages.context.compress.protocol import HEADS, Brief, Reduced
+from clawmw.stages.context.compress.notation import HEADS, MAX_DEPTH, Node, Num, Obj, too_deep
+from clawmw.stages.context.compress.protocol import Brief, Reduced
 from clawmw.stages.context.compress.prune import Within
 
 __all__ = ["PythonReducer", "decode_python"]

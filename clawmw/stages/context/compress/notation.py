@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 __all__ = [
+    "HEADS",
     "MAX_DEPTH",
     "Encoder",
     "Note",
@@ -36,12 +37,18 @@ __all__ = [
     "Rows",
     "decode_json",
     "find_json",
+    "is_notation",
     "too_deep",
 ]
 
 Node: TypeAlias = Any
 """str | Num | bool | None | list[Node] | Obj | Rows | Note. Recursive unions of subclasses of
 `list` and `str` are more trouble to a type checker than they are worth here."""
+
+HEADS = {"json": "json:", "jsonl": "jsonl:", "python": "python:"}
+"""How a re-encoded result opens; says what it is in one or two tokens."""
+
+_HEADED = re.compile(rf"^(?:{'|'.join(HEADS.values())})[\[{{]", re.MULTILINE)
 
 MAX_DEPTH = 60
 """Nesting beyond this is left alone. A fixed number, since Python's own limit depends on how deep
@@ -76,6 +83,11 @@ class Rows:
     keyed: bool = False
     rest: Sequence[Node] = ()
     """Others, in short; (key, record) pairs where `keyed`."""
+
+
+def is_notation(text: str) -> bool:
+    """Whether `text` is a value in this notation, with its head; a few words before it or not."""
+    return _HEADED.search(text, 0, 500) is not None
 
 
 def find_json(text: str, within: int) -> tuple[int, int, Node] | None:

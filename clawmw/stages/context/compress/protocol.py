@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from clawmw.stages.context.compress.notation import is_notation
+
 __all__ = [
-    "HEADS",
     "LOSSY_FLOOR",
     "Brief",
     "Level",
@@ -65,12 +66,8 @@ def keys_room(tokens: int, level: Level, *, taken: bool = False, found: bool = F
     return min(int(share * tokens), most) // (4 if found else 1)
 
 
-HEADS = {"json": "json:", "jsonl": "jsonl:", "python": "python:"}
-"""How a re-encoded result opens; says what it is in one or two tokens."""
-
 _OURS = "[clawmw"
 _MARK = f"{_OURS}_expand "
-_HEADED = re.compile(rf"^(?:{'|'.join(HEADS.values())})[\[{{]", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +122,7 @@ def marker(ref: str, missing: str) -> str:
 
 def is_reduced(text: str) -> bool:
     """Whether `text` is itself the work of a stage, which must not be reduced again."""
-    return text.startswith(_OURS) or _HEADED.search(text, 0, 500) is not None
+    return text.startswith(_OURS) or is_notation(text)
 
 
 def count(number: int, noun: str) -> str:

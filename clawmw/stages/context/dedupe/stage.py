@@ -19,6 +19,7 @@ from clawmw.core.stage import Context, StageTraits
 from clawmw.core.tokens import estimate
 from clawmw.core.types import Json, Message, Outcome, Request, Role, Text, ToolResult
 from clawmw.stages.base import Build, Registration, StageConfig
+from clawmw.stages.context.compress.notation import is_notation
 from clawmw.stages.context.dedupe.records import Records
 from clawmw.stages.context.dedupe.seen import Run, Seen
 from clawmw.stages.units import Count, Share
@@ -89,8 +90,8 @@ class Dedupe:
 
     def _shorter(self, state: Any, text: str, label: str, least: int) -> str | None:
         """`text` without what was shown before, if that is worth it; and remember it."""
-        if len(text) < self.config.floor or text.startswith(_OURS):
-            return None
+        if len(text) < self.config.floor or text.startswith(_OURS) or is_notation(text):
+            return None  # our own work, sent back as if it were a tool's
         digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16)
         key = "t:" + digest.hexdigest()
         first = state.get(key)
