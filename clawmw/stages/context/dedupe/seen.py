@@ -50,12 +50,17 @@ class Layers(Generic[_V]):
         if not new:
             return self
         layers = list(self._layers)
-        while layers and len(layers[-1]) <= 2 * len(new):
+        # No layer beyond half of all, so that what is forgotten is at most that.
+        while layers and len(layers[-1]) <= min(2 * len(new), self._most // 2 - len(new)):
             new = {**layers.pop(), **new}
         layers.append(new)
         while len(layers) > 1 and sum(map(len, layers)) > self._most:
             del layers[0]
         return Layers(self._most, tuple(layers))
+
+    def size(self) -> int:
+        """How many entries it holds, those included that newer ones hide."""
+        return sum(map(len, self._layers))
 
 
 @dataclass(frozen=True, slots=True)
