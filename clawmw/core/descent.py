@@ -29,8 +29,6 @@ OPENING = 512
 """Tokens of tools, system prompt and first request from which a session is taken to grow."""
 SURE = 0.85
 """Tokens are estimated: with less than this share of it, a prefix is not cached."""
-WORTH = 1
-"""The means to ask are given where the first cuts save so many times their tokens."""
 COMMITS = 3
 """How often a lost compare-and-set is tried again."""
 
@@ -157,14 +155,16 @@ def _can_expand(ex: Exchange, scope: str) -> bool | None:
 def _pays(ex: Exchange, scope: str, count: int) -> bool:
     """Whether what is cut in the first `count` messages outweighs the means to ask for it.
 
-    Both are paid for on every call from here on.
+    Both are paid for on every call from here on; and some providers cache even a short prefix
+    (DeepSeek), which another tool moves.
     """
     messages = ex.raw.messages[:count]
     folding = _folding(ex, scope, can_expand=True)
     history = extend(History(), messages, chain(History(), messages), [None] * count, folding)
     cut = [step for step in history.steps if any(part.ref for part in step.parts.values())]
     price = sum(offer.tokens for stage, offer in ex.pipeline.offers if ex.acts(stage))
-    return sum(step.raw_tokens - step.sent_tokens for step in cut) >= WORTH * price
+    moved = history.steps[-2].upto.raw if count > 1 else 0
+    return sum(step.raw_tokens - step.sent_tokens for step in cut) >= price + moved
 
 
 def _readable(row: Json | None) -> Json | None:
