@@ -22,6 +22,7 @@ from clawmw.core.canon import tool_spec
 from clawmw.core.decisions import Because, Decision, Pass, Retry, Rewrite
 from clawmw.core.effects import Append, Effect
 from clawmw.core.fold import Step
+from clawmw.core.render import Replacement
 from clawmw.core.stage import Context, Cut, Effects, StageTraits
 from clawmw.core.stream import Done, Finish, StreamEvent, ToolDelta, UsageEvent
 from clawmw.core.types import (
@@ -50,8 +51,8 @@ _TEXT = {"type": "string"}
 PARAMETERS: Json = {
     "type": "object",
     "properties": {"ref": _TEXT, "query": _TEXT, "lines": _TEXT, "path": _TEXT},
-    "required": ["ref"],
 }
+"""Without `required`, which is five tokens on every call: an ask without a reference is told so."""
 
 
 Home = Literal["auto", "off", "memory", "disk"]
@@ -262,7 +263,7 @@ def _uncut(request: Request, ctx: Context) -> Decision:
     cut = {
         id(step.sent): step
         for step in ctx.history.steps
-        if any(part.ref for part in step.parts.values())
+        if any(part.ref for part in _cuts(step).values())
     }
     if not cut:
         return Pass()
@@ -274,7 +275,8 @@ def _uncut(request: Request, ctx: Context) -> Decision:
             messages.append(message)
             continue
         grows = step.raw_tokens - step.sent_tokens
-        fits = step.upto.sent + adds + grows <= most
+        whole = step.form is not None and step.form.whole is not None
+        fits = not whole and step.upto.sent + adds + grows <= most
         messages.append(step.raw if fits else _plain(step))
         adds += grows if fits else 0
     because = Because("expand", "uncut")
@@ -285,9 +287,15 @@ _WINDOW = 128_000
 """Tokens of a model's window when it is not known."""
 
 
+def _cuts(step: Step) -> Mapping[int, Replacement]:
+    """What stands for parts of a message, or for all of it."""
+    whole = step.form.whole if step.form is not None else None
+    return step.parts if whole is None else {0: whole}
+
+
 def _plain(step: Step) -> Message:
     """What was sent, naming no tool."""
-    sent = {i: p for i, p in step.parts.items() if p.ref}
+    sent = {i: p for i, p in _cuts(step).items() if p.ref}
     texts = {i: p.text.replace(f"[{NAME} {p.ref}: ", "[cut short: ", 1) for i, p in sent.items()}
     return step.sent.with_texts(texts)
 
