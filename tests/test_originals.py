@@ -187,7 +187,8 @@ def test_purging_a_session_forgets_it_and_no_other(folder: Path, capsys: Capture
     assert main(["store", "purge", "--session", "mine"]) == 0
     assert capsys.readouterr().out.startswith("forgot 1 cut original, ")
     after = kept(folder)
-    assert after["blobs"] == after["slots"] == ["session:default/mine2"]
+    assert after["blobs"] == ["session:default/mine2"]
+    assert after["slots"] == ["agent:default/default", "session:default/mine2"]
     assert not any(scope.endswith(("/mine", "/mine#1")) for scope in after["evidence"])
     assert any("mine2" in scope for scope in after["evidence"])
     assert after["ledger"] == before["ledger"] != [], "what was spent is spent"
@@ -207,7 +208,8 @@ def test_purging_a_tenant_asks_first_and_leaves_the_others(folder: Path, capsys:
     assert gone["originals"] == 1
     assert gone["counters"] == 0
     after = kept(folder)
-    assert after["blobs"] == after["slots"] == ["session:other/third"]
+    assert after["blobs"] == ["session:other/third"]
+    assert after["slots"] == ["agent:other/default", "session:other/third"]
 
 
 def test_purging_by_age_spares_what_was_used_since(folder: Path, capsys: Capture) -> None:

@@ -84,6 +84,7 @@ GROUP = {
     "stopped",
     "tokens",
     "prefix_rewrites",
+    "priced_rewrites",
     "literals",
     "records",
     "answers",

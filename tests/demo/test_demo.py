@@ -139,9 +139,10 @@ def test_what_the_mechanisms_saved_adds_up_to_the_difference_of_the_bills(
 def test_asking_back_happens_and_is_shown_as_what_it_costs(found: Mapping[str, Any]) -> None:
     (provider,) = found["providers"]
     on = by_run(found)["all"]
-    assert len(provider["asked"]) == 2
-    assert on["requests"] == on["calls"] + 2
-    assert {wish["tool"] for wish in provider["asked"]} == {"park_queue_page", "ticket_search"}
+    asked = provider["asked"]
+    assert 1 <= len(asked) <= on["calls"]
+    assert on["requests"] == on["calls"] + len(asked)
+    assert {"park_queue_page", "ticket_search"} <= {wish["tool"] for wish in asked}
     cost = {m["mechanism"]: m["cost"] for m in provider["mechanisms"]}
     assert cost["expand"] < 0 < cost["dedupe"]
     assert cost["compress"] > -cost["expand"]
