@@ -141,7 +141,7 @@ def test_asking_back_happens_and_is_shown_as_what_it_costs(found: Mapping[str, A
     on = by_run(found)["all"]
     asked = provider["asked"]
     assert 1 <= len(asked) <= on["calls"]
-    assert on["requests"] == on["calls"] + len(asked)
+    assert on["calls"] < on["requests"] <= on["calls"] + len(asked), "several at once are one"
     assert {"park_queue_page", "ticket_search"} <= {wish["tool"] for wish in asked}
     cost = {m["mechanism"]: m["cost"] for m in provider["mechanisms"]}
     assert cost["expand"] < 0 < cost["dedupe"]

@@ -124,7 +124,7 @@ def test_a_killed_run_resumes_with_the_same_bytes(
     provider.hang_at = None
 
     resumed = finish(folder, "killed", "resume", "t")
-    assert offers(reference) == {kept == "memory"}
+    assert offers(reference) == ({True} if kept == "memory" else {False, True})
     assert provider.bodies[:at] == reference[:at]
     assert provider.bodies[at] == reference[at - 1], "the interrupted call, byte for byte"
     assert provider.bodies[at:] == reference[at - 1 :], "and then the rest, nothing twice"
