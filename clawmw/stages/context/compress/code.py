@@ -41,6 +41,14 @@ BLOCKS = 0.6
 ASKED = 80
 """A range of up to so many lines that was asked for by its two ends is shown whole."""
 
+WHOLE = 800
+"""Tokens up to which source is shown whole: who reads so small a file will most likely edit it,
+and an edit needs the exact text."""
+
+MOST, SHOWN = 1500, 0.4
+"""Of source of up to so many tokens at least this share is shown; of more, ever less, down to
+the usual room."""
+
 MODULES = 12
 """Imports named of one stretch of them."""
 
@@ -89,10 +97,12 @@ class CodeReducer:
         read = listing(text)
         if _asked_whole(read, brief.sought):
             return whole
+        outline = scan(read.source)
         size = room(tokens, brief.level)
+        if brief.level == "balanced" and _edited(read, outline):
+            size = max(size, _edit_room(tokens))
         if size > 0.75 * tokens:
             return whole
-        outline = scan(read.source)
         picker = Picker(read.lines, size)
         found = places(read.source, brief.sought)
         scores = hits(read.source, brief.sought, found)
@@ -103,6 +113,20 @@ class CodeReducer:
         hidden = count(len(read.lines) - len(picker.kept), "line")
         said = f"code, {hidden} of {len(read.lines):,} left out where … stands"
         return Reduced(f"{marker(brief.ref, said)}\n{shown}", "code", False)
+
+
+def _edited(read: Listing, outline: Outline) -> bool:
+    """Whether this is source that one edits, and no report that is merely indented."""
+    return bool(outline.imports) or any(
+        "(" in read.source[block.start][:200] for block in outline.blocks
+    )
+
+
+def _edit_room(tokens: int) -> int:
+    """Tokens for source that may be edited; see `WHOLE` and `SHOWN`."""
+    if tokens <= WHOLE:
+        return tokens
+    return int(SHOWN * (min(tokens, MOST) - max(tokens - MOST, 0)))
 
 
 def _numbered(lines: Sequence[str]) -> list[int]:
@@ -181,6 +205,7 @@ def _pick(
     _best_blocks(picker, outline.blocks, found, scores, sought)
     _signatures(picker, read.source, outline, scores)
     _best_lines(picker, scores)
+    _bodies(picker, outline.blocks, scores)
     if len(outline.blocks) < 3 and len(picker.kept) < 5 + len(read.foreign):
         _ends(picker, read, total)
 
@@ -252,6 +277,13 @@ def _signatures(
     for block in outline.blocks:
         if block.body < block.end and block.depth < 2 and _DOC.match(source[block.body]):
             picker.take([block.body])
+
+
+def _bodies(picker: Picker, blocks: Sequence[Block], scores: Sequence[float]) -> None:
+    """Whole definitions in the room that is left, what holds most of the sought first."""
+    worth = [max(scores[block.start : block.end], default=0.0) for block in blocks]
+    for at in sorted(range(len(blocks)), key=lambda i: (-worth[i], blocks[i].start)):
+        picker.take(range(blocks[at].start, blocks[at].end))
 
 
 def _best_lines(picker: Picker, scores: Sequence[float]) -> None:

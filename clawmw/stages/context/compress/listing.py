@@ -19,15 +19,19 @@ from clawmw.stages.context.compress.protocol import (
     Brief,
     Reduced,
     count,
+    keys_room,
     marker,
     room,
 )
-from clawmw.stages.context.compress.relevance import stems
+from clawmw.stages.context.compress.relevance import stems, takes_addresses
 
 __all__ = ["ListingReducer"]
 
 FULL = 0.45
 """The share of the room for paths written out in full."""
+
+WHOLE = 600
+"""Tokens up to which a list of full paths is shown whole to who has tools that take paths."""
 
 BEYOND = 12
 """Folders named of those there is no room for."""
@@ -37,7 +41,7 @@ FOREIGN = 10
 
 _LONG = re.compile(
     r"(?P<mode>[-dlcbps][-rwxsStT]{9}[.+@]?)\s+\d+\s+\S+\s+\S+\s+[\d.,]+[KMGT]?\s+"
-    r"(?:\w{3}\s+\d{1,2}\s+[\d:]{4,5}|\d{4}-\d\d-\d\d[ T]\d\d:\d\d\S*(?:\s[+-]\d{4})?"
+    r"(?:\w{3}\s+\d{1,2}\s+[\d:]{4,5}|\d{1,2}\.?\s\w{3,5}\.?\s+[\d:]{4,5}|\d{4}-\d\d-\d\d[ T]\d\d:\d\d\S*(?:\s[+-]\d{4})?"
     r"|\d\d-\d\d \d\d:\d\d)\s+"
     r"(?P<name>.+)"
 )
@@ -103,7 +107,10 @@ class ListingReducer:
         entries, foreign, full = _read(lines)
         if not entries or len(foreign) > 0.2 * len(lines) + 4:
             return None
-        size = room(tokens, brief.level)
+        taken = takes_addresses(brief.names)
+        if full and taken and tokens <= WHOLE and brief.level == "balanced":
+            return whole
+        size = room(tokens, brief.level) + keys_room(tokens, brief.level, taken=taken)
         detailed = bool(brief.sought & _DETAILS) and bool(
             _AMOUNT.match(lines[entries[0].line][:200])
         )
