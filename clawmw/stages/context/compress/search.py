@@ -248,9 +248,7 @@ class _Room:
         return ",".join(hidden[:most]) + rest
 
 
-def _shown(
-    files: Sequence[_File], kept: set[int], texts: Sequence[str], room: _Room
-) -> list[str]:
+def _shown(files: Sequence[_File], kept: set[int], texts: Sequence[str], room: _Room) -> list[str]:
     out: list[str] = []
     index = 0
     bare: list[_File] = []
