@@ -63,7 +63,7 @@ class CommitsReducer:
             return whole
         lines = text.split("\n")
         commits = _read(lines)
-        size = room(tokens, brief.level) + keys_room(tokens, brief.level)
+        size = room(tokens, brief.level) // 2 + keys_room(tokens, brief.level)
         if not commits or size > 0.75 * tokens:
             return whole
         full, told = _pick(lines, commits, brief.sought, size)

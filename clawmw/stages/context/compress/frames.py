@@ -157,7 +157,7 @@ class Places:
         total = sum(1 for i in range(start, end) if self._found.get(i) == i)
         if not total:
             return ""
-        named = []
+        named: list[str] = []
         for note in _notes(self._lines, self._found, start, end):
             cost = 3 + 0.3 * len(note)
             if len(named) == NAMED or cost > self._left:

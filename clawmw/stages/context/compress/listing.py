@@ -30,7 +30,7 @@ __all__ = ["ListingReducer"]
 FULL = 0.45
 """The share of the room for paths written out in full."""
 
-WHOLE = 600
+WHOLE = 900
 """Tokens up to which a list of full paths is shown whole to who has tools that take paths."""
 
 BEYOND = 12

@@ -33,6 +33,9 @@ TEXT_CHARS = 240
 FEW = 1.0
 """Of hits worth no more than this two a file are shown."""
 
+TEXTS = 0.7
+"""The share of the usual room for texts of hits: all line numbers have room of their own."""
+
 EACH = 1.7
 """Tokens of a line number and its comma."""
 
@@ -102,8 +105,8 @@ class SearchReducer:
         whole = Reduced("\n".join([*before, *_grouped(files), *after]), "search", True)
         if brief.level not in LOSSY_FLOOR or tokens < LOSSY_FLOOR[brief.level]:
             return whole
-        size = room(tokens, brief.level)
-        if size > 0.7 * tokens:
+        size = int(TEXTS * room(tokens, brief.level))
+        if size > 0.5 * tokens:
             return whole
         taken = takes_addresses(brief.names)
         shown, hidden = _chosen(

@@ -48,7 +48,7 @@ REACH = 120
 ALIKE = 3
 """Failures of one form that are shown with their context."""
 
-SHARE = 2
+SHARE = 4
 """Names of what passed and places of frames have so many times less room than names elsewhere."""
 
 WARNINGS = 8
