@@ -35,19 +35,18 @@ __all__ = ["CodeReducer", "Listing", "listing"]
 AROUND = 8
 """Lines shown before and after a line asked for by number."""
 
-BLOCKS = 0.6
+BLOCKS = 0.8
 """The share of the room that definitions shown whole may take."""
 
 ASKED = 80
 """A range of up to so many lines that was asked for by its two ends is shown whole."""
 
+NOTED = 20
+"""One identifier of what is hidden for so many tokens of room."""
+
 WHOLE = 800
 """Tokens up to which source is shown whole: who reads so small a file will most likely edit it,
 and an edit needs the exact text."""
-
-MOST, SHOWN = 1500, 0.4
-"""Of source of up to so many tokens at least this share is shown; of more, ever less, down to
-the usual room."""
 
 MODULES = 12
 """Imports named of one stretch of them."""
@@ -100,7 +99,7 @@ class CodeReducer:
         outline = scan(read.source)
         size = room(tokens, brief.level)
         if brief.level == "balanced" and _edited(read, outline):
-            size = max(size, _edit_room(tokens))
+            size = tokens if tokens <= WHOLE else size
         if size > 0.75 * tokens:
             return whole
         picker = Picker(read.lines, size)
@@ -120,13 +119,6 @@ def _edited(read: Listing, outline: Outline) -> bool:
     return bool(outline.imports) or any(
         "(" in read.source[block.start][:200] for block in outline.blocks
     )
-
-
-def _edit_room(tokens: int) -> int:
-    """Tokens for source that may be edited; see `WHOLE` and `SHOWN`."""
-    if tokens <= WHOLE:
-        return tokens
-    return int(SHOWN * (min(tokens, MOST) - max(tokens - MOST, 0)))
 
 
 def _numbered(lines: Sequence[str]) -> list[int]:
@@ -205,7 +197,6 @@ def _pick(
     _best_blocks(picker, outline.blocks, found, scores, sought)
     _signatures(picker, read.source, outline, scores)
     _best_lines(picker, scores)
-    _bodies(picker, outline.blocks, scores)
     if len(outline.blocks) < 3 and len(picker.kept) < 5 + len(read.foreign):
         _ends(picker, read, total)
 
@@ -279,13 +270,6 @@ def _signatures(
             picker.take([block.body])
 
 
-def _bodies(picker: Picker, blocks: Sequence[Block], scores: Sequence[float]) -> None:
-    """Whole definitions in the room that is left, what holds most of the sought first."""
-    worth = [max(scores[block.start : block.end], default=0.0) for block in blocks]
-    for at in sorted(range(len(blocks)), key=lambda i: (-worth[i], blocks[i].start)):
-        picker.take(range(blocks[at].start, blocks[at].end))
-
-
 def _best_lines(picker: Picker, scores: Sequence[float]) -> None:
     ranked = sorted((i for i, s in enumerate(scores) if s > 1.5), key=lambda i: (-scores[i], i))
     for index in ranked[:40]:
@@ -316,7 +300,7 @@ class _Notes:
         self._blocks = {block.start: block.name for block in outline.blocks if block.name}
         self._scores = scores
         self._shown = words_of("\n".join(read.source[i] for i in sorted(kept)))
-        self._left = max(size // 12, 8)
+        self._left = max(size // NOTED, 8)
 
     def __call__(self, start: int, end: int) -> str:
         total = end - start
