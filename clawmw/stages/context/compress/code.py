@@ -41,7 +41,7 @@ BLOCKS = 0.8
 ASKED = 80
 """A range of up to so many lines that was asked for by its two ends is shown whole."""
 
-NOTED = 20
+NOTED = 14
 """One identifier of what is hidden for so many tokens of room."""
 
 WHOLE = 800
@@ -193,7 +193,8 @@ def _pick(
     if read.numbers:
         for index, number in read.numbers.items():
             if number in asked:
-                picker.take(range(index - AROUND, index + AROUND + 1))
+                around = (AROUND, AROUND // 2, 1)
+                any(picker.take(range(index - n, index + n + 1)) for n in around)
     _best_blocks(picker, outline.blocks, found, scores, sought)
     _signatures(picker, read.source, outline, scores)
     _best_lines(picker, scores)
@@ -300,7 +301,7 @@ class _Notes:
         self._blocks = {block.start: block.name for block in outline.blocks if block.name}
         self._scores = scores
         self._shown = words_of("\n".join(read.source[i] for i in sorted(kept)))
-        self._left = max(size // NOTED, 8)
+        self._left = max(size // NOTED, 12)
 
     def __call__(self, start: int, end: int) -> str:
         total = end - start

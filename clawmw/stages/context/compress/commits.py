@@ -30,6 +30,9 @@ NEWEST = 3
 SUBJECT = 160
 """Characters of a subject."""
 
+LONE = 60
+"""Characters of a commit that is shown since a note saves nothing."""
+
 FOREIGN = 6
 """Lines before the first commit (a command, a warning) kept as they are."""
 
@@ -63,26 +66,27 @@ class CommitsReducer:
             return whole
         lines = text.split("\n")
         commits = _read(lines)
-        size = room(tokens, brief.level) // 2 + keys_room(tokens, brief.level)
+        size = room(tokens, brief.level)
         if not commits or size > 0.75 * tokens:
             return whole
         full, told = _pick(lines, commits, brief.sought, size)
-        left = len(commits) - len(full) - len(told)
+        hashes = _Hashes(commits, keys_room(tokens, brief.level))
         out = list(lines[: commits[0].start][:FOREIGN])
-        gap = 0
-        for at, commit in enumerate(commits):
-            if at not in full and at not in told:
-                gap += 1
-                continue
-            if gap:
-                out.append(f"… {count(gap, 'commit')} …")
-                gap = 0
-            body = [line for line in lines[commit.start : commit.end] if line.strip()]
-            out += [shorten(line) for line in body] if at in full else [commit.told]
-        if gap:
-            out.append(f"… {count(gap, 'commit')} …")
+        hidden: list[int] = []
+        for at in [*sorted(full | told), len(commits)]:
+            hidden = list(range(hidden[-1] + 1 if hidden else 0, at))
+            lone = len(hidden) == 1 and len(commits[hidden[0]].told) < LONE
+            out += [commits[hidden[0]].told] if lone else []
+            out += [hashes.said(hidden)] if hidden and not lone else []
+            if at in full:
+                body = lines[commits[at].start : commits[at].end]
+                out += [shorten(line) for line in body if line.strip()]
+            elif at in told:
+                out.append(commits[at].told)
+            hidden.append(at)
+        left = len(commits) - len(full) - len(told)
         said = f"log of {count(len(commits), 'commit')}"
-        said += f", {left:,} left out" if left else ""
+        said += f", {left:,} left out or by hash only" if left else ""
         if told and any(commits[at].end - commits[at].start > 1 for at in told):
             said += f"; {len(told):,} as hash and subject only"
         return Reduced("\n".join([marker(brief.ref, said), *out]), "commits", False)
@@ -135,7 +139,9 @@ def _pick(
         full.add(at)
     told: set[int] = set()
     # A hash is letters and digits at random: nearly a token for every two of them.
-    costs = [1 + 0.25 * len(commit.told) + 0.3 * min(_digest(commit), 40) for commit in commits]
+    costs = [
+        1 + 0.25 * len(commit.told) + 0.3 * min(len(_digest(commit)), 40) for commit in commits
+    ]
     for at in sorted(range(len(commits)), key=lambda i: (-min(scores[i], 4.0), i)):
         if at not in full:
             left -= costs[at]
@@ -145,5 +151,30 @@ def _pick(
     return full, told
 
 
-def _digest(commit: _Commit) -> int:
-    return len(commit.told.lstrip("*|/\\ ").partition(" ")[0])
+class _Hashes:
+    """What stands for commits that are not shown: how many, and their hashes."""
+
+    def __init__(self, commits: Sequence[_Commit], left: float) -> None:
+        self._commits = commits
+        self._left = left
+
+    def said(self, hidden: Sequence[int]) -> str:
+        """`… 47 commits: a5831c2, a3743c3 …`."""
+        named = []
+        for at in hidden:
+            digest = _digest(self._commits[at])
+            self._left -= 1 + 0.6 * len(digest)
+            if self._left < 0:
+                break
+            named.append(digest)
+        more = len(hidden) - len(named)
+        said = (
+            ": " * bool(named)
+            + ", ".join(named)
+            + (f" and {more:,} more" if named and more else "")
+        )
+        return f"… {count(len(hidden), 'commit')}{said} …"
+
+
+def _digest(commit: _Commit) -> str:
+    return commit.told.removeprefix("commit ").lstrip("*|/\\ ").partition(" ")[0]

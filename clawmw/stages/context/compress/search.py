@@ -286,7 +286,9 @@ def _bare(files: Sequence[_File], room: _Room) -> list[str]:
             out.append(f"{file.path} ({file.total})" + f": {places}" * bool(places))
             continue
         folder, slash, name = file.path.rpartition("/")
-        folders.setdefault(folder + slash, []).append(f"{name} ({file.total})")
+        places = room.places(file, ())
+        said = f"{name}:{places}" if places else f"{name} ({file.total})"
+        folders.setdefault(folder + slash, []).append(said)
     left = 1.5 * size
     rest = 0
     for folder, found in folders.items():

@@ -125,7 +125,7 @@ _TEST = re.compile(
 _PACKAGE = re.compile(
     r"(?:Compiling|Checking|Fresh|Download(?:ing|ed)|Collecting|Fetched|Setting up|Unpacking"
     r"|Installing|Using cached|\+|Requirement already satisfied:)\s+([\w@./+:-]{2,80})"
-    r"(?: \(?v?(\d[\w.+:~-]{0,30}))?"
+    r"(?: \(?v?(\d[\w+:~-]{0,20}\.[\w.+:~-]{1,30}))?"
 )
 _SURE = re.compile(
     r"=+ (?:test session starts|FAILURES|short test summary)|Ran \d+ tests? in|Test(?: Suites"

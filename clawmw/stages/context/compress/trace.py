@@ -29,6 +29,9 @@ from clawmw.stages.context.compress.squeeze import plain
 
 __all__ = ["TraceReducer"]
 
+PLACES = 600
+"""Tokens at most for the places of frames that are not shown."""
+
 OWN = 24
 """Frames of the caller's own code shown of one trace."""
 
@@ -97,7 +100,8 @@ class TraceReducer:
             return whole
 
         taken = takes_addresses(brief.names)
-        places = Places(lines, found, keys_room(tokens, brief.level, taken=taken))
+        most = min(keys_room(tokens, brief.level, taken=taken), PLACES)
+        places = Places(lines, found, most)
 
         def gap(start: int, end: int) -> str:
             lead = lines[start][: len(lines[start]) - len(lines[start].lstrip())][:12]
