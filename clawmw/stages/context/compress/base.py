@@ -7,6 +7,7 @@ from dataclasses import replace
 from clawmw.core.tokens import estimate
 from clawmw.stages.context.compress.blob import BlobReducer
 from clawmw.stages.context.compress.code import CodeReducer
+from clawmw.stages.context.compress.commits import CommitsReducer
 from clawmw.stages.context.compress.cut import CutReducer
 from clawmw.stages.context.compress.diff import DiffReducer
 from clawmw.stages.context.compress.html import HtmlReducer
@@ -66,6 +67,7 @@ _SHAPES: tuple[Reducer, ...] = (
     TraceReducer(),
     TestReportReducer(),
     SearchReducer(),
+    CommitsReducer(),
     ListingReducer(),
     MinifiedReducer(),
     CodeReducer(),

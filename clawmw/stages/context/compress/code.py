@@ -35,11 +35,18 @@ __all__ = ["CodeReducer", "Listing", "listing"]
 AROUND = 8
 """Lines shown before and after a line asked for by number."""
 
-BLOCKS = 0.6
+BLOCKS = 0.8
 """The share of the room that definitions shown whole may take."""
 
 ASKED = 80
 """A range of up to so many lines that was asked for by its two ends is shown whole."""
+
+NOTED = 14
+"""One identifier of what is hidden for so many tokens of room."""
+
+WHOLE = 800
+"""Tokens up to which source is shown whole: who reads so small a file will most likely edit it,
+and an edit needs the exact text."""
 
 MODULES = 12
 """Imports named of one stretch of them."""
@@ -89,10 +96,12 @@ class CodeReducer:
         read = listing(text)
         if _asked_whole(read, brief.sought):
             return whole
+        outline = scan(read.source)
         size = room(tokens, brief.level)
+        if brief.level == "balanced" and _edited(read, outline):
+            size = tokens if tokens <= WHOLE else size
         if size > 0.75 * tokens:
             return whole
-        outline = scan(read.source)
         picker = Picker(read.lines, size)
         found = places(read.source, brief.sought)
         scores = hits(read.source, brief.sought, found)
@@ -103,6 +112,13 @@ class CodeReducer:
         hidden = count(len(read.lines) - len(picker.kept), "line")
         said = f"code, {hidden} of {len(read.lines):,} left out where … stands"
         return Reduced(f"{marker(brief.ref, said)}\n{shown}", "code", False)
+
+
+def _edited(read: Listing, outline: Outline) -> bool:
+    """Whether this is source that one edits, and no report that is merely indented."""
+    return bool(outline.imports) or any(
+        "(" in read.source[block.start][:200] for block in outline.blocks
+    )
 
 
 def _numbered(lines: Sequence[str]) -> list[int]:
@@ -177,7 +193,8 @@ def _pick(
     if read.numbers:
         for index, number in read.numbers.items():
             if number in asked:
-                picker.take(range(index - AROUND, index + AROUND + 1))
+                around = (AROUND, AROUND // 2, 1)
+                any(picker.take(range(index - n, index + n + 1)) for n in around)
     _best_blocks(picker, outline.blocks, found, scores, sought)
     _signatures(picker, read.source, outline, scores)
     _best_lines(picker, scores)
@@ -284,7 +301,7 @@ class _Notes:
         self._blocks = {block.start: block.name for block in outline.blocks if block.name}
         self._scores = scores
         self._shown = words_of("\n".join(read.source[i] for i in sorted(kept)))
-        self._left = max(size // 12, 8)
+        self._left = max(size // NOTED, 12)
 
     def __call__(self, start: int, end: int) -> str:
         total = end - start

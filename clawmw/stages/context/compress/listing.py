@@ -19,15 +19,19 @@ from clawmw.stages.context.compress.protocol import (
     Brief,
     Reduced,
     count,
+    keys_room,
     marker,
     room,
 )
-from clawmw.stages.context.compress.relevance import stems
+from clawmw.stages.context.compress.relevance import stems, takes_addresses
 
 __all__ = ["ListingReducer"]
 
 FULL = 0.45
 """The share of the room for paths written out in full."""
+
+WHOLE = 900
+"""Tokens up to which a list of full paths is shown whole to who has tools that take paths."""
 
 BEYOND = 12
 """Folders named of those there is no room for."""
@@ -37,12 +41,14 @@ FOREIGN = 10
 
 _LONG = re.compile(
     r"(?P<mode>[-dlcbps][-rwxsStT]{9}[.+@]?)\s+\d+\s+\S+\s+\S+\s+[\d.,]+[KMGT]?\s+"
-    r"(?:\w{3}\s+\d{1,2}\s+[\d:]{4,5}|\d{4}-\d\d-\d\d[ T]\d\d:\d\d\S*(?:\s[+-]\d{4})?"
+    r"(?:\w{3}\s+\d{1,2}\s+[\d:]{4,5}|\d{1,2}\.?\s\w{3,5}\.?\s+[\d:]{4,5}"
+    r"|\d{4}-\d\d-\d\d[ T]\d\d:\d\d\S*(?:\s[+-]\d{4})?"
     r"|\d\d-\d\d \d\d:\d\d)\s+"
     r"(?P<name>.+)"
 )
 _TREE = re.compile(r"(?P<lead>[│|\s\u00a0]*)(?:├──|└──|\|--|`--|\+--|- )[\s\u00a0]?(?P<name>\S.*)")
 _SIZED = re.compile(r"\s*(?:[\d.,]+[KMGTB]?|[0-9a-f]{32,64})\s+(?P<path>[~.\w/\\-][^\t]{0,300})")
+_STAT = re.compile(r"\s(?P<path>[~.\w/\\-]\S{0,300})\s+\|\s+(?P<changed>\d+) [-+]{0,200}$")
 _PART = r"[\w.@+~#%$()\[\]{}&=,' -]{1,120}"
 _PATH = re.compile(rf"(?:[A-Za-z]:[\\/]|~?/|\.{{1,2}}/)?{_PART}(?:[/\\]{_PART}){{0,40}}/?")
 _NAME = re.compile(
@@ -103,7 +109,10 @@ class ListingReducer:
         entries, foreign, full = _read(lines)
         if not entries or len(foreign) > 0.2 * len(lines) + 4:
             return None
-        size = room(tokens, brief.level)
+        taken = takes_addresses(brief.names)
+        if full and taken and tokens <= WHOLE and brief.level == "balanced":
+            return whole
+        size = room(tokens, brief.level) + keys_room(tokens, brief.level, taken=taken)
         detailed = bool(brief.sought & _DETAILS) and bool(
             _AMOUNT.match(lines[entries[0].line][:200])
         )
@@ -128,6 +137,8 @@ def _read(lines: Sequence[str]) -> tuple[list[_Entry], list[int], bool]:
         return (*_tree(lines), False)
     if sum(1 for line in filled if _is_path(line[:400])) >= 0.8 * len(filled):
         return (*_paths(lines), True)
+    if sum(1 for line in filled if _STAT.match(line[:600])) >= 0.8 * len(filled):
+        return (*_stat(lines), True)
     sized = [found["path"] for line in filled if (found := _SIZED.fullmatch(line[:400]))]
     if len(sized) >= 0.8 * len(filled) and sum(map(_is_path, sized)) >= 0.8 * len(sized):
         return (*_paths(lines, sized=True), True)
@@ -214,6 +225,20 @@ def _paths(lines: Sequence[str], *, sized: bool = False) -> tuple[list[_Entry], 
             continue
         folder, slash, name = path.rstrip("/").rpartition("/")
         entries.append(_Entry(folder + slash, name + "/" * path.endswith("/"), index))
+    return entries, foreign
+
+
+def _stat(lines: Sequence[str]) -> tuple[list[_Entry], list[int]]:
+    """`git diff --stat`: files with how many lines of each have changed."""
+    entries: list[_Entry] = []
+    foreign: list[int] = []
+    for index, line in enumerate(lines):
+        found = _STAT.match(line[:600])
+        if found:
+            folder, slash, name = found["path"].rpartition("/")
+            entries.append(_Entry(folder + slash, f"{name} | {found['changed']}", index))
+        elif line.strip():
+            foreign.append(index)
     return entries, foreign
 
 

@@ -47,6 +47,12 @@ FIELD_CHARS = 12
 RARE = 10
 """Of a value that is rare (one line in a hundred) at most so many lines are kept for that."""
 
+OVER = 0.25
+"""First lines of forms may take so much more than the room."""
+
+ROOM = 0.8
+"""The share of the usual room for lines: fields are summed up beside them."""
+
 MORE = 3
 """A form with at least so many further lines hidden gets a summary."""
 
@@ -119,7 +125,7 @@ class LogReducer:
             return whole
         lines = text.split("\n")
         forms, rare = _read(lines, brief.level)
-        picker = Picker(lines, room(tokens, brief.level))
+        picker = Picker(lines, ROOM * room(tokens, brief.level))
         _pick(picker, lines, (forms, rare), brief)
         if len(picker.kept) > 0.9 * len(lines) and len(max(lines, key=len)) <= LINE_CHARS:
             return whole
@@ -200,7 +206,7 @@ def _pick(
         picker.take([i for i in (at - 1, at + 1, at + 2) if 0 <= i < total])
     picker.left = max(picker.left, size)
     for form in sorted(forms, key=lambda f: -len(f.lines)):
-        picker.take(form.lines[:1], anyway=picker.left > -size)
+        picker.take(form.lines[:1], anyway=picker.left > -OVER * size)
     picker.left = max(picker.left, size / 2)
     scores = hits(lines, brief.sought)
     sought = sorted((i for i in range(total) if scores[i] > 1), key=lambda i: (-scores[i], i))

@@ -14,7 +14,16 @@ from dataclasses import dataclass, field
 
 from clawmw.core.tokens import estimate
 from clawmw.stages.context.compress.lines import Picker, hits, sample, shorten
-from clawmw.stages.context.compress.protocol import LOSSY_FLOOR, Brief, Reduced, count, marker, room
+from clawmw.stages.context.compress.protocol import (
+    LOSSY_FLOOR,
+    Brief,
+    Reduced,
+    count,
+    keys_room,
+    marker,
+    room,
+)
+from clawmw.stages.context.compress.relevance import takes_addresses
 
 __all__ = ["SearchReducer"]
 
@@ -23,6 +32,12 @@ TEXT_CHARS = 240
 
 FEW = 1.0
 """Of hits worth no more than this two a file are shown."""
+
+TEXTS = 0.7
+"""The share of the usual room for texts of hits: all line numbers have room of their own."""
+
+EACH = 1.7
+"""Tokens of a line number and its comma."""
 
 FOREIGN = 12
 """Lines that are no hits, at the start and the end, kept as they are."""
@@ -90,16 +105,19 @@ class SearchReducer:
         whole = Reduced("\n".join([*before, *_grouped(files), *after]), "search", True)
         if brief.level not in LOSSY_FLOOR or tokens < LOSSY_FLOOR[brief.level]:
             return whole
-        size = room(tokens, brief.level)
-        if size > 0.7 * tokens:
+        size = int(TEXTS * room(tokens, brief.level))
+        if size > 0.5 * tokens:
             return whole
-        shown, hidden = _chosen(files, brief.sought, size)
+        taken = takes_addresses(brief.names)
+        shown, hidden = _chosen(
+            files, brief.sought, size, keys_room(tokens, brief.level, taken=taken)
+        )
         if hidden == 0:
             return whole
         total = sum(file.total for file in files)
         said = (
             f"{count(total, 'search hit')} in {count(len(files), 'file')} (number in brackets), "
-            f"{count(hidden, 'line')} left out"
+            f"the text of {count(hidden, 'line')} left out"
         )
         body = "\n".join([*before, *shown, *after])
         return Reduced(f"{marker(brief.ref, said)}\n{body}", "search", False)
@@ -172,7 +190,9 @@ def _grouped(files: Sequence[_File]) -> list[str]:
     return out
 
 
-def _chosen(files: Sequence[_File], sought: frozenset[str], size: int) -> tuple[list[str], int]:
+def _chosen(
+    files: Sequence[_File], sought: frozenset[str], size: int, more: int
+) -> tuple[list[str], int]:
     """What to show of each file, and how many lines are not shown."""
     flat = [(at, line) for at, file in enumerate(files) for line in file.lines]
     texts = [shorten(line[2], TEXT_CHARS) for _, line in flat]
@@ -208,10 +228,30 @@ def _chosen(files: Sequence[_File], sought: frozenset[str], size: int) -> tuple[
                 continue
         if not picker.take([index]) and picker.left < 12:
             break
-    return _shown(files, picker.kept, texts, size), len(flat) - len(picker.kept)
+    room = _Room(size, more + max(picker.left, 0))
+    return _shown(files, picker.kept, texts, room), len(flat) - len(picker.kept)
 
 
-def _shown(files: Sequence[_File], kept: set[int], texts: Sequence[str], size: int) -> list[str]:
+@dataclass(slots=True)
+class _Room:
+    """Tokens for the paths of files without a hit shown, and for where other hits are."""
+
+    paths: int
+    numbers: float
+
+    def places(self, file: _File, shown: Sequence[str]) -> str:
+        """`12,48,733`: the lines of hits that are not shown, as far as there is room."""
+        found = dict.fromkeys(line[0] for line in file.lines if line[1] == ":" and line[0])
+        hidden = [number for number in found if number not in shown]
+        most = min(len(hidden), int(self.numbers / EACH))
+        if most <= 0:
+            return ""
+        self.numbers -= EACH * most
+        rest = f" and {len(hidden) - most:,} more" if most < len(hidden) else ""
+        return ",".join(hidden[:most]) + rest
+
+
+def _shown(files: Sequence[_File], kept: set[int], texts: Sequence[str], room: _Room) -> list[str]:
     out: list[str] = []
     index = 0
     bare: list[_File] = []
@@ -226,22 +266,29 @@ def _shown(files: Sequence[_File], kept: set[int], texts: Sequence[str], size: i
         for i in mine:
             number, sep, _ = file.lines[i - start]
             out.append(f"{number}{sep}{texts[i]}" if number else texts[i])
-    return out + _bare(bare, size)
+        places = room.places(file, [file.lines[i - start][0] for i in mine])
+        if places:
+            out.append(f"… also {places} …")
+    return out + _bare(bare, room)
 
 
-def _bare(files: Sequence[_File], size: int) -> list[str]:
+def _bare(files: Sequence[_File], room: _Room) -> list[str]:
     """Files of which no hit is shown: by their paths, then by folder, then as a count."""
     out: list[str] = []
+    size = room.paths
     left = 0.4 * size
     folders: dict[str, list[str]] = {}
     for file in sorted(files, key=lambda f: (bool(_ASIDE.search(f.path)), -f.total)):
         cost = estimate(file.path) + 4
         left -= cost
         if left >= 0:
-            out.append(f"{file.path} ({file.total})")
+            places = room.places(file, ())
+            out.append(f"{file.path} ({file.total})" + f": {places}" * bool(places))
             continue
         folder, slash, name = file.path.rpartition("/")
-        folders.setdefault(folder + slash, []).append(f"{name} ({file.total})")
+        places = room.places(file, ())
+        said = f"{name}:{places}" if places else f"{name} ({file.total})"
+        folders.setdefault(folder + slash, []).append(said)
     left = 1.5 * size
     rest = 0
     for folder, found in folders.items():

@@ -9,11 +9,13 @@ numbers are shown in full for the first ones, and counted past a dozen.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clawmw.core.tokens import estimate
+from clawmw.stages.context.compress.frames import Places, frames, place, ranked
 from clawmw.stages.context.compress.lines import (
     Picker,
     hits,
@@ -28,9 +30,11 @@ from clawmw.stages.context.compress.protocol import (
     Reduced,
     count,
     failures,
+    keys_room,
     marker,
     room,
 )
+from clawmw.stages.context.compress.relevance import takes_addresses
 from clawmw.stages.context.compress.squeeze import plain
 
 __all__ = ["TestReportReducer"]
@@ -38,8 +42,23 @@ __all__ = ["TestReportReducer"]
 CONTEXT = 14
 """Lines after a failure that belong to it, up to the next routine line or headline."""
 
+REACH = 120
+"""Lines after a failure that are looked at, frames included."""
+
 ALIKE = 3
 """Failures of one form that are shown with their context."""
+
+SHARE = 4
+"""Names of what passed and places of frames have so many times less room than names elsewhere."""
+
+WARNINGS = 8
+"""Forms of warnings of which the first is shown."""
+
+WARNED = 40
+"""Warnings of one stretch of which it is said where they are."""
+
+NEAR = 2
+"""Frames of a trace shown under its failure; of the others only where they are."""
 
 NAMED = 12
 """Failures of one form that are shown at all; of the rest, where they are."""
@@ -94,9 +113,19 @@ _RED_INSIDE = re.compile(
 _WARNING = re.compile(
     r"\s*(?:warning\b|\[WARN|.{1,260}?: warning\b|WARN\b|npm warn|.{0,200}Warning: )", re.IGNORECASE
 )
+_POINTER = re.compile(r"\s*(?:-->|at |in file )\s*\S")
 _RULE = re.compile(r"[=\-_*~]{3,}(?:\s.{0,160}\s[=\-_*~]{3,})?$")
 _FORM = re.compile(
-    r"\d+|'[^']{0,80}'|\"[^\"]{0,80}\"|‘[^’]{0,80}’|(?:[\w.-]*/)+[\w.-]+|0x[0-9a-f]+"
+    r"\d+|'[^']{0,80}'|\"[^\"]{0,80}\"|‘[^’]{0,80}’|`[^`]{0,80}`|(?:[\w.-]*/)+[\w.-]+|0x[0-9a-f]+"
+)
+_TEST = re.compile(
+    r"\s*(?:test |--- (?:PASS|SKIP): |ok \d+ (?:- )?|Passed |[✓✔√] |\[INFO\] )?"
+    r"(\S.{1,200}?)(?: \.\.\. ok| PASSED| XFAIL| SKIPPED| ok\b| \(\d| Time elapsed|$)"
+)
+_PACKAGE = re.compile(
+    r"(?:Compiling|Checking|Fresh|Download(?:ing|ed)|Collecting|Fetched|Setting up|Unpacking"
+    r"|Installing|Using cached|\+|Requirement already satisfied:)\s+([\w@./+:-]{2,80})"
+    r"(?: \(?v?(\d[\w+:~-]{0,20}\.[\w.+:~-]{1,30}))?"
 )
 _SURE = re.compile(
     r"=+ (?:test session starts|FAILURES|short test summary)|Ran \d+ tests? in|Test(?: Suites"
@@ -119,6 +148,9 @@ class _Lines:
     red: list[int]
     summary: list[int]
     warnings: list[int]
+    pointers: set[int]
+    """Lines that say where a warning is, below it."""
+    frames: dict[int, int]
 
 
 class TestReportReducer:
@@ -154,21 +186,10 @@ class TestReportReducer:
         if len(picker.kept) > 0.85 * len(lines):
             return whole
 
-        shown = words_of("\n".join(lines[i] for i in sorted(picker.kept)))
-
-        def gap(start: int, end: int) -> str:
-            routine = sum(1 for i in range(start, end) if i in told.routine)
-            red = [lines[i] for i in told.red if start <= i < end]
-            warned = sum(1 for i in told.warnings if start <= i < end)
-            rest = sum(1 for i in range(start, end) if lines[i]) - routine - len(red) - warned
-            said = [count(routine, "routine line")] if routine else []
-            said += [count(warned, "warning")] if warned else []
-            said += [count(rest, "other line" if said else "line")] if rest > 0 else []
-            if red:
-                where = ", ".join(names(red, shown, 12))
-                said.append(count(len(red), "more failure") + (f": {where}" if where else ""))
-            return f"… {', '.join(said) or count(end - start, 'line')} …"
-
+        taken = takes_addresses(brief.names)
+        names_room = keys_room(tokens, brief.level)
+        places_room = keys_room(tokens, brief.level, taken=taken) // SHARE
+        gap = _Gap(lines, told, picker.kept, scores, (places_room, names_room // SHARE))
         said = (
             f"test or build output, {count(len(lines) - len(picker.kept), 'line')} of "
             f"{len(lines):,} left out; failures and summary are shown"
@@ -176,6 +197,89 @@ class TestReportReducer:
         return Reduced(
             f"{marker(brief.ref, said)}\n{render(lines, picker.kept, gap)}", "test_report", False
         )
+
+
+class _Gap:
+    """What stands for hidden lines: how many of what, and their names where there is room."""
+
+    def __init__(
+        self,
+        lines: Sequence[str],
+        told: _Lines,
+        kept: set[int],
+        scores: Sequence[float],
+        room: tuple[int, int],
+    ) -> None:
+        for_places, for_names = room
+        self._lines = lines
+        self._told = told
+        self._warned = set(told.warnings)
+        self._shown = words_of("\n".join(lines[i] for i in sorted(kept)))
+        self._scores = scores
+        self._places = Places(lines, told.frames, for_places)
+        keys = {i: _key(lines[i]) for i in sorted(told.routine - kept)}
+        self._keys = {i: key for i, key in keys.items() if key}
+        cost = sum(len(key.rpartition("::")[2]) for key in self._keys.values()) * 0.3
+        cost += 2 * len(self._keys)
+        self._share = min(1.0, for_names / (cost or 1))
+
+    def __call__(self, start: int, end: int) -> str:
+        told, lines = self._told, self._lines
+        routine = sum(1 for i in range(start, end) if i in told.routine)
+        red = [lines[i] for i in told.red if start <= i < end]
+        warned = [i for i in range(start, end) if i in self._warned]
+        of_them = sum(1 for i in range(start, end) if i in told.frames or i in told.pointers)
+        rest = sum(1 for i in range(start, end) if lines[i])
+        rest -= routine + len(red) + len(warned) + of_them
+        said = []
+        if red:
+            where = ", ".join(names(red, self._shown, 12))
+            said.append(count(len(red), "more failure") + (f": {where}" if where else ""))
+        if warned:
+            found = [place(lines[i]) or place(lines[min(i + 1, len(lines) - 1)]) for i in warned]
+            where = ", ".join(list(dict.fromkeys(filter(None, found)))[:WARNED])
+            said.append(count(len(warned), "warning") + (f": {where}" if where else ""))
+        if frames_ := self._places.said(start, end):
+            said.append(frames_)
+        said += [count(rest, "other line" if said or routine else "line")] if rest > 0 else []
+        if routine:
+            keyed = [i for i in range(start, end) if i in self._keys]
+            most = math.ceil(self._share * len(keyed))
+            best = sorted(sorted(keyed, key=lambda i: (-self._scores[i], i))[:most])
+            named = ": " * bool(best) + _by_file([self._keys[i] for i in best])
+            named += f" and {len(keyed) - most:,} more" if most < len(keyed) else ""
+            said.append(count(routine, "routine line") + named)
+        return f"… {'; '.join(said) or count(end - start, 'line')} …"
+
+
+def _key(line: str) -> str:
+    """What a routine line is about: a test's name, a package with its version."""
+    line = line[:300]
+    found = _PACKAGE.match(line.lstrip())
+    if found:
+        return f"{found[1]} {found[2]}" if found[2] else found[1]
+    if _is_passed(line):
+        test = _TEST.match(line)
+        return test[1] if test else ""
+    return ""
+
+
+def _by_file(keys: Sequence[str]) -> str:
+    """`tests/a.py::test_x, test_y`: the file of a test only where it changes."""
+    said = []
+    last = ""
+    for key in keys:
+        file, mark, name = key.rpartition("::")
+        said.append(name if mark and file == last else key)
+        last = file
+    return ", ".join(said)
+
+
+def _is_passed(line: str) -> bool:
+    """Whether a routine line names a test that passed."""
+    return "::" in line or line.lstrip()[:9].startswith(
+        ("✓", "✔", "√", "test ", "--- PASS", "ok ", "Passed ")
+    )
 
 
 def _is_red(line: str) -> bool:
@@ -192,7 +296,7 @@ def _is_routine(line: str) -> bool:
 
 
 def _told(lines: Sequence[str]) -> _Lines:
-    told = _Lines(set(), [], [], [])
+    told = _Lines(set(), [], [], [], set(), frames(lines))
     for index, line in enumerate(lines):
         head = line[:300]
         bare = head.lstrip()
@@ -206,6 +310,9 @@ def _told(lines: Sequence[str]) -> _Lines:
             told.warnings.append(index)
         elif _is_routine(head):
             told.routine.add(index)
+    told.pointers = {
+        i + 1 for i in told.warnings if i + 1 < len(lines) and _POINTER.match(lines[i + 1][:40])
+    }
     # What no form here knows but says that something failed.
     known = {*told.red, *told.summary, *told.warnings}
     told.red = sorted({*told.red, *(failures(lines) - known - told.routine)})
@@ -239,14 +346,15 @@ def _pick(
     for index in told.warnings:
         # Of a warning's form its end tells most: `[-Wunused-variable]`.
         form = _FORM.sub("#", lines[index][:200].partition("arning")[2])
-        if form not in seen:
+        if form not in seen and len(seen) < WARNINGS:
             seen.add(form)
-            picker.take([index])
+            picker.take([index, index + 1] if index + 1 in told.pointers else [index])
     total = len(lines)
     picker.take([i for i in range(max(0, total - 3), total) if i not in told.routine])
     picker.take([i for i in range(min(2, total)) if i not in told.routine])
-    ranked = sorted((i for i in range(total) if scores[i] > 1.5), key=lambda i: (-scores[i], i))
-    for index in ranked[:20]:
+    # What passed is named in the notes.
+    sought = [i for i in range(total) if scores[i] > 1.5 and i not in told.routine]
+    for index in sorted(sought, key=lambda i: (-scores[i], i))[:20]:
         if not picker.take([index]):
             break
 
@@ -255,13 +363,20 @@ def _context(lines: Sequence[str], index: int, told: _Lines) -> list[int]:
     """The lines that belong to a failure: a few before it, more after it."""
     stop = {*told.summary, *told.routine}
     after: list[int] = []
-    for at in range(index + 1, min(index + 1 + CONTEXT, len(lines))):
-        if at in stop or _RULE.match(lines[at][:200]):
+    framed: dict[int, int] = {}
+    for at in range(index + 1, min(index + 1 + REACH, len(lines))):
+        if at in stop or _RULE.match(lines[at][:200]) or len(after) == CONTEXT:
             break
-        after.append(at)
+        if at in told.frames:
+            framed[at] = told.frames[at]
+        else:
+            after.append(at)
+    if framed:
+        after = sorted([*after, *(i for frame in ranked(lines, framed)[:NEAR] for i in frame)])
     before = []
     for at in range(index - 1, max(index - 4, -1), -1):
         if at in stop or not lines[at].strip() or _RULE.match(lines[at][:200]):
             break
-        before.append(at)
+        if at not in told.frames:
+            before.append(at)
     return [*reversed(before), index, *after]
