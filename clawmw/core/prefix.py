@@ -19,6 +19,7 @@ from clawmw.core.types import Json, Request, ToolSpec
 __all__ = [
     "ROSTER",
     "Warm",
+    "by_name",
     "common_prefix",
     "digests",
     "roster",
@@ -30,6 +31,8 @@ __all__ = [
 
 ROSTER = 6
 """Letters of a tool's digest that are remembered."""
+_OURS = "clawmw_"
+"""How the tools that clawmw adds are named."""
 
 
 def tools_tokens(tools: Sequence[ToolSpec]) -> int:
@@ -41,6 +44,11 @@ def tools_digest(tools: Sequence[ToolSpec]) -> str:
     """Digest of the tool definitions, order included, cache marks left out."""
     joined = ",".join(tool.digest for tool in tools)
     return hashlib.blake2b(joined.encode(), digest_size=16).hexdigest()
+
+
+def by_name(tools: Sequence[ToolSpec]) -> tuple[ToolSpec, ...]:
+    """Tools in the one order that sessions share; those that clawmw adds stay behind."""
+    return tuple(sorted(tools, key=lambda t: (t.name.startswith(_OURS), t.name, t.digest)))
 
 
 def digests(request: Request) -> list[str]:

@@ -20,7 +20,7 @@ from clawmw.core.decisions import Because, Decision, Pass, Rewrite
 from clawmw.core.effects import Join, Joined
 from clawmw.core.events import Acted
 from clawmw.core.money import CacheRules, Ttl
-from clawmw.core.prefix import tools_digest, tools_tokens
+from clawmw.core.prefix import by_name, tools_digest, tools_tokens
 from clawmw.core.stage import Context, Effects, StageTraits
 from clawmw.core.types import Json, Mark, Message, Outcome, Request, Role, ToolSpec
 from clawmw.core.volatile import family
@@ -133,7 +133,7 @@ class _Hinted:
     def sort(self) -> None:
         """Tools by name, unless they were sent as they are now."""
         tools = self.request.tools
-        inorder = tuple(sorted(tools, key=lambda t: (t.name.startswith(_OURS), t.name, t.digest)))
+        inorder = by_name(tools)
         if inorder != tools and tools_digest(tools) != self.ctx.last_tools:
             self.request = replace(self.request, tools=inorder)
             self.done.append(("tools", {}))
