@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from clawmw.core.canon import Ids, message_digest
 from clawmw.core.fold import History
+from clawmw.core.memo import by_identity
 from clawmw.core.money import CacheRules
 from clawmw.core.types import Json, Request, ToolSpec
 
@@ -35,18 +36,21 @@ _OURS = "clawmw_"
 """How the tools that clawmw adds are named."""
 
 
-def tools_tokens(tools: Sequence[ToolSpec]) -> int:
+@by_identity
+def tools_tokens(tools: tuple[ToolSpec, ...]) -> int:
     """Estimated tokens of the tool definitions."""
     return sum(tool.tokens for tool in tools)
 
 
-def tools_digest(tools: Sequence[ToolSpec]) -> str:
+@by_identity
+def tools_digest(tools: tuple[ToolSpec, ...]) -> str:
     """Digest of the tool definitions, order included, cache marks left out."""
     joined = ",".join(tool.digest for tool in tools)
     return hashlib.blake2b(joined.encode(), digest_size=16).hexdigest()
 
 
-def by_name(tools: Sequence[ToolSpec]) -> tuple[ToolSpec, ...]:
+@by_identity
+def by_name(tools: tuple[ToolSpec, ...]) -> tuple[ToolSpec, ...]:
     """Tools in the one order that sessions share; those that clawmw adds stay behind."""
     return tuple(sorted(tools, key=lambda t: (t.name.startswith(_OURS), t.name, t.digest)))
 
@@ -119,7 +123,8 @@ class Warm:
         return life is None or now - self.time <= life
 
 
-def roster(tools: Sequence[ToolSpec]) -> str:
+@by_identity
+def roster(tools: tuple[ToolSpec, ...]) -> str:
     """What a session remembers of its tools one by one; bounded."""
     return "".join(tool.digest[:ROSTER] for tool in tools[:64])
 

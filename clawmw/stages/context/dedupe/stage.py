@@ -13,11 +13,10 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from clawmw.core.decisions import Decision, Pass
 from clawmw.core.fold import FoldContext, Replacement
-from clawmw.core.stage import Context, StageTraits
+from clawmw.core.stage import Quiet, StageTraits
 from clawmw.core.tokens import estimate
-from clawmw.core.types import Json, Message, Outcome, Request, Role, Text, ToolResult
+from clawmw.core.types import Message, Role, Text, ToolResult
 from clawmw.stages.base import Build, Registration, StageConfig
 from clawmw.stages.context.compress.notation import is_notation
 from clawmw.stages.context.dedupe.records import Records
@@ -49,7 +48,7 @@ class DedupeConfig(StageConfig):
     """The least share that a near repeat must shrink by to be touched."""
 
 
-class Dedupe:
+class Dedupe(Quiet):
     """Folds repeats. See the module."""
 
     traits: ClassVar[StageTraits] = StageTraits("dedupe", shortens="texts")
@@ -135,16 +134,6 @@ class Dedupe:
     def refers(self, replacement: Replacement) -> Sequence[int]:
         """See `Referrer.refers`."""
         return [int(number) for number in _POINTS.findall(replacement.text)]
-
-    def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision:
-        """Nothing more: the fold did it."""
-        return Pass()
-
-    def after(
-        self, request: Request, outcome: Outcome, slot: Json | None, ctx: Context
-    ) -> Decision:
-        """Nothing to record."""
-        return Pass()
 
 
 def _folded(lines: Sequence[str], runs: Sequence[Run]) -> str:
