@@ -56,6 +56,10 @@ Observer = Callable[[Event], None]
 
 REMEMBERED_BYTES = 64 * 2**20
 """Bodies kept to recognise the next one by."""
+HISTORIES = 256
+"""Folded histories kept, of at most `REMEMBERED_BYTES` of bodies too: one takes about 3.5 bytes
+for each byte of its body (messages as they came and as they are sent), and at most 12 MB for
+what `dedupe` knows of it. A session that is no longer kept is folded again from its record."""
 AGAIN = 10.0
 """Seconds after which a conversation that opens again is a new task."""
 _HEAD = 64
@@ -149,7 +153,8 @@ class Runtime:
         self._bodies: OrderedDict[bytes, list[Request]] = OrderedDict()
         self._bytes = 0
         self._chains: OrderedDict[str, tuple[str, float | None]] = OrderedDict()
-        self._histories: OrderedDict[tuple[str, str], History] = OrderedDict()
+        self._histories: OrderedDict[tuple[str, str], tuple[History, int]] = OrderedDict()
+        self._held = 0
 
     @classmethod
     def of(cls, policy: Policy, *, observers: Sequence[Observer] | None = None) -> Runtime:
@@ -206,7 +211,7 @@ class Runtime:
         pipeline = self.pipeline
         key = (pipeline.digest, identity.scope("session"))
         with self._lock:
-            history = self._histories.get(key)
+            history, _ = self._histories.get(key, (None, 0))
         lead = self.leaders.lead()
         setup = Setup(name, now, identity, codec, self.profile, history, begun=lead.begun)
         run = exchange(request, pipeline, setup)
@@ -238,12 +243,18 @@ class Runtime:
         with self._lock:
             key = (live.policy, identity.scope("session"))
             if result.finished.totals.raw:  # a stopped call was never sent
-                self._histories[key] = result.history
-                self._histories.move_to_end(key)
-            while len(self._histories) > 256:
-                self._histories.popitem(last=False)
+                self._keep_history(key, result.history, len(body))
             if body:
                 self._keep_body(body, live.request)
+
+    def _keep_history(self, key: tuple[str, str], history: History, size: int) -> None:
+        kept = self._histories
+        _, old = kept.pop(key, (None, 0))
+        kept[key] = (history, size)
+        self._held += size - old
+        while len(kept) > 1 and (len(kept) > HISTORIES or self._held > REMEMBERED_BYTES):
+            _, (_, gone) = kept.popitem(last=False)
+            self._held -= gone
 
     def _keep_body(self, body: bytes, request: Request) -> None:
         kept = self._bodies.setdefault(body[:_HEAD], [])

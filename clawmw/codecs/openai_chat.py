@@ -15,6 +15,7 @@ from clawmw.codecs import openai_chat_stream as wire_stream
 from clawmw.codecs.openai_chat_message import as_they_came, changed, dump, fresh, mark, parse
 from clawmw.codecs.openai_chat_read import DIALECT, Source, read
 from clawmw.core.canon import tool_spec
+from clawmw.core.memo import by_identity
 from clawmw.core.stream import Frame, FrameDecoder, StreamEvent
 from clawmw.core.types import Json, Message, Request, Response, ToolSpec, Usage
 from clawmw.errors import CodecError
@@ -45,7 +46,7 @@ class OpenAIChat:
         if request.model != source.values["model"]:
             edited["model"] = request.model
         if not _identical(request.tools, source.tools):
-            edited["tools"] = [tool.raw for tool in request.tools]
+            edited["tools"] = _Written(_tools(request.tools))
         edited |= {
             key: value
             for key, value in request.params.items()
@@ -54,9 +55,9 @@ class OpenAIChat:
         added = b""
         for key, value in edited.items():
             if key in source.spans:
-                edits.append((*source.spans[key], dump(value)))
+                edits.append((*source.spans[key], _written(value)))
             else:
-                added += b"," + dump(key) + b":" + dump(value)
+                added += b"," + dump(key) + b":" + _written(value)
         if added:
             close = source.body.rindex(b"}")
             edits.append((close, close, added))
@@ -163,6 +164,24 @@ class OpenAIChat:
     def closing(self, response: Response, usage: Usage | None) -> bytes:
         """See `Codec.closing`."""
         return wire_stream.closing(response, usage)
+
+
+class _Written(bytes):
+    """A value as JSON."""
+
+
+def _written(value: Json) -> bytes:
+    return value if isinstance(value, _Written) else dump(value)
+
+
+@by_identity
+def _tools(tools: tuple[ToolSpec, ...]) -> bytes:
+    return b"[" + b",".join([_tool(tool) for tool in tools]) + b"]"
+
+
+@by_identity
+def _tool(tool: ToolSpec) -> bytes:
+    return dump(tool.raw)
 
 
 def _identical(one: Sequence[object], other: Sequence[object]) -> bool:

@@ -32,9 +32,12 @@ _ROLES = {
 }
 
 
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def dump(value: Json) -> bytes:
     """JSON as compact UTF-8; lone surrogates (legal as escapes) stay escapes."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = _compact(value)
     try:
         return text.encode()
     except UnicodeEncodeError:

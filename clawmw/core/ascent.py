@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
@@ -32,9 +32,11 @@ def ascend(ex: Exchange, request: Request, outcome: Outcome) -> Generator[Effect
     Slots are loaded afresh. Nothing here re-decides what was sent.
     """
     landing = Landing(outcome)
-    slots = yield from _reload(ex)
+    quiet = ex.pipeline.quiet["after"]
+    asked = [stage for stage in reversed(ex.ran) if stage.traits.name not in quiet]
+    slots = yield from _reload(ex, asked)
     writes: list[Write] = []
-    for stage in reversed(ex.ran):
+    for stage in asked:
         slot = slots.get(stage.traits.name)
         decision = yield from _after(ex, stage, request, landing.outcome, slot)
         if decision is None:
@@ -49,8 +51,8 @@ def ascend(ex: Exchange, request: Request, outcome: Outcome) -> Generator[Effect
     return landing
 
 
-def _reload(ex: Exchange) -> Generator[Effect, Any, dict[str, Slot]]:
-    stages = [s for s in ex.ran if s.traits.slot]
+def _reload(ex: Exchange, asked: Sequence[Stage]) -> Generator[Effect, Any, dict[str, Slot]]:
+    stages = [s for s in asked if s.traits.slot]
     if not stages:
         return {}
     slots: list[Slot] = yield Load(tuple((ex.owner(s), s.traits.name) for s in stages))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from clawmw.core.canon import MARKS, mark_ttl
+from clawmw.core.memo import by_identity
 from clawmw.core.money import CacheRules, Profile, Ttl
 from clawmw.core.types import Json, Message, Request, Role, ToolSpec
 from clawmw.core.volatile import stable_part
@@ -61,7 +62,7 @@ class Given:
 
 def given(request: Request) -> tuple[Given, ...]:
     """The caller's marks, in the order the provider reads the prompt."""
-    found = [Given(TOOLS, mark_ttl(mark)) for tool in request.tools for mark in _in_tool(tool)]
+    found = [*_in_tools(request.tools)]
     for index, message in enumerate(request.messages):
         if message.marks:
             found += [Given(index, ttl) for ttl in message.marks]
@@ -69,6 +70,11 @@ def given(request: Request) -> tuple[Given, ...]:
     if top:
         found.append(Given(len(request.messages), mark_ttl(top), automatic=True))
     return tuple(found)
+
+
+@by_identity
+def _in_tools(tools: tuple[ToolSpec, ...]) -> tuple[Given, ...]:
+    return tuple([Given(TOOLS, mark_ttl(mark)) for tool in tools for mark in _in_tool(tool)])
 
 
 def _in_tool(tool: ToolSpec) -> Iterator[Json]:

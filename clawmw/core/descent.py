@@ -14,21 +14,14 @@ from clawmw.core.events import Degraded, ToolReturned
 from clawmw.core.exchange import Exchange, State
 from clawmw.core.fold import FoldContext, Folding, History, Step, chain, extend
 from clawmw.core.journal import Journal, woven
-from clawmw.core.prefix import tools_tokens
-from clawmw.core.render import message_tokens
+from clawmw.core.offering import can_expand
 from clawmw.core.rewriting import begin, counted, ended, kept, restored, rewoven, said, settled
 from clawmw.core.stage import Stage
-from clawmw.core.types import Json, Message, Request, Role, Text, ToolResult
+from clawmw.core.types import Json, Message, Request, Text, ToolResult
 from clawmw.errors import CodecError, StoreError
 
-__all__ = ["LEAST", "again", "descend"]
+__all__ = ["again", "descend"]
 
-LEAST = 1024
-"""Tokens: the shortest prefix that most providers cache; none caches less."""
-OPENING = 512
-"""Tokens of tools, system prompt and first request from which a session is taken to grow."""
-SURE = 0.85
-"""Tokens are estimated: with less than this share of it, a prefix is not cached."""
 COMMITS = 3
 """How often a lost compare-and-set is tried again."""
 
@@ -114,11 +107,16 @@ def _loaded(ex: Exchange, earlier: History) -> Generator[Effect, Any, bool]:
     stored = Journal.from_json(slots[1].value)
     account = Account.from_json(slots[0].value)
     rows = [_readable(slot.value) for slot in slots[2 + len(stages) :]]
+    trial = None
     if account.can_expand is None:
-        account = replace(account, can_expand=_can_expand(ex, scope))
+        asking = _folding(ex, scope, can_expand=True)
+        can, trial = can_expand(ex, earlier, asking)
+        account = replace(account, can_expand=can)
     # What is new in a call whose model cannot ask (no tools, another choice) is not cut.
     folding = _folding(ex, scope, can_expand=bool(account.can_expand) and ex.offered())
     history = yield from restored(ex, extend(earlier, fresh, chained, rows, folding), stored)
+    if trial is not None and history is not None:
+        history = replace(history, trial=trial)
     if history is None:
         return False
     account, over = counted(ex, account, history)
@@ -128,43 +126,6 @@ def _loaded(ex: Exchange, earlier: History) -> Generator[Effect, Any, bool]:
     ex.state.ended = over
     _tools_seen(ex, len(earlier.steps))
     return True
-
-
-def _can_expand(ex: Exchange, scope: str) -> bool | None:
-    """Whether the model is given the means to ask for what is cut; None: not decided yet.
-
-    That adds a tool, so it may move no cached prefix; and it is decided from the messages
-    alone, so that any process decides alike. With an opening as long as an agent's: from the
-    first call. With a shorter one: from the first call whose cuts are worth the tool, if all
-    of it is still too short to be cached.
-    """
-    if not ex.can_offer():
-        return False
-    least = SURE * max(ex.setup.profile(ex.raw.model).cache.min_tokens, LEAST)
-    tokens, opened = tools_tokens(ex.raw.tools), False
-    for index, message in enumerate(ex.raw.messages):
-        tokens += message_tokens(message)
-        if not opened and tokens >= OPENING:
-            return True
-        if tokens >= least:
-            return _pays(ex, scope, index + 1)
-        opened = opened or message.role is Role.USER
-    return True if _pays(ex, scope, len(ex.raw.messages)) else None
-
-
-def _pays(ex: Exchange, scope: str, count: int) -> bool:
-    """Whether what is cut in the first `count` messages outweighs the means to ask for it.
-
-    Both are paid for on every call from here on; and some providers cache even a short prefix
-    (DeepSeek), which another tool moves.
-    """
-    messages = ex.raw.messages[:count]
-    folding = _folding(ex, scope, can_expand=True)
-    history = extend(History(), messages, chain(History(), messages), [None] * count, folding)
-    cut = [step for step in history.steps if any(part.ref for part in step.parts.values())]
-    price = sum(offer.tokens for stage, offer in ex.pipeline.offers if ex.acts(stage))
-    moved = history.steps[-2].upto.raw if count > 1 else 0
-    return sum(step.raw_tokens - step.sent_tokens for step in cut) >= price + moved
 
 
 def _readable(row: Json | None) -> Json | None:
@@ -236,6 +197,9 @@ def down(
 ) -> Generator[Effect, Any, Request]:
     """Ask `stages` in order, until one stops or answers the call."""
     for stage in stages:
+        if stage.traits.name in ex.pipeline.quiet["before"]:
+            ex.ran.append(stage)
+            continue
         decision = yield from _before(ex, stage, request)
         if decision is None:
             continue

@@ -14,11 +14,12 @@ from typing import Any, Literal, TypeAlias
 from clawmw.core.account import baseline, estimated
 from clawmw.core.ascent import ascend
 from clawmw.core.breakpoints import lifetime
-from clawmw.core.descent import LEAST, again, descend
+from clawmw.core.descent import again, descend
 from clawmw.core.effects import Call, Called, Effect, Emit, Sleep
 from clawmw.core.events import Attempted, CacheMissed, CallFinished, CallStarted
 from clawmw.core.exchange import Exchange, Pipeline, Result, Run, Setup
 from clawmw.core.money import cached_tokens, cost
+from clawmw.core.offering import LEAST
 from clawmw.core.tap import Tap, add_usage
 from clawmw.core.types import Failure, Outcome, Request, Response, Usage
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,7 +13,7 @@ from clawmw.core.breakpoints import lifetime
 from clawmw.core.codec import Codec
 from clawmw.core.decisions import Because, Decision, Halt
 from clawmw.core.effects import Append, Effect, Reserve, Settle, Slot
-from clawmw.core.epoch import Deepener, Epoch, Referrer, Running, deepened, referred
+from clawmw.core.epoch import Epoch, Running, deepened, referred
 from clawmw.core.events import (
     Acted,
     Action,
@@ -29,59 +28,16 @@ from clawmw.core.identity import Identity
 from clawmw.core.journal import Entry, Journal
 from clawmw.core.money import Profile
 from clawmw.core.moved import Moved, since
-from clawmw.core.prefix import tools_digest, tools_tokens, warm
+from clawmw.core.pipeline import Pipeline
+from clawmw.core.prefix import Warm, tools_digest, tools_tokens, warm
 from clawmw.core.render import Replacement
-from clawmw.core.stage import Context, Effects, Folder, Mode, Offer, Stage, Streamer
+from clawmw.core.stage import Context, Effects, Mode, Stage
 from clawmw.core.types import Json, Message, Outcome, Request, Response, Usage
 from clawmw.errors import StoreError
 
 __all__ = ["Begun", "Exchange", "Pipeline", "Result", "Run", "Setup", "State"]
 
 Phase: TypeAlias = Literal["fold", "before", "chunk", "after"]
-
-
-@dataclass(frozen=True, slots=True)
-class Pipeline:
-    """A policy's stages in order, and how they are to act."""
-
-    stages: tuple[Stage, ...] = ()
-    mode: Mode = "enforce"
-    modes: Mapping[str, Mode] = field(default_factory=dict)
-    """Modes of single stages, by name."""
-    holdout: float = 0.0
-    """Share of chains that go raw, 0 to 1."""
-    digest: str = ""
-    """Digest of the policy."""
-    folders: tuple[tuple[Stage, Folder], ...] = field(init=False)
-    streamers: tuple[tuple[Stage, Streamer], ...] = field(init=False)
-    offers: tuple[tuple[Stage, Offer], ...] = field(init=False)
-    hiding: tuple[Stage, ...] = field(init=False)
-    """The folders that may cut something."""
-    deepeners: tuple[tuple[Stage, Deepener], ...] = field(init=False)
-    referrers: tuple[tuple[Stage, Referrer], ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Sort the stages by what else they do, once: asking each call is slow."""
-        kinds: Mapping[str, Any] = {
-            "folders": Folder,
-            "streamers": Streamer,
-            "offers": Offer,
-            "deepeners": Deepener,
-            "referrers": Referrer,
-        }
-        for name, kind in kinds.items():
-            found = tuple((s, s) for s in self.stages if isinstance(s, kind))
-            object.__setattr__(self, name, found)
-        hiding = tuple(stage for stage, folder in self.folders if folder.hides())
-        object.__setattr__(self, "hiding", hiding)
-
-    def held_out(self, identity: Identity) -> bool:
-        """Whether this chain goes raw; the same for all its calls, in any process."""
-        if self.holdout <= 0:
-            return False
-        scope = f"holdout:{identity.scope('chain')}".encode()
-        share = int.from_bytes(hashlib.blake2b(scope, digest_size=4).digest(), "big") / 2**32
-        return share < self.holdout
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +82,20 @@ class Begun:
     epoch: Epoch
     forms: Json
     """Every form that holds under it, by step digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Cached:
+    """What a model's provider holds of a history."""
+
+    model: str
+    now: float
+    at: tuple[int, int]
+    held: tuple[History, Account]
+    last: Warm | None
+    count: int
+    """Leading messages."""
+    plan: CachePlan
 
 
 @dataclass(slots=True)
@@ -181,6 +151,7 @@ class Exchange:
         """Tokens the provider should read from its cache, and what may have kept it from that."""
         self._offered: bool | None = None
         self._hiding: bool | None = None
+        self._cached: _Cached | None = None
         self._contexts: dict[Mode, tuple[Request, State, Context]] = {}
 
     def acts(self, stage: Stage) -> bool:
@@ -273,21 +244,24 @@ class Exchange:
         state.journal_changed = state.journal_changed or not passing
         return replace(request, messages=(*request.messages, *sealed))
 
-    def weigh(self, request: Request) -> int:
-        """How many messages of the history the request's provider holds."""
-        rules = self.setup.profile(request.model).cache
-        last = self.state.account.for_model(request.model)
-        return warm(self.state.history, last, rules, self.now)
-
-    def plan(self, request: Request) -> CachePlan:
-        """What the request's cache marks are placed by."""
-        state = self.state
-        return state.account.plan(request.model, state.history, self.weigh(request), self.now)
+    def cached(self, model: str) -> _Cached:
+        """What the model's provider holds of the history; worked out once a state."""
+        state, known = self.state, self._cached
+        at = (id(state.history), id(state.account))
+        if known is None or known.model != model or known.now != self.now or known.at != at:
+            last = state.account.for_model(model)
+            count = warm(state.history, last, self.setup.profile(model).cache, self.now)
+            plan = state.account.plan(model, state.history, count, self.now)
+            held = (state.history, state.account)  # so that their identities stay theirs
+            known = self._cached = _Cached(model, self.now, at, held, last, count, plan)
+        return known
 
     def sending(self, request: Request) -> Sending:
         """How the request is sent, to be remembered."""
         entries, rules = len(self.state.journal.entries), self.setup.profile(request.model).cache
-        return Sending(self.plan(request), entries, self.totals.sent, lifetime(request, rules))
+        return Sending(
+            self.cached(request.model).plan, entries, self.totals.sent, lifetime(request, rules)
+        )
 
     def context(self, stage: Stage, request: Request) -> Context:
         """What a stage may know; the same for all that see the same request."""
@@ -305,9 +279,8 @@ class Exchange:
 
     def _context(self, request: Request, mode: Mode) -> Context:
         state, setup = self.state, self.setup
-        count = self.weigh(request)
-        steps = state.history.steps
-        last = state.account.for_model(request.model)
+        cached, steps = self.cached(request.model), state.history.steps
+        count, last = cached.count, cached.last
         return Context(
             self.now,
             setup.identity,
@@ -319,7 +292,7 @@ class Exchange:
             setup.profile,
             sent_tokens=tools_tokens(request.tools) + state.history.sums.sent + state.added,
             warm_tokens=steps[count - 1].upto.sent if count else 0,
-            cache=self.plan(request),
+            cache=cached.plan,
             last_model=state.account.warm[0].model if state.account.warm else None,
             last_tools=last.tools if last else None,
             tools_changed=last is not None and last.raw_tools != self.raw_tools,

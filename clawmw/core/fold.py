@@ -9,7 +9,6 @@ fold so far; extending it costs only the new messages.
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import is_
@@ -21,6 +20,7 @@ from clawmw.core.render import (
     Replacement,
     applied,
     message_tokens,
+    reference,
     replacements,
     sealed,
 )
@@ -38,12 +38,16 @@ __all__ = [
     "Step",
     "Sums",
     "Tip",
+    "Trial",
     "chain",
     "extend",
     "message_tokens",
+    "readable",
+    "reduced",
     "reference",
 ]
 
+_READABLE = (Text, ToolResult)
 WORTH = 200
 """Tokens a tool result must have for a deeper form of it to be looked for."""
 
@@ -80,6 +84,12 @@ class Step:
     """What an epoch made of it; `parts` are then the form's."""
     folded: Mapping[int, Replacement] | None = None
     """The parts as they were folded, where an epoch has other ones."""
+
+    def written(self) -> Step:
+        """The same, once its record was written."""
+        tokens = (self.raw_tokens, self.sent_tokens, self.would_tokens)
+        more = (self.upto, self.form, self.folded)
+        return Step(self.digest, self.raw, self.sent, self.parts, *tokens, True, *more)
 
     def record(self) -> Json:
         """The step as it was folded, as JSON, to be kept as long as the session."""
@@ -150,6 +160,18 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """How a history would fold with the means to ask, while that is not decided."""
+
+    tools: tuple[ToolSpec, ...]
+    count: int = 0
+    """Messages so far."""
+    states: tuple[Any, ...] = ()
+    cut: int = 0
+    """Tokens that would be cut of them, to be asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """A session's history as folded so far. Immutable; `extend` gives the longer one."""
 
@@ -163,6 +185,7 @@ class History:
     shorter: History | None = field(default=None, repr=False, compare=False)
     """The history before its last message: agents resend all but a transient tail."""
     epoch: Standing | None = None
+    trial: Trial | None = field(default=None, repr=False, compare=False)
 
     def common(self, messages: tuple[Message, ...]) -> History | None:
         """The longest remembered history that `messages` begins with, if any."""
@@ -216,9 +239,11 @@ class History:
         first = len(self.steps) - len(self.fresh())
         if first == len(self.steps):
             return self
-        steps = tuple(replace(step, recorded=True) for step in self.steps[first:])
-        shorter = self.shorter.as_recorded() if self.shorter else None
-        return replace(self, steps=self.steps[:first] + steps, shorter=shorter)
+        steps = self.steps[:first] + tuple([step.written() for step in self.steps[first:]])
+        shorter = self.shorter
+        if shorter is not None and len(shorter.steps) > first:
+            shorter = replace(shorter, steps=steps[: len(shorter.steps)])
+        return replace(self, steps=steps, shorter=shorter)
 
 
 @runtime_checkable
@@ -248,24 +273,6 @@ class Folder(Protocol):
         even when nothing is replaced.
         """
         ...
-
-
-def reference(scope: str, ordinal: int, text: str) -> str:
-    """The name under which a cut text can be asked for again: `r17fexoma`.
-
-    It is the text's ordinal in its conversation, and a check keyed with the session's scope:
-    the same text has another name elsewhere, and a name says nothing about the text to who
-    does not hold it. Syllables, since they are few tokens (4 to 5; ten random letters are 10).
-    """
-    key = hashlib.blake2b(scope.encode(), digest_size=32).digest()
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=key, digest_size=3)
-    value = int.from_bytes(digest.digest(), "big")
-    check = ""
-    for _ in range(3):
-        value, consonant = divmod(value, 18)
-        value, vowel = divmod(value, 5)
-        check += "bdfghjklmnprstvwxz"[consonant] + "aeiou"[vowel]
-    return f"r{ordinal}{check}"
 
 
 def chain(history: History, messages: Sequence[Message]) -> tuple[list[str], list[Tip]]:
@@ -342,8 +349,13 @@ def _step(
     known = row is not None
     row = row or {}
     acting = len(folding.acting)
-    parts = _render(message, folding, folding.acting, states[:acting], skip=known)
-    would = _render(message, folding, folding.observing, states[acting:], skip=known, done=parts)
+    # What has its record is open to nobody: only the states move on.
+    texts = () if known else readable(message)
+    parts = reduced(message, folding, folding.acting, states[:acting], texts)
+    would: dict[int, Replacement] = {}
+    if folding.observing:
+        still = [index for index in texts if index not in parts]
+        would = reduced(message, folding, folding.observing, states[acting:], still)
     raw_tokens = message_tokens(message)
     if known:
         parts = replacements(row.get("p", {}), message)
@@ -358,34 +370,30 @@ def _step(
     return Step(digest, message, sent, parts, *tokens, known, sums.plus(message, parts, tokens))
 
 
-def _render(
+def readable(message: Message) -> tuple[int, ...]:
+    """Indices of the parts that may be reduced."""
+    return tuple([i for i, part in enumerate(message.parts) if isinstance(part, _READABLE)])
+
+
+def reduced(
     message: Message,
     folding: Folding,
     folders: Sequence[Folder],
     states: Sequence[Any],
-    *,
-    skip: bool,
-    done: Mapping[int, Replacement] | None = None,
+    texts: Sequence[int],
 ) -> dict[int, Replacement]:
-    """Each folder in turn reduces what those before it left.
-
-    With `skip` no part is open: the message has its record, only the states move on.
-    """
+    """What `texts` (indices of parts) become: each folder in turn reduces what is left of them."""
     replaced: dict[int, Replacement] = {}
     for folder, state in zip(folders, states, strict=True):
-        parts = [
-            index
-            for index, part in enumerate(message.parts)
-            if isinstance(part, (Text, ToolResult)) and not (done and index in done)
-        ]
         try:
-            found = folder.fold(state, message, () if skip else parts, folding.ctx)
+            found = folder.fold(state, message, texts, folding.ctx)
         except Exception as error:  # noqa: BLE001 - a reducer's bug must not cost the call
             folding.failed(folder.traits.name, error)
             continue
         for index, part in found.items():
             # An earlier cut is still one: its reference stays, and leads to the whole.
             earlier = replaced.get(index)
-            replaced[index] = replace(part, ref=part.ref or (earlier.ref if earlier else None))
+            kept = earlier is not None and earlier.ref and not part.ref
+            replaced[index] = replace(part, ref=earlier.ref) if earlier and kept else part
         message = applied(message, found)
     return replaced

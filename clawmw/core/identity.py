@@ -51,13 +51,13 @@ class Identity:
 
         Keys hold every level above, so that ids never collide across tenants.
         """
-        parts = {
-            "tenant": (self.tenant,),
-            "agent": (self.tenant, self.agent),
-            "session": (self.tenant, self.session),
-            "chain": (self.tenant, self.chain),
-        }[level]
-        return f"{level}:" + "\x1f".join(parts)
+        if level == "session":
+            return f"session:{self.tenant}\x1f{self.session}"
+        if level == "chain":
+            return f"chain:{self.tenant}\x1f{self.chain}"
+        if level == "agent":
+            return f"agent:{self.tenant}\x1f{self.agent}"
+        return f"tenant:{self.tenant}"
 
 
 def clean(value: str | None) -> str | None:

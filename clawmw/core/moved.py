@@ -38,7 +38,7 @@ class Moved:
 
 
 def since(
-    last: Warm, tools: Sequence[ToolSpec], history: History, earlier: Sequence[Message]
+    last: Warm, tools: tuple[ToolSpec, ...], history: History, earlier: Sequence[Message]
 ) -> Moved | None:
     """What moved since `last`, as far as the account tells; None: nothing but the last message.
 
@@ -56,8 +56,8 @@ def since(
 
 
 def between(
-    one: tuple[Sequence[ToolSpec], Sequence[Message]],
-    other: tuple[Sequence[ToolSpec], Sequence[Message]],
+    one: tuple[tuple[ToolSpec, ...], Sequence[Message]],
+    other: tuple[tuple[ToolSpec, ...], Sequence[Message]],
     shared_messages: int,
 ) -> Moved | None:
     """What moved from one request to another, both at hand; None: the second goes on from it.

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 from clawmw.core.canon import Ids, message_digest
 from clawmw.core.fold import History
+from clawmw.core.memo import by_identity
 from clawmw.core.money import CacheRules
 from clawmw.core.types import Json, Request, ToolSpec
 
 __all__ = [
     "ROSTER",
     "Warm",
+    "by_name",
     "common_prefix",
     "digests",
     "roster",
@@ -30,17 +32,27 @@ __all__ = [
 
 ROSTER = 6
 """Letters of a tool's digest that are remembered."""
+_OURS = "clawmw_"
+"""How the tools that clawmw adds are named."""
 
 
-def tools_tokens(tools: Sequence[ToolSpec]) -> int:
+@by_identity
+def tools_tokens(tools: tuple[ToolSpec, ...]) -> int:
     """Estimated tokens of the tool definitions."""
     return sum(tool.tokens for tool in tools)
 
 
-def tools_digest(tools: Sequence[ToolSpec]) -> str:
+@by_identity
+def tools_digest(tools: tuple[ToolSpec, ...]) -> str:
     """Digest of the tool definitions, order included, cache marks left out."""
     joined = ",".join(tool.digest for tool in tools)
     return hashlib.blake2b(joined.encode(), digest_size=16).hexdigest()
+
+
+@by_identity
+def by_name(tools: tuple[ToolSpec, ...]) -> tuple[ToolSpec, ...]:
+    """Tools in the one order that sessions share; those that clawmw adds stay behind."""
+    return tuple(sorted(tools, key=lambda t: (t.name.startswith(_OURS), t.name, t.digest)))
 
 
 def digests(request: Request) -> list[str]:
@@ -111,7 +123,8 @@ class Warm:
         return life is None or now - self.time <= life
 
 
-def roster(tools: Sequence[ToolSpec]) -> str:
+@by_identity
+def roster(tools: tuple[ToolSpec, ...]) -> str:
     """What a session remembers of its tools one by one; bounded."""
     return "".join(tool.digest[:ROSTER] for tool in tools[:64])
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from clawmw.core.tokens import estimate
 from clawmw.core.types import Image, Json, Message, Role, Text, ToolCall, ToolResult
 
-__all__ = ["Form", "Replacement", "applied", "message_tokens", "replacements", "sealed"]
+__all__ = [
+    "Form",
+    "Replacement",
+    "applied",
+    "message_tokens",
+    "reference",
+    "replacements",
+    "sealed",
+]
 
 _IMAGE = 1100
 """Tokens of an image: OpenAI's high detail and Anthropic's 1,092 for 1 megapixel are near."""
@@ -101,3 +110,21 @@ def message_tokens(message: Message) -> int:
             text = str(part.raw)
             total += _IMAGE if ";base64," in text else estimate(text)
     return total
+
+
+def reference(scope: str, ordinal: int, text: str) -> str:
+    """The name under which a cut text can be asked for again: `r17fexoma`.
+
+    It is the text's ordinal in its conversation, and a check keyed with the session's scope:
+    the same text has another name elsewhere, and a name says nothing about the text to who
+    does not hold it. Syllables, since they are few tokens (4 to 5; ten random letters are 10).
+    """
+    key = hashlib.blake2b(scope.encode(), digest_size=32).digest()
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=key, digest_size=3)
+    value = int.from_bytes(digest.digest(), "big")
+    check = ""
+    for _ in range(3):
+        value, consonant = divmod(value, 18)
+        value, vowel = divmod(value, 5)
+        check += "bdfghjklmnprstvwxz"[consonant] + "aeiou"[vowel]
+    return f"r{ordinal}{check}"

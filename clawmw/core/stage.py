@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 from clawmw.core.account import Account, CachePlan
-from clawmw.core.decisions import Decision
+from clawmw.core.decisions import Decision, Pass
 from clawmw.core.effects import Effect
 from clawmw.core.fold import Folder, History
 from clawmw.core.identity import Identity
@@ -29,6 +29,7 @@ __all__ = [
     "Folder",
     "Mode",
     "Offer",
+    "Quiet",
     "Stage",
     "StageTraits",
     "Streamer",
@@ -98,6 +99,29 @@ class Stage(Protocol):
     ) -> Decision | Effects:
         """Record what happened; may retry or rewrite the answer."""
         ...
+
+
+class Quiet:
+    """The phases of a stage that has nothing to do in them; the engine does not ask it then.
+
+    A base class for stages that decide in one phase, or only fold.
+    """
+
+    def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision | Effects:
+        """Nothing."""
+        return Pass()
+
+    def after(
+        self, request: Request, outcome: Outcome, slot: Json | None, ctx: Context
+    ) -> Decision | Effects:
+        """Nothing."""
+        return Pass()
+
+    @classmethod
+    def speaks(cls, stage: Stage, phase: Literal["before", "after"]) -> bool:
+        """Whether a stage does anything in a phase."""
+        function = getattr(getattr(stage, phase, None), "__func__", None)
+        return function is not getattr(cls, phase)
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from clawmw.core.epoch import Epoch, Forecast, Reason
 from clawmw.core.money import Profile, cost, simulate
-from clawmw.core.prefix import Warm, tools_tokens, warm
+from clawmw.core.prefix import Warm, by_name, tools_digest, tools_tokens, warm
 from clawmw.core.stage import Context
 from clawmw.core.types import Request, Usage
 from clawmw.stages.shorter import Shorter
@@ -126,7 +126,10 @@ def why(request: Request, ctx: Context) -> Reason | None:
         return "model"
     if _cold(last, ctx.profile(request.model), ctx.now):
         return "idle"
-    return "tools" if ctx.tools_changed else "pays"
+    if not ctx.tools_changed:
+        return "pays"
+    # Another order is no other tools: `prompt_cache`, further down, puts them in the one they had.
+    return "pays" if last.tools == tools_digest(by_name(request.tools)) else "tools"
 
 
 def scene(request: Request, ctx: Context, reason: Reason, calls: float) -> Scene:

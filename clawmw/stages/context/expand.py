@@ -22,6 +22,7 @@ from clawmw.core.canon import tool_spec
 from clawmw.core.decisions import Because, Decision, Pass, Retry, Rewrite
 from clawmw.core.effects import Append, Effect
 from clawmw.core.fold import Step
+from clawmw.core.memo import by_identity
 from clawmw.core.render import Replacement
 from clawmw.core.stage import Context, Cut, Effects, StageTraits
 from clawmw.core.stream import Done, Finish, StreamEvent, ToolDelta, UsageEvent
@@ -111,6 +112,10 @@ class Expand:
         self.config = config
         function = {"name": NAME, "description": _DESCRIPTION, "parameters": PARAMETERS}
         self.spec: ToolSpec = tool_spec(NAME, {"type": "function", "function": function})
+        self._with = by_identity(self._offering)
+
+    def _offering(self, tools: tuple[ToolSpec, ...]) -> tuple[ToolSpec, ...]:
+        return (*tools, self.spec)
 
     @property
     def tokens(self) -> int:
@@ -133,7 +138,7 @@ class Expand:
         if any(tool.name == NAME for tool in request.tools):
             return Pass()
         because = Because("expand", "offer")
-        offer = Rewrite(because, replace(request, tools=(*request.tools, self.spec)))
+        offer = Rewrite(because, replace(request, tools=self._with(request.tools)))
         note = kin(ctx.identity) if ctx.history.sums.saved else None
         return offer if note is None else _noted(offer, note)
 

@@ -19,10 +19,11 @@ from clawmw.core.canon import MARKS
 from clawmw.core.decisions import Because, Decision, Pass, Rewrite
 from clawmw.core.effects import Join, Joined
 from clawmw.core.events import Acted
+from clawmw.core.memo import by_identity
 from clawmw.core.money import CacheRules, Ttl
-from clawmw.core.prefix import tools_digest, tools_tokens
-from clawmw.core.stage import Context, Effects, StageTraits
-from clawmw.core.types import Json, Mark, Message, Outcome, Request, Role, ToolSpec
+from clawmw.core.prefix import by_name, tools_digest, tools_tokens
+from clawmw.core.stage import Context, Effects, Quiet, StageTraits
+from clawmw.core.types import Json, Mark, Message, Request, Role, ToolSpec
 from clawmw.core.volatile import family
 from clawmw.stages.base import Build, Registration, StageConfig
 from clawmw.stages.units import Duration
@@ -55,7 +56,7 @@ class PromptCacheConfig(StageConfig):
     first, and the others wait this long at most for its answer to begin. 0: nobody waits."""
 
 
-class PromptCache:
+class PromptCache(Quiet):
     """See the module."""
 
     traits: ClassVar[StageTraits] = StageTraits("prompt_cache", below=("route", "compress"))
@@ -116,12 +117,6 @@ class PromptCache:
         calls = 1 + sum(m.role is Role.ASSISTANT for m in request.messages)
         return worth(profile, ctx.cache.gaps, ctx.sent_tokens, ctx.sent_tokens // calls)
 
-    def after(
-        self, request: Request, outcome: Outcome, slot: Json | None, ctx: Context
-    ) -> Decision:
-        """Nothing to record: the engine keeps what the cache holds, and checks it."""
-        return Pass()
-
 
 class _Hinted:
     """A request as hints are added to it, and which rules did."""
@@ -133,7 +128,7 @@ class _Hinted:
     def sort(self) -> None:
         """Tools by name, unless they were sent as they are now."""
         tools = self.request.tools
-        inorder = tuple(sorted(tools, key=lambda t: (t.name.startswith(_OURS), t.name, t.digest)))
+        inorder = by_name(tools)
         if inorder != tools and tools_digest(tools) != self.ctx.last_tools:
             self.request = replace(self.request, tools=inorder)
             self.done.append(("tools", {}))
@@ -147,7 +142,7 @@ class _Hinted:
         if "prompt_cache_key" in request.params:
             return
         digest = hashlib.blake2b(self.ctx.identity.tenant.encode(), digest_size=12)
-        digest.update(tools_digest(request.tools[:1]).encode())
+        digest.update(_first(request.tools).encode())
         for message in request.messages:
             if message.role is not Role.SYSTEM:
                 break
@@ -199,6 +194,11 @@ class _Hinted:
             for rule, d in rest[:-1]
         )
         return Rewrite(Because("prompt_cache", rest[-1][0]), self.request, events=events)
+
+
+@by_identity
+def _first(tools: tuple[ToolSpec, ...]) -> str:
+    return tools_digest(tools[:1])
 
 
 def _cold(request: Request, rules: CacheRules, ctx: Context) -> bool:

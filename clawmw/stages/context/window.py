@@ -17,8 +17,8 @@ from typing import ClassVar
 
 from clawmw.core.decisions import Because, Decision, Halt, Pass, Rewrite
 from clawmw.core.money import Profile
-from clawmw.core.stage import Context, StageTraits
-from clawmw.core.types import Json, Outcome, Request
+from clawmw.core.stage import Context, Quiet, StageTraits
+from clawmw.core.types import Json, Request
 from clawmw.stages.base import Build, Registration, StageConfig
 from clawmw.stages.forecast import OFFER, epoch_of, scene
 from clawmw.stages.shorter import Shorter, deeper, left_out, marked, recent, superseded, units
@@ -43,7 +43,7 @@ class WindowConfig(StageConfig):
     """Tokens left for the answer where the caller sets no limit on it."""
 
 
-class Window:
+class Window(Quiet):
     """See the module."""
 
     traits: ClassVar[StageTraits] = StageTraits(
@@ -83,12 +83,6 @@ class Window:
         if answer is None:
             answer = min(self.config.reserve, profile.max_output or self.config.reserve)
         return profile.context_window - min(answer, profile.context_window // 2)
-
-    def after(
-        self, request: Request, outcome: Outcome, slot: Json | None, ctx: Context
-    ) -> Decision:
-        """Nothing to record: the journal has it."""
-        return Pass()
 
 
 class _Chosen:

@@ -99,16 +99,17 @@ class Budget:
 
     def __init__(self, config: BudgetConfig) -> None:
         self.config = config
+        levels = (config.chain, config.session, config.agent.day, config.tenant.day)
+        self._limits = any(level != Limits() for level in levels)
 
     # --- before ------------------------------------------------------------------------
 
     def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision | Effects:
         """Reserve the worst case, or refuse; and have streams say what they used."""
-        worst = self._worst(request, ctx)
-        charges = self._charges(ctx, worst)
-        if not charges:
+        if not self._limits:
             return self._asking_usage(request)
-        return self._reserve(request, ctx, charges, worst)
+        worst = self._worst(request, ctx)
+        return self._reserve(request, ctx, self._charges(ctx, worst), worst)
 
     def _reserve(
         self, request: Request, ctx: Context, charges: Sequence[Charge], worst: dict[Meter, int]
@@ -229,10 +230,9 @@ class Budget:
         self, request: Request, outcome: Outcome, slot: Json | None, ctx: Context
     ) -> Decision | Effects:
         """Replace the reservation by what was used."""
-        worst = self._worst(request, ctx)
-        if not self._charges(ctx, worst):
+        if not self._limits:
             return Pass()
-        return self._settle(request, outcome, ctx, worst)
+        return self._settle(request, outcome, ctx, self._worst(request, ctx))
 
     def _settle(
         self, request: Request, outcome: Outcome, ctx: Context, worst: dict[Meter, int]

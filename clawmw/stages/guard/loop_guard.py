@@ -16,10 +16,10 @@ from typing import ClassVar
 from pydantic import model_validator
 from pydantic_core import PydanticCustomError
 
-from clawmw.core.decisions import Because, Decision, Halt, Pass, Rewrite
+from clawmw.core.decisions import Because, Halt, Pass, Rewrite
 from clawmw.core.effects import Append, Note
-from clawmw.core.stage import Context, Effects, StageTraits
-from clawmw.core.types import Json, Message, Outcome, Request, Role, Text, ToolCall
+from clawmw.core.stage import Context, Effects, Quiet, StageTraits
+from clawmw.core.types import Json, Message, Request, Role, Text, ToolCall
 from clawmw.stages.base import Build, Registration, StageConfig
 from clawmw.stages.units import Count
 
@@ -88,7 +88,7 @@ def repeats(values: Sequence[str]) -> int:
     return values[newest_first_seen:].count(values[-1])
 
 
-class LoopGuard:
+class LoopGuard(Quiet):
     """See the module."""
 
     traits: ClassVar[StageTraits] = StageTraits(
@@ -138,12 +138,6 @@ class LoopGuard:
         )
         because = Because("loop_guard", rule)
         return Halt(because, scope, f"fewer than {limit} repeats", used, resume)
-
-    def after(
-        self, request: Request, outcome: Outcome, slot: Json | None, ctx: Context
-    ) -> Decision:
-        """Nothing to record: results are seen when they are sent back."""
-        return Pass()
 
 
 _NUDGE = (

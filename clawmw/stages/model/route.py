@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from clawmw.core.decisions import Because, Decision, Pass, Rewrite
-from clawmw.core.stage import Context, StageTraits
-from clawmw.core.types import Json, Outcome, Request, Role
+from clawmw.core.stage import Context, Quiet, StageTraits
+from clawmw.core.types import Json, Request, Role
 from clawmw.errors import PolicyError
 from clawmw.stages.base import Build, ModelRef, Registration, StageConfig
 from clawmw.stages.references import ModelName
@@ -52,7 +52,7 @@ class _Compiled:
     to: ModelRef
 
 
-class Route:
+class Route(Quiet):
     """See the module. Conditions may use `kind`, `agent`, `model`, `tokens`, `messages`,
     `tools` (how many), `stream`.
     """
@@ -89,12 +89,6 @@ class Route:
             "stream": request.stream,
         }
         return rule.program.execute(facts) is True
-
-    def after(
-        self, request: Request, outcome: Outcome, slot: Json | None, ctx: Context
-    ) -> Decision:
-        """Nothing to record."""
-        return Pass()
 
 
 def _compile(rule: Rule, index: int, models: Mapping[str, ModelRef]) -> _Compiled:

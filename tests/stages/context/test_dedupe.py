@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from clawmw.core.fold import FoldContext
 from clawmw.core.types import Message, Role, Text, ToolCall, ToolResult
 from clawmw.stages.context.compress.notation import decode_json
-from clawmw.stages.context.dedupe.seen import LINES, Layers, Seen
+from clawmw.stages.context.dedupe.seen import LINES, SHOWN, SOURCES, Layers, Seen
 from clawmw.stages.context.dedupe.stage import Dedupe, DedupeConfig
 from tests.stages.context.compress.notation_decoder import as_pairs, decode
 
@@ -196,3 +196,34 @@ def test_alike_lines_take_linear_time() -> None:
     began = time.thread_time()
     talk.result(text + "b")
     assert time.thread_time() - began < 1.0
+
+
+def test_a_session_of_very_long_results_keeps_to_its_bounds() -> None:
+    def held(state: dict[str, Any]) -> tuple[int, int]:
+        seen = state["seen"]
+        return seen.places.size(), seen.sources.size()
+
+    def result(number: int) -> str:
+        return "\n".join(f"{number}: value of sensor {i} is {i * number}" for i in range(20_000))
+
+    talk = Talk()
+    sizes = []
+    for number in range(10):
+        talk.result(result(number))
+        sizes.append(held(talk.state))
+    assert max(places for places, _ in sizes) <= LINES
+    assert max(sources for _, sources in sizes) <= SOURCES * SHOWN
+    assert "as in result 10" in talk.result(result(9) + "\nand one line more")
+    talk.result("\n".join(f"{i} is a line of its own" for i in range(150_000)))
+    places, sources = held(talk.state)
+    assert places <= LINES
+    assert sources <= SOURCES * SHOWN
+
+
+def test_a_session_of_very_many_results_keeps_to_its_bounds() -> None:
+    seen = Seen()
+    for number in range(2 * SOURCES):
+        seen = seen.plus(f"result {number}", [f"line {number} of many"] * 40, ())
+    assert seen.sources.size() <= SOURCES * SHOWN
+    assert seen.places.size() <= LINES
+    assert [run.label for run in seen.runs([f"line {number} of many"])] == [f"result {number}"]

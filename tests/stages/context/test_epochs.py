@@ -11,13 +11,15 @@ import pytest
 
 from clawmw.codecs.openai_chat import OpenAIChat
 from clawmw.core.effects import Write
+from clawmw.core.epoch import Reason
 from clawmw.core.events import Degraded, EpochBegan, EpochEnded
 from clawmw.core.identity import Identity
 from clawmw.core.money import CacheRules, Price, Profile
 from clawmw.core.render import Form
-from clawmw.core.types import Message, Role
+from clawmw.core.stage import Context
+from clawmw.core.types import Message, Request, Role
 from clawmw.stages import horizon
-from clawmw.stages.forecast import Scene
+from clawmw.stages.forecast import Scene, scene
 from clawmw.stages.shorter import Shorter
 from clawmw.testing import Bench, Clock, Sent
 from tests.conftest import tool, turn
@@ -113,6 +115,26 @@ def test_another_model_or_other_tools_begin_one_too() -> None:
         sent = bench.send(history(13), tools=tools)
         reasons = [epoch.reason for epoch in epochs(sent)]
         assert reasons in ([], ["tools"])
+
+
+def test_tools_in_another_order_are_no_other_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are sent sorted: the cache still holds what was sent before."""
+    reasons = []
+
+    def judged(request: Request, ctx: Context, reason: Reason, calls: float) -> Scene:
+        reasons.append(reason)
+        return scene(request, ctx, reason, calls)
+
+    monkeypatch.setattr("clawmw.stages.context.epochs.scene", judged)
+    bench = Bench({**POLICY, "epochs": {"gain": "5%"}})
+    tools = [tool("write"), tool("read"), tool("ask")]
+    for count in range(1, 13):
+        bench.send(history(count), tools=tools)
+    bench.send(history(13), tools=tools[::-1])
+    assert set(reasons) == {"pays"}
+    assert len(reasons) < 13  # not at every call: only when the results have grown
+    bench.send(history(14), tools=tools[:2])
+    assert reasons[-1] == "tools"
 
 
 def test_a_warm_session_gets_one_when_its_agent_makes_many_calls() -> None:

@@ -7,15 +7,15 @@ Reduction is by content, never by tool name. What is cut is kept and can be aske
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator
 
-from clawmw.core.decisions import Decision, Pass
 from clawmw.core.fold import FoldContext, Replacement, reference
-from clawmw.core.stage import Context, StageTraits
+from clawmw.core.stage import Quiet, StageTraits
 from clawmw.core.tokens import estimate
-from clawmw.core.types import Json, Message, Outcome, Request, Role, ToolResult
+from clawmw.core.types import Message, Role, ToolResult
 from clawmw.stages.base import Build, Registration, StageConfig
 from clawmw.stages.context.compress.base import Brief, Level, reduce
 from clawmw.stages.context.compress.relevance import parameters, stems
@@ -46,7 +46,7 @@ class CompressConfig(StageConfig):
     """The least share a result must shrink by to be touched at all."""
 
 
-class Compress:
+class Compress(Quiet):
     """Folds tool results. See the module."""
 
     traits: ClassVar[StageTraits] = StageTraits("compress", below=("dedupe",))
@@ -59,7 +59,7 @@ class Compress:
         return self.config.level in ("balanced", "aggressive")
 
     def start(self) -> Any:
-        """`#`: results so far; `q`: words of the human's last requests; `c:<id>`: of a call."""
+        """`#`: results so far; `q`: the human's last requests; `c:<id>`: what a call asks."""
         return {"#": 0, "q": ()}
 
     def fold(
@@ -72,13 +72,13 @@ class Compress:
             if not isinstance(part, ToolResult):
                 continue
             state["#"] += 1
-            asked = state.pop("c:" + part.call_id, frozenset())
+            asked = state.pop("c:" + part.call_id, "")
             if index not in parts or estimate(part.text) < self.config.floor:
                 continue
             brief = Brief(
                 self.config.level if ctx.can_expand else _least(self.config.level),
                 reference(ctx.scope, state["#"], part.text),
-                asked.union(*state["q"]),
+                _sought(asked, *state["q"]),
                 parameters(ctx.tools),
             )
             reduced = reduce(part.text, brief, margin=self.config.margin)
@@ -96,7 +96,7 @@ class Compress:
         result = message.parts[part]
         if not (ctx.can_expand and self.hides() and isinstance(result, ToolResult)):
             return None
-        sought = frozenset[str]().union(*state["q"])
+        sought = _sought(*state["q"])
         ref = reference(ctx.scope, ordinal, result.text)
         brief = Brief("aggressive", ref, sought, parameters(ctx.tools))
         reduced = reduce(result.text, brief, floor=self.config.floor, margin=self.config.margin)
@@ -105,24 +105,23 @@ class Compress:
         by = f"compress.{reduced.kind}@{VERSION}"
         return Replacement(reduced.text, by, None if reduced.lossless else ref)
 
-    def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision:
-        """Nothing more: the fold did it."""
-        return Pass()
-
-    def after(
-        self, request: Request, outcome: Outcome, slot: Json | None, ctx: Context
-    ) -> Decision:
-        """Nothing to record."""
-        return Pass()
-
 
 def _listen(state: Any, message: Message) -> None:
     """Take up what a human or a call asks for."""
     if message.role is Role.USER and message.text:
-        state["q"] = (*state["q"], frozenset(stems(message.text[:REQUEST])))[-REQUESTS:]
+        state["q"] = (*state["q"], message.text[:REQUEST])[-REQUESTS:]
     for call in message.tool_calls:
-        asked = f"{message.text[:REQUEST]} {call.arguments[:REQUEST]}"
-        state["c:" + call.id] = frozenset(stems(asked))
+        state["c:" + call.id] = f"{message.text[:REQUEST]} {call.arguments[:REQUEST]}"
+
+
+def _sought(*texts: str) -> frozenset[str]:
+    """The words of what is asked for: looked at only where a result is reduced by them."""
+    return frozenset[str]().union(*map(_words, texts))
+
+
+@lru_cache(64)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(stems(text))
 
 
 def _least(level: Level) -> Level:

@@ -16,10 +16,17 @@ ANCHOR = 8
 """Characters a line must have, spaces aside, to be looked up; others only join their neighbours."""
 
 LINES = 50_000
-"""Lines remembered a conversation (about 6 MB); the oldest are forgotten first."""
+"""Lines remembered a conversation (measured: 144 bytes each, 7.2 MB in all); the oldest are
+forgotten first. Of one text at most half as many: its first."""
 
 SOURCES = 4096
-"""Texts remembered a conversation."""
+"""Texts remembered a conversation, of `SHOWN` lines on average; with longer ones fewer."""
+
+SHOWN = 64
+"""Lines of a text, 8 bytes each: 2 MB for all texts together."""
+
+_OWN = 32
+"""What a text itself weighs, in lines."""
 
 _V = TypeVar("_V")
 
@@ -31,11 +38,14 @@ class Layers(Generic[_V]):
     cost n log n and a look-up log n. Beyond `most` entries the oldest layer goes.
     """
 
-    __slots__ = ("_layers", "_most")
+    __slots__ = ("_layers", "_most", "_sizes")
 
-    def __init__(self, most: int, layers: tuple[Mapping[int, _V], ...] = ()) -> None:
+    def __init__(
+        self, most: int, layers: tuple[Mapping[int, _V], ...] = (), sizes: tuple[int, ...] = ()
+    ) -> None:
         self._most = most
         self._layers = layers
+        self._sizes = sizes
 
     def get(self, key: int) -> _V | None:
         """The newest value of `key`."""
@@ -45,22 +55,26 @@ class Layers(Generic[_V]):
                 return value
         return None
 
-    def plus(self, new: Mapping[int, _V]) -> Layers[_V]:
-        """The map with the entries of `new`."""
+    def plus(self, new: Mapping[int, _V], size: int | None = None) -> Layers[_V]:
+        """The map with the entries of `new`, which count as `size` (else as many as they are)."""
         if not new:
             return self
-        layers = list(self._layers)
+        layers, sizes = list(self._layers), list(self._sizes)
+        grown = len(new) if size is None else size
         # No layer beyond half of all, so that what is forgotten is at most that.
-        while layers and len(layers[-1]) <= min(2 * len(new), self._most // 2 - len(new)):
+        while layers and sizes[-1] <= min(2 * grown, self._most // 2 - grown):
             new = {**layers.pop(), **new}
+            grown = len(new) if size is None else grown + sizes[-1]
+            del sizes[-1]
         layers.append(new)
-        while len(layers) > 1 and sum(map(len, layers)) > self._most:
-            del layers[0]
-        return Layers(self._most, tuple(layers))
+        sizes.append(grown)
+        while len(layers) > 1 and sum(sizes) > self._most:
+            del layers[0], sizes[0]
+        return Layers(self._most, tuple(layers), tuple(sizes))
 
     def size(self) -> int:
-        """How many entries it holds, those included that newer ones hide."""
-        return sum(map(len, self._layers))
+        """What its entries count, those included that newer ones hide."""
+        return sum(self._sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +100,7 @@ class Seen:
     """The lines of all sources so far."""
 
     places: Layers[tuple[int, int]] = field(default_factory=lambda: Layers(LINES))
-    sources: Layers[Source] = field(default_factory=lambda: Layers(SOURCES))
+    sources: Layers[Source] = field(default_factory=lambda: Layers(SOURCES * SHOWN))
     count: int = 0
 
     def runs(self, lines: Sequence[str]) -> Iterator[Run]:
@@ -118,17 +132,18 @@ class Seen:
 
     def plus(self, label: str, lines: Sequence[str], taken: Sequence[Run]) -> Seen:
         """With a new source; the lines of `taken` runs stay known where they were."""
-        hashes = array("q", [hash(line) for line in lines])
+        hashes = array("q", [hash(line) for line in lines[: LINES // 2]])
         for run in taken:
-            for index in range(run.start, run.end):
+            for index in range(run.start, min(run.end, len(hashes))):
                 hashes[index] = 0
         new = {
             value: (self.count, index)
             for index, value in enumerate(hashes)
             if value and _weighty(lines[index])
         }
-        places = self.places.plus(new)
-        return Seen(places, self.sources.plus({self.count: Source(label, hashes)}), self.count + 1)
+        source = {self.count: Source(label, hashes)}
+        sources = self.sources.plus(source, _OWN + len(hashes))
+        return Seen(self.places.plus(new), sources, self.count + 1)
 
 
 def _weighty(line: str) -> bool:

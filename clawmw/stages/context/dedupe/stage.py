@@ -13,15 +13,14 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from clawmw.core.decisions import Decision, Pass
 from clawmw.core.fold import FoldContext, Replacement
-from clawmw.core.stage import Context, StageTraits
+from clawmw.core.stage import Quiet, StageTraits
 from clawmw.core.tokens import estimate
-from clawmw.core.types import Json, Message, Outcome, Request, Role, Text, ToolResult
+from clawmw.core.types import Message, Role, Text, ToolResult
 from clawmw.stages.base import Build, Registration, StageConfig
 from clawmw.stages.context.compress.notation import is_notation
 from clawmw.stages.context.dedupe.records import Records
-from clawmw.stages.context.dedupe.seen import Run, Seen
+from clawmw.stages.context.dedupe.seen import Layers, Run, Seen
 from clawmw.stages.units import Count, Share
 
 __all__ = ["REGISTRATION", "Dedupe", "DedupeConfig"]
@@ -34,6 +33,8 @@ _LINES = 3
 """A shorter run is not worth a note."""
 _DOCUMENT = 8
 """The same for what a user wrote: only documents, never a phrase."""
+TEXTS = 8192
+"""Whole texts remembered a conversation (about 1.5 MB)."""
 _LONGEST = 2_000_000
 """Characters of a text that are looked at line by line."""
 
@@ -49,7 +50,7 @@ class DedupeConfig(StageConfig):
     """The least share that a near repeat must shrink by to be touched."""
 
 
-class Dedupe:
+class Dedupe(Quiet):
     """Folds repeats. See the module."""
 
     traits: ClassVar[StageTraits] = StageTraits("dedupe", shortens="texts")
@@ -62,9 +63,10 @@ class Dedupe:
         return False
 
     def start(self) -> Any:
-        """`#` and `u`: results and user messages so far; `c:<id>`: a call's tool; `t:<digest>`:
-        where a text was; `seen`: lines; `records`: JSON objects."""
-        return {"#": 0, "u": 0, "seen": Seen(), "records": Records()}
+        """`#` and `u`: results and user messages so far; `c:<id>`: a call's tool; `texts`: where
+        a text was, by its digest; `seen`: lines; `records`: JSON objects."""
+        texts = Layers[str](TEXTS)
+        return {"#": 0, "u": 0, "texts": texts, "seen": Seen(), "records": Records()}
 
     def fold(
         self, state: Any, message: Message, parts: Sequence[int], ctx: FoldContext
@@ -93,8 +95,8 @@ class Dedupe:
         if len(text) < self.config.floor or text.startswith(_OURS) or is_notation(text):
             return None  # our own work, sent back as if it were a tool's
         digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16)
-        key = "t:" + digest.hexdigest()
-        first = state.get(key)
+        key = int.from_bytes(digest.digest(), "big")
+        first = state["texts"].get(key)
         if first is not None:
             said = f"{_OURS}: the same as {first}]"
             whole = least == _LINES or text.count("\n") >= least
@@ -103,7 +105,7 @@ class Dedupe:
                 if whole and estimate(text) >= max(self.config.floor, estimate(said) + 8)
                 else None
             )
-        state[key] = label
+        state["texts"] = state["texts"].plus({key: label})
         if not self.config.near or len(text) > _LONGEST:
             return None
         if least == _LINES:
@@ -135,16 +137,6 @@ class Dedupe:
     def refers(self, replacement: Replacement) -> Sequence[int]:
         """See `Referrer.refers`."""
         return [int(number) for number in _POINTS.findall(replacement.text)]
-
-    def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision:
-        """Nothing more: the fold did it."""
-        return Pass()
-
-    def after(
-        self, request: Request, outcome: Outcome, slot: Json | None, ctx: Context
-    ) -> Decision:
-        """Nothing to record."""
-        return Pass()
 
 
 def _folded(lines: Sequence[str], runs: Sequence[Run]) -> str:
