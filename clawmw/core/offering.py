@@ -21,7 +21,7 @@ __all__ = ["LEAST", "can_expand"]
 
 LEAST = 1024
 """Tokens: the shortest prefix that most providers cache; none caches less."""
-OPENING = 512
+OPENING = 256
 """Tokens of tools, system prompt and first request from which a session is taken to grow."""
 SURE = 0.85
 """Tokens are estimated: with less than this share of it, a prefix is not cached."""

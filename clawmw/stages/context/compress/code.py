@@ -44,7 +44,7 @@ ASKED = 80
 NOTED = 14
 """One identifier of what is hidden for so many tokens of room."""
 
-WHOLE = 800
+WHOLE = 400
 """Tokens up to which source is shown whole: who reads so small a file will most likely edit it,
 and an edit needs the exact text."""
 
