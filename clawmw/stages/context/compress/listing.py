@@ -182,11 +182,11 @@ def _tree(lines: Sequence[str]) -> tuple[list[Entry], list[int]]:
         depth = len(found["lead"])
         while stack and stack[-1][0] >= depth:
             stack.pop()
-        folder = "".join(name for _, name in stack)
+        folder = stack[-1][1] if stack else ""
         name = found["name"].rstrip()
         entries.append(Entry(folder, name, index))
         if len(stack) < 40:
-            stack.append((depth, name.rstrip("/") + "/"))
+            stack.append((depth, f"{folder}{name.rstrip('/')}/"))
     parents = {entry.folder for entry in entries}
     return [
         Entry(e.folder, e.name if e.name.endswith("/") else e.name + "/", e.line)
