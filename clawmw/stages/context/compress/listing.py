@@ -8,11 +8,10 @@ and permissions stay only where they were asked for.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from clawmw.core.tokens import estimate
+from clawmw.stages.context.compress.folders import ASIDE, Entry, by_folder
 from clawmw.stages.context.compress.lines import hits, sample
 from clawmw.stages.context.compress.protocol import (
     LOSSY_FLOOR,
@@ -32,9 +31,6 @@ FULL = 0.45
 
 WHOLE = 900
 """Tokens up to which a list of full paths is shown whole to who has tools that take paths."""
-
-BEYOND = 12
-"""Folders named of those there is no room for."""
 
 FOREIGN = 10
 """Other lines (a prompt, a count) kept as they are."""
@@ -65,10 +61,6 @@ _NOTABLE = re.compile(
     r"|docker-compose\S*|\.env\S*|CHANGELOG\S*|CONTRIBUTING\S*|mod\.rs|lib\.rs)$",
     re.IGNORECASE,
 )
-_ASIDE = re.compile(
-    r"(?:^|/)(?:node_modules|vendor|\.git|__pycache__|\.venv|venv|dist|build|target|\.cache|\.tox"
-    r"|third_party|site-packages|\.mypy_cache|\.pytest_cache)(?:/|$)|\.pyc$|\.o$|\.map$|\.min\."
-)
 _DETAILS = stems(
     "size sizes date dates modified permission permissions owner large largest big bigger biggest "
     "small newest oldest latest recent mtime bytes time timestamp executable chmod mode disk usage"
@@ -78,13 +70,6 @@ _AMOUNT = re.compile(
     r"(?:[-dlcbps][-rwxsStT]{9}[.+@]?\s+\d+\s+\S+\s+\S+\s+|\s*)"
     r"(?P<number>\d[\d,]{0,15}(?:\.\d{1,3})?)(?P<unit>[KMGT]?)\s"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    folder: str
-    name: str
-    line: int
 
 
 class ListingReducer:
@@ -127,7 +112,7 @@ class ListingReducer:
         return Reduced(f"{marker(brief.ref, said)}\n{body}", "listing", False)
 
 
-def _read(lines: Sequence[str]) -> tuple[list[_Entry], list[int], bool]:
+def _read(lines: Sequence[str]) -> tuple[list[Entry], list[int], bool]:
     """Entries, lines that are none, and whether entries stand there as full paths."""
     filled = [line for line in lines[:300] if line and not line.isspace()]
     least = 0.6 * len(filled)
@@ -164,8 +149,8 @@ def _columns(line: str) -> list[str]:
     return words if good >= 0.7 * len(words) and (len(parts) > 1 or len(words) == 1) else []
 
 
-def _long(lines: Sequence[str]) -> tuple[list[_Entry], list[int]]:
-    entries: list[_Entry] = []
+def _long(lines: Sequence[str]) -> tuple[list[Entry], list[int]]:
+    entries: list[Entry] = []
     foreign: list[int] = []
     folder = ""
     for index, line in enumerate(lines):
@@ -176,7 +161,7 @@ def _long(lines: Sequence[str]) -> tuple[list[_Entry], list[int]]:
             if name not in (".", ".."):
                 mark = "/" if found["mode"][0] == "d" else "*" if "x" in found["mode"] else ""
                 mark = "" if "->" in name or name.endswith(("/", "*")) else mark
-                entries.append(_Entry(folder, name + mark, index))
+                entries.append(Entry(folder, name + mark, index))
         elif heading:
             folder = heading["path"].rstrip("/") + "/"
         elif line.strip() and not line.startswith("total "):
@@ -184,8 +169,8 @@ def _long(lines: Sequence[str]) -> tuple[list[_Entry], list[int]]:
     return entries, foreign
 
 
-def _tree(lines: Sequence[str]) -> tuple[list[_Entry], list[int]]:
-    entries: list[_Entry] = []
+def _tree(lines: Sequence[str]) -> tuple[list[Entry], list[int]]:
+    entries: list[Entry] = []
     foreign: list[int] = []
     stack: list[tuple[int, str]] = []
     for index, line in enumerate(lines):
@@ -197,22 +182,22 @@ def _tree(lines: Sequence[str]) -> tuple[list[_Entry], list[int]]:
         depth = len(found["lead"])
         while stack and stack[-1][0] >= depth:
             stack.pop()
-        folder = "".join(name for _, name in stack)
+        folder = stack[-1][1] if stack else ""
         name = found["name"].rstrip()
-        entries.append(_Entry(folder, name, index))
+        entries.append(Entry(folder, name, index))
         if len(stack) < 40:
-            stack.append((depth, name.rstrip("/") + "/"))
+            stack.append((depth, f"{folder}{name.rstrip('/')}/"))
     parents = {entry.folder for entry in entries}
     return [
-        _Entry(e.folder, e.name if e.name.endswith("/") else e.name + "/", e.line)
+        Entry(e.folder, e.name if e.name.endswith("/") else e.name + "/", e.line)
         if f"{e.folder}{e.name.rstrip('/')}/" in parents
         else e
         for e in entries
     ], foreign
 
 
-def _paths(lines: Sequence[str], *, sized: bool = False) -> tuple[list[_Entry], list[int]]:
-    entries: list[_Entry] = []
+def _paths(lines: Sequence[str], *, sized: bool = False) -> tuple[list[Entry], list[int]]:
+    entries: list[Entry] = []
     foreign: list[int] = []
     for index, line in enumerate(lines):
         text = line.strip()
@@ -224,26 +209,26 @@ def _paths(lines: Sequence[str], *, sized: bool = False) -> tuple[list[_Entry], 
             foreign.append(index)
             continue
         folder, slash, name = path.rstrip("/").rpartition("/")
-        entries.append(_Entry(folder + slash, name + "/" * path.endswith("/"), index))
+        entries.append(Entry(folder + slash, name + "/" * path.endswith("/"), index))
     return entries, foreign
 
 
-def _stat(lines: Sequence[str]) -> tuple[list[_Entry], list[int]]:
+def _stat(lines: Sequence[str]) -> tuple[list[Entry], list[int]]:
     """`git diff --stat`: files with how many lines of each have changed."""
-    entries: list[_Entry] = []
+    entries: list[Entry] = []
     foreign: list[int] = []
     for index, line in enumerate(lines):
         found = _STAT.match(line[:600])
         if found:
             folder, slash, name = found["path"].rpartition("/")
-            entries.append(_Entry(folder + slash, f"{name} | {found['changed']}", index))
+            entries.append(Entry(folder + slash, f"{name} | {found['changed']}", index))
         elif line.strip():
             foreign.append(index)
     return entries, foreign
 
 
-def _names(lines: Sequence[str]) -> tuple[list[_Entry], list[int]]:
-    entries: list[_Entry] = []
+def _names(lines: Sequence[str]) -> tuple[list[Entry], list[int]]:
+    entries: list[Entry] = []
     foreign: list[int] = []
     folder = ""
     for index, line in enumerate(lines):
@@ -251,7 +236,7 @@ def _names(lines: Sequence[str]) -> tuple[list[_Entry], list[int]]:
         if heading and "/" in line:
             folder = heading["path"].rstrip("/") + "/"
         elif found := _columns(line):
-            entries.extend(_Entry(folder, name, index) for name in found)
+            entries.extend(Entry(folder, name, index) for name in found)
         elif line.strip():
             foreign.append(index)
     return entries, foreign
@@ -259,7 +244,7 @@ def _names(lines: Sequence[str]) -> tuple[list[_Entry], list[int]]:
 
 def _chosen(
     lines: Sequence[str],
-    entries: Sequence[_Entry],
+    entries: Sequence[Entry],
     sought: frozenset[str],
     size: int,
     form: tuple[bool, bool],
@@ -297,79 +282,7 @@ def _chosen(
             written[index] = line
         else:
             named.add(index)
-    return _by_folder(entries, folders, (written, named), max(6, size // 40))
-
-
-def _by_folder(
-    entries: Sequence[_Entry],
-    folders: dict[str, list[int]],
-    chosen: tuple[dict[int, str], set[int]],
-    most: int,
-) -> tuple[list[str], int]:
-    """Each folder: what is written out, what is named, and the rest by extension."""
-    written, named = chosen
-    out = [written[i] for mine in folders.values() for i in mine if i in written]
-    told: list[tuple[str, list[str]]] = []
-    rest: list[int] = []
-    total = 0
-    for folder, mine in folders.items():
-        under = [entries[i].name for i in mine if i in named]
-        hidden = [i for i in mine if i not in written and i not in named]
-        if len(hidden) == 1 and len(entries[hidden[0]].name) < 40 and (under or len(told) < most):
-            under.append(entries[hidden.pop()].name)
-        total += len(hidden)
-        if not under and (len(told) >= most or _ASIDE.search(folder)):
-            rest.extend(hidden)
-            continue
-        if hidden:
-            under.append(f"… {_by_extension([entries[i].name for i in hidden])} …")
-        if under:
-            told.append((folder, under))
-    beyond = _beyond([entries[i] for i in rest])
-    base = _base([*[folder for folder, _ in told], *[folder for folder, _ in beyond]])
-    if base:
-        out.append(f"under {base}:")
-    for folder, under in [*told, *beyond]:
-        below = f"  {folder[len(base) :] or './'}" if base else folder
-        out.append(f"{below}{': ' if below else ''}{', '.join(under)}")
-    return out, total
-
-
-def _base(folders: Sequence[str]) -> str:
-    """The folder that all are in, if saying it once is worth a line."""
-    if len(folders) < 3:
-        return ""
-    least, last = min(folders), max(folders)
-    same = 0
-    while same < min(len(least), len(last)) and least[same] == last[same]:
-        same += 1
-    base = least[: least.rfind("/", 0, same) + 1]
-    return base if len(base) > 8 else ""
-
-
-def _beyond(entries: Sequence[_Entry]) -> list[tuple[str, list[str]]]:
-    """Folders there is no room for: by the folder they are in, a few of them."""
-    if not entries:
-        return []
-    split = [entry.folder.split("/") for entry in entries]
-    depth = 0
-    while len({tuple(parts[: depth + 1]) for parts in split}) == 1 and depth < 20:
-        depth += 1
-    groups: dict[str, list[_Entry]] = {}
-    for parts, entry in zip(split, entries, strict=True):
-        groups.setdefault("/".join(parts[: depth + 1]).rstrip("/") + "/", []).append(entry)
-    ranked = sorted(groups.items(), key=lambda item: -len(item[1]))
-    out = [(folder, [_folded(held, "folder")]) for folder, held in ranked[:BEYOND]]
-    left = [entry for _, held in ranked[BEYOND:] for entry in held]
-    if left:
-        shared = "/".join(split[0][:depth]) + "/" if depth else ""
-        out.append((shared, [_folded(left, "more folder")]))
-    return out
-
-
-def _folded(entries: Sequence[_Entry], noun: str) -> str:
-    inside = count(len({entry.folder for entry in entries}), noun)
-    return f"… {inside}, {_by_extension([entry.name for entry in entries])} …"
+    return by_folder(entries, folders, (written, named), max(6, size // 40))
 
 
 def _size(line: str) -> float:
@@ -381,7 +294,7 @@ def _size(line: str) -> float:
     return number * 1024.0 ** " KMGT".index(found["unit"] or " ")
 
 
-def _worth(entries: Sequence[_Entry], sought: frozenset[str]) -> list[float]:
+def _worth(entries: Sequence[Entry], sought: frozenset[str]) -> list[float]:
     names = hits([entry.name for entry in entries], sought)
     paths = hits([entry.folder for entry in entries], sought)
     aside: dict[str, float] = {}
@@ -389,25 +302,8 @@ def _worth(entries: Sequence[_Entry], sought: frozenset[str]) -> list[float]:
     for index, entry in enumerate(entries):
         folder = entry.folder
         if folder not in aside:
-            aside[folder] = 4.0 * bool(_ASIDE.search(folder)) + 0.3 * folder.count("/")
+            aside[folder] = 4.0 * bool(ASIDE.search(folder)) + 0.3 * folder.count("/")
         value = min(names[index], 8.0) + min(paths[index], 3.0) / 2 - aside[folder]
         value += 2.0 * bool(_NOTABLE.match(entry.name)) + 1.0 * entry.name.endswith("/")
-        worth.append(value - 4.0 * bool(_ASIDE.search(entry.name)))
+        worth.append(value - 4.0 * bool(ASIDE.search(entry.name)))
     return worth
-
-
-def _by_extension(names: Sequence[str]) -> str:
-    """`34 .py, 12 .json, 3 folders, 5 others`."""
-    kinds: Counter[str] = Counter()
-    for name in names:
-        stem, dot, extension = name.rstrip("*@").rpartition(".")
-        if name.endswith("/"):
-            kinds["folders"] += 1
-        elif dot and stem and extension.isalnum() and len(extension) <= 6:
-            kinds["." + extension] += 1
-        else:
-            kinds["others"] += 1
-    common = kinds.most_common(6)
-    more = sum(kinds.values()) - sum(number for _, number in common)
-    said = [f"{n:,} {kind[:-1] if n == 1 and kind[0] != '.' else kind}" for kind, n in common]
-    return ", ".join([*said, f"{more:,} more"] if more else said)
