@@ -108,7 +108,10 @@ def _binary(text: str) -> bool:
 def _search(text: str) -> bool:
     """Whether a run that is a blob stands in the first megabyte."""
     words = text[:1_000_000].split()
-    if max(map(len, words), default=0) < LEAST:
+    longest = max(map(len, words), default=0)
+    if longest < LEAST:
+        if longest < 60:
+            return False
         packed = [59 < len(word) < 77 and "." not in word and word[0] != "/" for word in words]
         if not any(map(all, zip(packed, packed[1:], packed[2:], packed[3:], strict=False))):
             return False

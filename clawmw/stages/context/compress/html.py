@@ -52,7 +52,7 @@ _MARK = "x-clawmw"
 _MAIN = re.compile(r"<(main)(?=[\s>])")
 _ARTICLE = re.compile(r"<(article)(?=[\s>])")
 _NAME = re.compile(r"[^\s/>]+")
-_ANY_TAG = re.compile(r"<[^>]*>|\s+")
+_ANY_TAG = re.compile(r"<[^>]*>")
 _VOID = frozenset(words("link meta img input br hr source wbr col area embed"))
 _RAW = frozenset(words("script style xmp iframe noembed noframes plaintext"))
 _BOILERPLATE = (
@@ -126,14 +126,13 @@ def _content(tree: LexborHTMLParser) -> str:
     source = (tree.body.html if tree.body is not None else None) or ""
     source = _without(source, "drop")
     less = _without(source, "soft")
-    whole = _words_in(source)
-    if less is not source and _words_in(less) < 0.4 * whole:
+    if less is not source and _words_in(less) < 0.4 * _words_in(source):
         less = source
     mains = list(_MAIN.finditer(less)) or list(_ARTICLE.finditer(less))
     if len(mains) == 1:
         start = mains[0].start()
         main = less[start : _end_of(less, start, mains[0].group(1))]
-        if _words_in(main) > 0.5 * whole:
+        if _words_in(main) > 0.5 * _words_in(source):
             less = main
     return heading + less
 
@@ -166,7 +165,7 @@ def _end_of(source: str, start: int, name: str) -> int:
 
 
 def _words_in(source: str) -> int:
-    return len(_ANY_TAG.sub("", source))
+    return sum(map(len, _ANY_TAG.sub("", source).split()))
 
 
 def _data_scripts(tree: LexborHTMLParser) -> list[str]:

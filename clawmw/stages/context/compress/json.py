@@ -77,8 +77,10 @@ class JsonReducer:
 
 def _json_lines(text: str) -> Node | None:
     """The values of a text that is one JSON value a line."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return None
     lines = [line for line in text.split("\n") if line and not line.isspace()]
-    if len(lines) < 2 or lines[0].lstrip()[:1] not in ("{", "["):
+    if len(lines) < 2:
         return None
     try:
         nodes = decode_json("[" + ",".join(lines) + "]")

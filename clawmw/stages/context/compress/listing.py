@@ -50,6 +50,7 @@ _PATH = re.compile(rf"(?:[A-Za-z]:[\\/]|~?/|\.{{1,2}}/)?{_PART}(?:[/\\]{_PART}){
 _NAME = re.compile(
     r"(?:[\w@+~#%-][\w.@+~#%-]{0,100}\.\w{1,10}|\.\w[\w.-]{0,60}|[\w.@+-]{1,80}/|[A-Z]{4,20})[*@=|]?"
 )
+_GAP = re.compile(r"\s{2,}|\t")
 _HEADING = re.compile(r"(?P<path>\S{1,300}):$")
 _NOTABLE = re.compile(
     r"(?:^|/)(?:README[\w.]*|LICENSE|Makefile|Dockerfile|CMakeLists\.txt|pyproject\.toml"
@@ -143,7 +144,9 @@ def _columns(line: str) -> list[str]:
     """The names in a line of `ls`, or nothing where a part is no name of a file."""
     if len(line) > 400:
         return []
-    parts = [part for part in re.split(r"\s{2,}|\t", line.strip()) if part]
+    parts = [part for part in _GAP.split(line.strip()) if part]
+    if len(parts) == 1 and " " in parts[0]:
+        return []  # words of a sentence
     words = [word for part in parts for word in part.split(" ") if word]
     good = sum(1 for word in words if _NAME.fullmatch(word))
     return words if good >= 0.7 * len(words) and (len(parts) > 1 or len(words) == 1) else []

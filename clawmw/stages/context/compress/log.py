@@ -103,7 +103,7 @@ class _Form:
     def columns(self) -> list[tuple[str, tuple[str | None, ...]]]:
         """Each field with its value in every line; times are none."""
         columns = zip(self.names, zip(*self.rows, strict=True), strict=True)
-        return [(name, column) for name, column in columns if column[0] is not None]
+        return [(name, column) for name, column in columns if None not in column]
 
 
 class LogReducer:

@@ -167,6 +167,8 @@ class Encoder:
         return self._value(node, True)
 
     def _value(self, node: Node, lines: bool) -> str:
+        if type(node) is Num:
+            return node
         if isinstance(node, str):
             return self._text(node, lines)
         if not isinstance(node, list):
@@ -181,9 +183,7 @@ class Encoder:
         return "[" + ",".join([self._value(item, lines) for item in node]) + "]"
 
     def _text(self, text: str, lines: bool) -> str:
-        if isinstance(text, Num):
-            return str(text)
-        if isinstance(text, Note):
+        if type(text) is Note:
             return f"… {text} …"
         if lines and len(text) >= _BLOCK_MIN and _fits_block(text):
             return f'"""{text}"""'

@@ -123,7 +123,7 @@ class PageWriter:
             self._end_line()
             self._now.append(_HEADING[name])
         elif name in ("td", "th"):
-            if "".join(self._now).strip():
+            if any(said and not said.isspace() for said in self._now):
                 self._now.append(f" {_NEXT_CELL} ")
             else:
                 self._now = [_CELL]

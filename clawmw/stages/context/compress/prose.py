@@ -9,8 +9,10 @@ ellipses as far as they fit, so that a reader sees what there is to ask for.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import NamedTuple
 
 from clawmw.core.tokens import estimate
 from clawmw.stages.context.compress.protocol import (
@@ -39,16 +41,37 @@ _ABBREVIATION = re.compile(
     r"(?:\b(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|approx|No|Nos|Fig|Inc|Ltd|Co|Corp|Gen|Col|Sgt|Capt|Rev|Vol"
     r"|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec|ca|cf|e\.g|i\.e|U\.S|U\.K))\.$"
 )
+_MARK = re.compile(r"[.!?…。！？]")
+"""What stands before each `_END`."""
 _STOP = re.compile(r"[。！？]")
 _DIGIT = re.compile(r"\d")
-_NAME = re.compile(r"(?<=[\w,;:’')\]] )(?!I\b)[\"'“(]?[A-ZÀ-ÖØ-ÞА-Я][\w’'.-]+")
-_TERM = re.compile(
-    r"[“\"「『《`][^”\"」』》`\n]{2,60}[”\"」』》`]|\b\w+[_/@]\w+|https?://|[A-Z]{2,}|[A-Za-z]{2,}(?=[\u3040-\u9fff])"
+_BEYOND = re.compile(r"[^\x00-\u065f\u1c80-\ua61f\uabfa-\ud7ff\ud800-\uff0f]")
+"""Where other digits than those of ASCII are."""
+_NO_DIGITS = bytes(set(range(256)) - set(b"0123456789\n"))
+_NAME = re.compile(
+    r" (?=[\"'“(]?[A-ZÀ-ÖØ-ÞА-Я])(?<=[\w,;:’')\]] )(?!I\b)[\"'“(]?[A-ZÀ-ÖØ-ÞА-Я][\w’'.-]+"
 )
-_ADDRESS = re.compile(
-    r"https?://[^\s<>\"')\]]+|[\w.+-]+@[\w-]+\.[\w.]+|(?<![\w/])/?(?:[\w.-]+/)+[\w.-]+"
-    r"|(?<![\w-])(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{5,40}(?![\w-])"
+_TERM = r"[“\"「『《`][^”\"」』》`\n]{2,60}[”\"」』》`]|\b\w+[_/@]\w+|https?://|[A-Z]{2,}"
+_TERMS = {True: re.compile(_TERM), False: re.compile(_TERM + r"|[A-Za-z]{2,}(?=[\u3040-\u9fff])")}
+"""By whether the text is ASCII."""
+_SIGN = re.compile(r"[“\"「『《`_/@\u3040-\u9fff]")
+"""A sentence without any has no `_TERM` but `_CAPITALS`."""
+_CAPITALS = re.compile(r"[A-Z][A-Z]+")
+_URL = r"https?://[^\s<>\"')\]]+"
+_MAIL = r"[\w.+-]+@[\w-]+\.[\w.]+"
+_PATH = r"(?<![\w/])/?(?:[\w.-]+/)+[\w.-]+"
+_ID = r"(?<![\w-])(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{5,40}(?![\w-])"
+_ADDRESSES = {
+    (False, False): re.compile(_ID),
+    (False, True): re.compile(f"{_URL}|{_PATH}|{_ID}"),
+    (True, False): re.compile(f"{_MAIL}|{_ID}"),
+    (True, True): re.compile(f"{_URL}|{_MAIL}|{_PATH}|{_ID}"),
+}
+"""By whether there is an `@` and whether there is a slash, without which some cannot be."""
+_TELLING = re.compile(
+    r"(?:[!-.:-?A-~\xa1-\u065f\u2010-\u2027\u2030-\u205e]*+\s++|[!-.0-?\[-`{-~]*+\s++)*+(\S++)"
 )
+"""The next word with an `@`, a slash, or a digit and more: an address has one of these."""
 _NAMED = re.compile(
     r"(?<![.!?] )(?<!^)[A-ZÀ-ÖØ-ÞА-Я](?:[\w’'-]|\.\w)*"
     r"(?: (?:(?:of|the|and|for|de|von|van|der|la|in|to) ){0,2}[A-ZÀ-ÖØ-ÞА-Я\d]"
@@ -56,6 +79,11 @@ _NAMED = re.compile(
     r"|\b\d{1,2} [A-Z][a-z]+ \d{4}\b|(?<![\d.,])\d[\d.,]{4,}\d"
     r"|“[^”\n]{2,60}”|\"[^\"\n]{2,60}\"|《[^》\n]{1,40}》"
 )
+_INITIAL = {
+    True: re.compile(r"[A-Z0-9\"](?:(?<=[0-9])[0-9]++)?"),
+    False: re.compile(r"[A-ZÀ-ÖØ-ÞА-Я\d“\"《](?:(?<=\d)\d++)?"),
+}
+"""How each `_NAMED` begins, by whether the text is ASCII; if with a digit, the others with it."""
 _TRAILING = re.compile(r" +$", re.MULTILINE)
 _STRUCTURE = re.compile(r"\s*(?:#{1,6} |[-*+•] |\d{1,3}[.)] |\||>|```|\[[^\]\n]{1,40}\]:)")
 
@@ -81,13 +109,11 @@ class ProseReducer:
         return Reduced(f"{marker(brief.ref, said)}\n{short}", "prose", False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Sentence:
+class _Sentence(NamedTuple):
     text: str
     paragraph: int
     first: bool
     """Whether it opens its paragraph."""
-    weight: float = 0.0
 
 
 def shorten(text: str, brief: Brief, whole: Collection[str] = ()) -> tuple[str, int]:
@@ -100,13 +126,14 @@ def shorten(text: str, brief: Brief, whole: Collection[str] = ()) -> tuple[str, 
         for number, line in enumerate(text.split("\n"))
         for place, sentence in enumerate(_sentences(line))
     ]
-    found = _weighed(found, brief)
+    weights = _weights(found, brief)
     tokens = estimate(text)
     left = room(tokens, brief.level, named=True)
     kept = {index for index, sentence in enumerate(found) if sentence.text in whole}
-    for index in sorted(range(len(found)), key=lambda i: (-found[i].weight, i)):
-        size = estimate(found[index].text)
-        if index not in kept and size <= left:
+    for index in sorted(range(len(found)), key=lambda i: (-weights[i], i)):
+        said = found[index].text
+        # No character is less than a ninth of a token.
+        if index not in kept and len(said) < 9 * (left + 1) and (size := estimate(said)) <= left:
             kept.add(index)
             left -= size
         if left < 8:
@@ -115,8 +142,8 @@ def shorten(text: str, brief: Brief, whole: Collection[str] = ()) -> tuple[str, 
     return _written(found, kept, space + left), len(found) - len(kept)
 
 
-def _weighed(found: Sequence[_Sentence], brief: Brief) -> list[_Sentence]:
-    """Each sentence with how much it matters.
+def _weights(found: Sequence[_Sentence], brief: Brief) -> list[float]:
+    """How much each sentence matters.
 
     A sentence counts half of what its paragraph holds of what is sought: a heading or a title
     says what the sentences below it are about.
@@ -141,7 +168,7 @@ def _weighed(found: Sequence[_Sentence], brief: Brief) -> list[_Sentence]:
             weight = -1.0
         seen.add(key)
         # Long sentences hold more by being long.
-        out.append(replace(sentence, weight=weight / (1.0 + len(sentence.text) / LONG)))
+        out.append(weight / (1.0 + len(sentence.text) / LONG))
     return out
 
 
@@ -192,13 +219,14 @@ def _named(gaps: Mapping[int, str], said: str, space: int) -> dict[int, str]:
     Addresses and ids come first: they can be passed on, and cannot be guessed. Names, quoted
     terms and dates share what is left, each gap by its size.
     """
-    known = {_bare(match) for pattern in (_ADDRESS, _NAMED) for match in pattern.finditer(said)}
+    known = {_bare(match) for kind in (_addresses, _names) for match in kind(said)}
     found: dict[int, dict[str, int]] = {start: {} for start in gaps}
     for start, text in gaps.items():
-        space = _gather(_ADDRESS, text, found[start], known, space, 3)
+        space = _gather(_addresses(text), found[start], known, space, 3)
     total = sum(map(len, gaps.values())) or 1
     for start, text in gaps.items():
-        _gather(_NAMED, text, found[start], known, max(space, 0) * len(text) // total, 4)
+        share = max(space, 0) * len(text) // total
+        _gather(_names(text), found[start], known, share, 4)
     return {
         start: "; ".join(sorted(names, key=lambda name: (names[name], name)))
         for start, names in found.items()
@@ -206,8 +234,7 @@ def _named(gaps: Mapping[int, str], said: str, space: int) -> dict[int, str]:
 
 
 def _gather(
-    pattern: re.Pattern[str],
-    text: str,
+    matches: Iterable[re.Match[str]],
     names: dict[str, int],
     known: set[str],
     space: int,
@@ -217,7 +244,7 @@ def _gather(
 
     `wide`: characters a token.
     """
-    for match in pattern.finditer(text):
+    for match in matches:
         name = _bare(match)
         if len(name) < 3 or name in known:
             continue
@@ -233,15 +260,36 @@ def _bare(match: re.Match[str]) -> str:
     return match.group().strip(" .,;:")
 
 
+def _addresses(text: str) -> Iterator[re.Match[str]]:
+    """What can be passed on: addresses, paths, ids. Only words that may be one are looked at."""
+    for word in _TELLING.finditer(text):
+        pattern = _ADDRESSES["@" in word.group(1), "/" in word.group(1)]
+        yield from pattern.finditer(text, word.start(1), word.end(1))
+
+
+def _names(text: str) -> Iterator[re.Match[str]]:
+    """Names, dates, numbers and quoted terms: tried only where one may begin."""
+    at = 0
+    initial = _INITIAL[text.isascii()]
+    while begins := initial.search(text, at):
+        at = begins.end()
+        if found := _NAMED.match(text, begins.start()):
+            yield found
+            at = found.end()
+
+
 def _sentences(line: str) -> list[str]:
     """`line` in sentences, each with the space that follows it; structure stays in one piece."""
     if _STRUCTURE.match(line) or (len(line) < 160 and not _STOP.search(line)):
         return [line]
     found: list[str] = []
     at = 0
-    for end in _END.finditer(line):
-        if end.end() - at < (15 if line.isascii() else 6) or _ABBREVIATION.search(
-            line[max(at, end.start() - 12) : end.start()]
+    for mark in _MARK.finditer(line):
+        end = _END.match(line, mark.end())
+        if (
+            end is None
+            or end.end() - at < (15 if line.isascii() else 6)
+            or _ABBREVIATION.search(line[max(at, end.start() - 12) : end.start()])
         ):
             continue
         found.append(line[at : end.end()])
@@ -253,9 +301,23 @@ def _sentences(line: str) -> list[str]:
 
 def _facts(sentences: Sequence[str]) -> list[float]:
     """How much each sentence states that could be asked for: numbers, names, terms; 0 to 1."""
-    return [
-        0.12 * min(len(_DIGIT.findall(s)), 3)
-        + 0.1 * min(len(_NAME.findall(s)), 4)
-        + 0.08 * min(len(_TERM.findall(s)), 3)
-        for s in sentences
-    ]
+    text = "\n".join(sentences).replace("\0", "\1")
+    if any(map(str.isdecimal, _BEYOND.findall(text))):
+        digits = _counts(_DIGIT, text)
+    else:
+        data = text.encode("utf-8", "surrogatepass")
+        digits = [*map(len, data.translate(None, _NO_DIGITS).split(b"\n"))]
+    terms = _counts(_CAPITALS, text)
+    starts = [0, *accumulate([len(sentence) + 1 for sentence in sentences])]
+    sign = _SIGN.search(text)
+    while sign:
+        index = bisect_right(starts, sign.start()) - 1
+        terms[index] = len(_TERMS[sentences[index].isascii()].findall(sentences[index]))
+        sign = _SIGN.search(text, starts[index + 1])
+    counts = zip(digits, _counts(_NAME, text), terms, strict=True)
+    return [0.12 * min(d, 3) + 0.1 * min(n, 4) + 0.08 * min(t, 3) for d, n, t in counts]
+
+
+def _counts(pattern: re.Pattern[str], text: str) -> list[int]:
+    """How often `pattern` stands in each line of a text without NUL."""
+    return [line.count("\0") for line in pattern.sub("\0", text).split("\n")]

@@ -8,8 +8,10 @@ in any process.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal, Protocol
 
 from clawmw.stages.context.compress.notation import is_notation
@@ -163,12 +165,18 @@ def failures(lines: Sequence[str]) -> set[int]:
     stems = [stem for stem in (_ASCII_STEMS if lowered.isascii() else _STEMS) if stem in lowered]
     if not stems:
         return set()
+    said = lowered.split("\n")
+    starts = [0, *accumulate([len(line) + 1 for line in said])]
+    told: set[int] = set()
+    for stem in stems:
+        at = lowered.find(stem)
+        while at >= 0:
+            index = bisect_right(starts, at) - 1
+            told.add(index)
+            at = lowered.find(stem, starts[index + 1])
     found: set[int] = set()
-    for index, line in enumerate(lowered.split("\n")):
-        for stem in stems:
-            if stem in line:
-                rest = _NOTHING_WRONG.sub("", line)
-                if rest is line or rest == line or any(s in rest for s in stems):
-                    found.add(index)
-                break
+    for index in told:
+        rest = _NOTHING_WRONG.sub("", said[index])
+        if len(rest) == len(said[index]) or any(stem in rest for stem in stems):
+            found.add(index)
     return found

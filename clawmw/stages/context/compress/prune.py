@@ -295,9 +295,11 @@ def _said(what: str, gone: int, total: int, short: int) -> str:
 
 
 def _sized(node: Node, size: Callable[[Node], int]) -> int:
+    # Texts, the most of all nodes, without a call each.
     if isinstance(node, Obj):
-        return 2 + sum([len(key) + 2 + size(value) for key, value in node])
-    return 2 + sum([1 + size(value) for value in node])
+        sizes = [len(v) if isinstance(v, str) else size(v) for _, v in node]
+        return 2 + 2 * len(node) + sum(sizes) + sum([len(key) for key, _ in node])
+    return 2 + len(node) + sum([len(v) if isinstance(v, str) else size(v) for v in node])
 
 
 def _length(node: Node) -> int:

@@ -27,7 +27,12 @@ FEW = 8
 LETTERS = 6
 """Letters of a longer word that count."""
 
-_WORD = re.compile(r"[^\W_]+")
+MANY = 80
+"""Of so many different signs each is replaced by itself, which is faster up to about here."""
+
+_BLANKS = {code: " " for code in range(128) if not chr(code).isalnum() and chr(code) != "\n"}
+_BEYOND = re.compile(r"[^\x00-\x7f]+")
+_NO_WORD = re.compile(r"[^\w\n]|_")
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
 
 STOP = frozenset(
@@ -44,28 +49,79 @@ STOP = frozenset(
 
 def stems(text: str) -> set[str]:
     """The words of `text` as they are compared; those of one or two letters left out."""
-    found = {
-        word[:LETTERS] if word.isalpha() and word.isascii() else word
-        for word in _WORD.findall(text.casefold())
-        if (len(word) > 2 or word.isdigit() or not word.isascii()) and word not in STOP
-    }
+    found = {stem for word in _spaced(text.casefold()).split() if (stem := _stem(word))}
     if not text.isascii():
-        for run in _WIDE.findall(text):
-            found.discard(run)
-            found.update(run[i : i + 2] for i in range(max(len(run) - 1, 1)))
+        runs = _WIDE.findall(text)
+        found = found.difference(runs) | _pairs(runs)
     return found
 
 
 def relevance(pieces: Sequence[str], sought: frozenset[str]) -> list[float]:
     """How much of what is sought each piece holds; 0 where it holds nothing."""
-    if not sought:
+    if not sought or not pieces:
         return [0.0] * len(pieces)
-    shared = [stems(piece) & sought for piece in pieces]
+    shared = _shared(pieces, sought)
     counts = Counter(word for found in shared for word in found)
     total = len(pieces)
     # A word in every piece tells none of them apart.
     weight = {word: log((total + 1) / count) for word, count in counts.items()}
-    return [sum(weight[word] for word in sorted(found)) for found in shared]
+    return [sum([weight[word] for word in sorted(found)]) if found else 0.0 for found in shared]
+
+
+def _shared(pieces: Sequence[str], sought: frozenset[str]) -> list[frozenset[str]]:
+    """`stems(piece) & sought` of each piece.
+
+    All are split at once and each distinct word is cut once: ten times as fast.
+    """
+    text = "\n".join(pieces)
+    if text.count("\n") >= len(pieces):
+        text = "\n".join([piece.replace("\n", " ") for piece in pieces])
+    rows = [row.split() for row in _spaced(text.casefold()).split("\n")]
+    near = [w for w in set[str]().union(*rows) if w in sought or w[:LETTERS] in sought]
+    meant = {word: stem for word in near if (stem := _stem(word)) in sought}
+    known = frozenset(meant)
+    held = [known.intersection(row) for row in rows]
+    shared = [frozenset([meant[word] for word in found]) if found else found for found in held]
+    if any(map(_WIDE.fullmatch, sought)):
+        for index, piece in enumerate(pieces):
+            if not piece.isascii():
+                runs = _WIDE.findall(piece)
+                shared[index] = shared[index].difference(runs) | (_pairs(runs) & sought)
+    return shared
+
+
+def _stem(word: str) -> str:
+    """A casefolded word as it is compared; empty where it says nothing."""
+    if word in STOP:
+        return ""
+    if not word.isascii():
+        return word
+    if word.isalpha():
+        return word[:LETTERS] if len(word) > 2 else ""
+    return word if len(word) > 2 or word.isdigit() else ""
+
+
+def _pairs(runs: Sequence[str]) -> set[str]:
+    return {run[i : i + 2] for run in runs for i in range(max(len(run) - 1, 1))}
+
+
+def _spaced(text: str) -> str:
+    """`text` with a space for each character that is no letter or digit; its lines stay.
+
+    To split what is left takes a fifth of the time that a regular expression takes for words.
+    """
+    if text.isascii():
+        return text.translate(_BLANKS)
+    odd = [char for char in set("".join(_BEYOND.findall(text))) if not char.isalnum()]
+    if len(odd) > MANY:
+        return _NO_WORD.sub(" ", text)
+    for char in odd:
+        text = text.replace(char, " ")
+    if text.isascii():
+        return text.translate(_BLANKS)
+    for code in _BLANKS:
+        text = text.replace(chr(code), " ")
+    return text
 
 
 def hit(scores: Sequence[float]) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from clawmw.stages.context.compress.notation import Node, Num, Obj
@@ -41,7 +43,8 @@ _KEY_CHARS = 48
 _NAMED_CHARS = 160
 _ID = re.compile(r"(?=[^\s]*\d)(?=[^\s]*[A-Za-z])[\w.:-]{8,48}\Z")
 _COUNTER = re.compile(r"[0-9]{1,16}\Z")
-_NUMERIC = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?\Z")
+_NUMBERS = re.compile(r"(?:-?\d++(?:\.\d++)?(?:[eE][-+]?\d++)?(?:\n|\Z))++")
+"""One a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +92,13 @@ def notable(records: Sequence[Cells], plan: Plan, asked: Sequence[float] = ()) -
     ends = [*range(min(plan.head, total)), *range(max(total - plan.tail, 0), total)]
     kept = dict.fromkeys(ends)
     best = max(asked, default=0.0)
-    order = sorted(range(len(asked)), key=lambda i: (-asked[i], i))
-    wanted = [i for i in order if asked[i] >= max(ASKED, best / 2)]
-    failed = failures([" ".join(_words(record)) for record in records])
+    wanted = [i for i, held in enumerate(asked) if held >= max(ASKED, best / 2)]
+    wanted.sort(key=lambda i: (-asked[i], i))
+    failed = failures([_said(record) for record in records])
     wishes: list[list[int]] = [wanted, [], [], [], []]
     if len(failed) <= max(total // 3, PER_COLUMN):
         wishes[1] = sorted(failed)
-    columns = dict.fromkeys(key for record in records for key in record)
+    columns = dict.fromkeys(chain.from_iterable(records))
     for column in list(columns)[:COLUMNS]:
         for rank, found in enumerate(_column(records, column)):
             wishes[rank + 2].extend(found)
@@ -117,14 +120,14 @@ def naming_columns(records: Sequence[Cells], names: frozenset[str]) -> tuple[lis
     """
     if not records:
         return [], False
-    plain = [column for column in records[0] if _plain(records, column)]
-    taken = [column for column in plain if _taken(column, names)][:2]
+    taken = [c for c in records[0] if _taken(c, names) and _plain(records, c)][:2]
     more = [column for column in key_columns(records) if column not in taken]
     if taken and more and _counts(records, more[0]):
         del more[0]
     columns = [*taken, *more]
     if len(columns) == 1:
-        others = [c for c in plain if c not in columns and not _counts(records, c)]
+        others = [c for c in records[0] if c not in columns and _plain(records, c)]
+        others = [c for c in others if not _counts(records, c)]
         columns += sorted(others, key=lambda column: (*_sparse(records, column), column))[:1]
     return columns, bool(taken) or (bool(columns) and _ids(records, columns[0]))
 
@@ -150,17 +153,21 @@ def _bare(name: str) -> str:
 def _sparse(records: Sequence[Cells], column: str) -> tuple[int, int]:
     """(how often a column is not set, how long it is)."""
     cells = [record.get(column) for record in records]
-    return sum(cell in (None, "") for cell in cells), sum(len(str(cell)) for cell in cells)
+    return cells.count(None) + cells.count(""), sum(map(len, map(str, cells)))
 
 
 def _plain(records: Sequence[Cells], column: str) -> bool:
     """Whether a column holds short plain values, mostly set."""
     cells = [record.get(column) for record in records]
-    given = sum(cell not in (None, "") for cell in cells)
-    return given > len(cells) // 2 and all(
-        cell is None or (isinstance(cell, str) and len(cell) <= _NAMED_CHARS and "\n" not in cell)
-        for cell in cells
-    )
+    given = len(cells) - cells.count(None) - cells.count("")
+    return given > len(cells) // 2 and _short([c for c in cells if c is not None], _NAMED_CHARS)
+
+
+def _short(cells: Sequence[Any], most: int) -> bool:
+    """Whether all cells are texts of one line and at most so many characters."""
+    if not all(issubclass(kind, str) for kind in set(map(type, cells))):
+        return False
+    return max(map(len, cells), default=0) <= most and "\n" not in "".join(cells)
 
 
 def in_short(
@@ -168,19 +175,19 @@ def in_short(
 ) -> tuple[list[str], list[Sequence[Any]]]:
     """(columns, their cells for as many records as fit about `space` characters)."""
     chosen = list(columns)
+    sizes = [[len(str(record.get(column))) for record in records] for column in chosen]
     while True:
-        rows = [[record.get(column) for column in chosen] for record in records]
         names = sum(len(c) + 2 for c in chosen if not c.startswith("column ")) + 1
-        sizes = [sum(len(str(cell)) for cell in row) + names for row in rows]
-        if len(chosen) <= 2 or sum(sizes) <= space:
+        if len(chosen) <= 2 or sum(map(sum, sizes)) + names * len(records) <= space:
             break
         chosen.pop()
+        sizes.pop()
     shown: list[Sequence[Any]] = []
-    for row, size in zip(rows, sizes, strict=True):
-        space -= size
+    for record, size in zip(records, map(sum, zip(*sizes, strict=True)), strict=False):
+        space -= size + names
         if space < 0:
             break
-        shown.append(row)
+        shown.append([record.get(column) for column in chosen])
     return (chosen, shown) if chosen and shown else ([], [])
 
 
@@ -189,14 +196,15 @@ def _counts(records: Sequence[Cells], column: str) -> bool:
     return all(_COUNTER.fullmatch(str(record.get(column, ""))) for record in records[:50])
 
 
-def _words(record: Cells) -> list[str]:
+def _said(record: Cells) -> str:
+    """What may say that something failed: texts, and other values that are set, by name."""
     found = []
     for key, value in record.items():
-        if isinstance(value, str) and not isinstance(value, Num):
-            found.append(value[:500].replace("\n", " "))
+        if isinstance(value, str) and type(value) is not Num:
+            found.append(value if len(value) <= 500 else value[:500])
         elif value not in (None, False) and value != "0":
             found.append(key if value is True else f"{key}={value}")
-    return found
+    return " ".join(found).replace("\n", " ")
 
 
 def _column(records: Sequence[Cells], column: str) -> tuple[list[int], list[int], list[int]]:
@@ -210,31 +218,29 @@ def _column(records: Sequence[Cells], column: str) -> tuple[list[int], list[int]
     elif len(given) >= total - total // 10:
         present = set(given)
         odd.extend([i for i in range(total) if i not in present][:PER_COLUMN])
+    told = [values[i] for i in given]
+    counts = Counter(told)
     first: dict[Any, int] = {}
-    counts: dict[Any, int] = {}
-    for i in given:
-        value = values[i]
-        counts[value] = counts.get(value, 0) + 1
-        first.setdefault(value, i)
     category = len(counts) <= max(FEW, total // 10) and len(given) > 2 * len(counts)
     if category:
+        first = dict(zip(reversed(told), reversed(given), strict=True))
         rare = max(1, total // 50)
         odd.extend([first[v] for v, n in counts.items() if n <= rare][:PER_COLUMN])
     firsts = sorted(first.values()) if category and len(counts) <= FEW else []
-    return odd, firsts, _extremes(values, given)
+    return odd, firsts, _extremes(told, given)
 
 
 def _extremes(values: Sequence[Any], given: Sequence[int]) -> list[int]:
     """Where the smallest and the largest number stand, unless the column only counts up or down."""
-    if len(given) < 4 or not all(isinstance(values[i], str) for i in given):
+    if len(given) < 4 or not (isinstance(values[0], str) and _NUMBERS.fullmatch(values[0])):
         return []
-    if not all(len(values[i]) < 40 and _NUMERIC.match(values[i]) for i in given):
+    if not _short(values, 39) or not _NUMBERS.fullmatch("\n".join(values)):
         return []
-    floats = [(float(values[i]), i) for i in given]
-    plain = [number for number, _ in floats]
-    if plain == sorted(plain) or plain == sorted(plain, reverse=True):
+    numbers = [*map(float, values)]
+    if numbers == (rising := sorted(numbers)) or numbers == rising[::-1]:
         return []
-    return [min(floats)[1], max(floats)[1]]
+    last = len(numbers) - 1 - numbers[::-1].index(rising[-1])
+    return [given[numbers.index(rising[0])], given[last]]
 
 
 def key_columns(records: Sequence[Cells]) -> list[str]:
@@ -259,19 +265,10 @@ def key_columns(records: Sequence[Cells]) -> list[str]:
 
 
 def _tells_apart(records: Sequence[Cells], column: str) -> bool:
-    seen = set()
-    for record in records:
-        value = record.get(column)
-        if (
-            not isinstance(value, str)
-            or not value
-            or len(value) > _KEY_CHARS
-            or "\n" in value
-            or value in seen
-        ):
-            return False
-        seen.add(value)
-    return True
+    values = [record.get(column) for record in records]
+    if len(set(values)) < len(values) or "" in values:
+        return False
+    return _short(values, _KEY_CHARS)
 
 
 def gaps(kept: Sequence[int], total: int) -> list[tuple[range, int | None]]:

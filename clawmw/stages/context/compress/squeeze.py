@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from clawmw.stages.context.compress.protocol import count, words
 
@@ -47,7 +48,9 @@ def squeeze(text: str) -> str:
             text = text.replace("\r\n", "\n")
         if "\x08" in text:
             text = _ERASED.sub("", text)
-        if any(char * RUN in text for char in set(text)):
+        # Of a run so long two characters half its length apart are looked at, and are the same.
+        some = text[:: RUN // 2]
+        if any(char * RUN in text for char in {a for a, b in pairwise(some) if a == b}):
             text = _RUN.sub(_run, text)
         if " \n" in text or "\t\n" in text or text.endswith((" ", "\t")):
             text = _TRAILING.sub("", text)
@@ -102,8 +105,8 @@ def fold_repeats(lines: Sequence[str]) -> list[str]:
 
 def _repeat(lines: Sequence[str], at: int) -> tuple[int, int]:
     """(lines in the block, times it stands here); (1, 1) where nothing worth a note repeats."""
-    for period in range(1, PERIOD + 1):
-        if at + period >= len(lines) or lines[at] != lines[at + period]:
+    for period in range(1, min(PERIOD, (len(lines) - at) // 2) + 1):
+        if lines[at] != lines[at + period] or lines[at + period - 1] != lines[at + 2 * period - 1]:
             continue
         block = lines[at : at + period]
         end = at + period

@@ -10,6 +10,7 @@ import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from clawmw.core.tokens import estimate
 from clawmw.stages.context.compress.notation import Encoder, Obj
@@ -40,6 +41,7 @@ _NAME = re.compile(r"[^\W\d][^\d]*\d?\Z|[%#]")
 _FOOT = re.compile(r"\(\d+ rows?\)\s*\Z|\d+ rows? in set")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?\Z")
 _BAR_PADDING = re.compile(r" *\| *")
+_BLANK = frozenset(" \t")
 _DASHES = re.compile(r"-{4,}")
 
 
@@ -203,17 +205,12 @@ def _placed(head: str, header: Sequence[str], rows: Sequence[str]) -> list[list[
         at = head.index(name, at)
         starts.append(at)
         at += len(name)
-    clean = [
-        row
-        for row in rows
-        if all(row[start - 1 : start] in ("", " ", "\t") for start in starts[1:])
-    ]
+    before = itemgetter(*[start - 1 for start in starts[1:]])
+    clean = [row for row in rows if _BLANK.issuperset(before(row.ljust(starts[-1])))]
     if len(clean) < 0.98 * len(rows):
         return None
-    ends = [*starts[1:], None]
-    return [
-        [row[start:end].strip() for start, end in zip(starts, ends, strict=True)] for row in rows
-    ]
+    parts = [*map(slice, starts, [*starts[1:], None])]
+    return [[row[part].strip() for part in parts] for row in rows]
 
 
 def _spaced(header: Sequence[str], rows: Sequence[str]) -> list[list[str]] | None:

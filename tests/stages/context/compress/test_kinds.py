@@ -99,6 +99,11 @@ def test_one_bad_status_among_thousands_stays() -> None:
     assert f"log, {hidden:,} of 3,000 lines left out" in text
 
 
+def test_a_field_that_is_a_time_in_some_lines_and_a_number_in_others() -> None:
+    text = "\n".join([*(f"INFO step {n * 37} done" for n in range(200)), "INFO step 12:00:01 done"])
+    assert "12:00:01" in shown(text)
+
+
 def test_a_trace_stays_whole_once() -> None:
     trace = ["ERROR job crashed", "Traceback (most recent call last):", '  File "a.py", line 3']
     lines = []
