@@ -16,6 +16,7 @@ from clawmw.stages.context.compress.protocol import (
     LOSSY_FLOOR,
     Brief,
     Reduced,
+    barred,
     count,
     keys_room,
     marker,
@@ -57,7 +58,7 @@ class CommitsReducer:
     version = 1
 
     def matches(self, text: str) -> bool:
-        return listed(text)
+        return not barred(text) and listed(text)
 
     def reduce(self, text: str, brief: Brief) -> Reduced | None:
         whole = Reduced(text, "commits", True)

@@ -16,6 +16,7 @@ from clawmw.stages.context.compress.protocol import (
     LOSSY_FLOOR,
     Brief,
     Reduced,
+    barred,
     count,
     failures,
     marker,
@@ -49,7 +50,7 @@ class OutputReducer:
 
     def matches(self, text: str) -> bool:
         lines = sample(text)
-        if len(lines) < 8 or sum(map(len, lines)) > 200 * len(lines):
+        if barred(text) or len(lines) < 8 or sum(map(len, lines)) > 200 * len(lines):
             return False
         said = sum(1 for line in lines if _SENTENCE.search(line[:300]) and not _COMMIT.match(line))
         return said < 0.25 * len(lines)

@@ -19,6 +19,7 @@ from clawmw.stages.context.compress.protocol import (
     LOSSY_FLOOR,
     Brief,
     Reduced,
+    barred,
     count,
     failures,
     keys_room,
@@ -26,6 +27,7 @@ from clawmw.stages.context.compress.protocol import (
     room,
 )
 from clawmw.stages.context.compress.relevance import relevance, takes_addresses
+from clawmw.stages.context.compress.table import cut_tables
 
 __all__ = ["ProseReducer", "shorten"]
 
@@ -102,10 +104,13 @@ class ProseReducer:
         before = estimate(text)
         if before < LOSSY_FLOOR.get(brief.level, before + 1):
             return whole
-        short, dropped = shorten(text, brief)
-        if not dropped or estimate(short) > 0.8 * before:
+        rest, tables, rows = cut_tables(text, brief) if barred(text) else (text, (), 0)
+        short, dropped = shorten(rest, brief, tables)
+        if not dropped + rows or estimate(short) > 0.8 * before:
             return whole
         said = f"{count(dropped, 'sentence')} left out"
+        if rows:
+            said += f", {count(rows, 'table row')} in short or left out"
         return Reduced(f"{marker(brief.ref, said)}\n{short}", "prose", False)
 
 

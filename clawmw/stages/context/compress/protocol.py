@@ -22,6 +22,7 @@ __all__ = [
     "Level",
     "Reduced",
     "Reducer",
+    "barred",
     "count",
     "failures",
     "is_reduced",
@@ -67,6 +68,9 @@ def keys_room(tokens: int, level: Level, *, taken: bool = False, found: bool = F
         share, most = 3 * share, most + most // 3
     return min(int(share * tokens), most) // (4 if found else 1)
 
+
+BARS = 6
+"""Lines from which rows between bars are a table."""
 
 _OURS = "[clawmw"
 _MARK = f"{_OURS}_expand "
@@ -135,6 +139,11 @@ def count(number: int, noun: str) -> str:
 def words(text: str) -> tuple[str, ...]:
     """The words of `text`; an underscore in one stands for a space."""
     return tuple([word.replace("_", " ") for word in text.split()])
+
+
+def barred(text: str) -> bool:
+    """Whether a table with bars stands in `text`, as Markdown writes them."""
+    return text.count("\n|") >= BARS
 
 
 _STEMS = words(

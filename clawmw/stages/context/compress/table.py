@@ -31,7 +31,7 @@ from clawmw.stages.context.compress.rows import (
     notable,
 )
 
-__all__ = ["TableReducer", "cut_rows"]
+__all__ = ["TableReducer", "cut_rows", "cut_tables"]
 
 MIN_ROWS = 6
 _DELIMITERS = ",\t|;"
@@ -119,6 +119,30 @@ def cut_rows(
     return shown, len(others)
 
 
+def cut_tables(text: str, brief: Brief) -> tuple[str, set[str], int]:
+    """`text` with each table between bars in it cut; the lines of those; the rows left out."""
+    out: list[str] = []
+    kept: set[str] = set()
+    missing = 0
+    lines = text.split("\n")
+    at = 0
+    while at < len(lines):
+        end = at
+        while end < len(lines) and lines[end].startswith("|"):
+            end += 1
+        table = _bars(lines[at:end]) if end - at > MIN_ROWS else None
+        if table is not None:
+            shown, gone = cut_rows(table.header, table.cells, table.lines, brief)
+            missing += gone
+            out += [*table.before, *shown, *table.after]
+            kept.update(out[-len(shown) - len(table.before) - len(table.after) :])
+        else:
+            end = max(end, at + 1)
+            out += lines[at:end]
+        at = end
+    return "\n".join(out), kept, missing
+
+
 def _bars(lines: Sequence[str]) -> _Table | None:
     """A Markdown or SQL client table: rows between bars, a rule below the header."""
     body = [i for i, line in enumerate(lines) if line.lstrip().startswith("|")]
@@ -132,7 +156,7 @@ def _bars(lines: Sequence[str]) -> _Table | None:
     if len(rows) < MIN_ROWS:
         return None
     slim = {i: _BAR_PADDING.sub("|", lines[i].strip()) for i in rows}
-    cells = {i: slim[i].strip("|").split("|") for i in rows}
+    cells = {i: slim[i].removeprefix("|").removesuffix("|").split("|") for i in rows}
     width = len(cells[rows[0]])
     if width < 2 or sum(1 for i in rows if len(cells[i]) == width) < 0.95 * len(rows):
         return None
