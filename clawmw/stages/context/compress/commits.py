@@ -39,6 +39,7 @@ FOREIGN = 6
 
 _FULL = re.compile(r"commit ([0-9a-f]{7,64})\b.{0,200}$")
 _SHORT = re.compile(r"[*|/\\ ]{0,12}([0-9a-f]{7,64}) (?:\([^)]{1,200}\) )?\S")
+_HASH = re.compile(r"(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]+ [^|,;\t]+$")
 _GRAPH = re.compile(r"[*|/\\ _.-]{1,40}$")
 _FIELD = re.compile(r"[A-Z][A-Za-z]{2,15}:\s")
 
@@ -103,8 +104,15 @@ def listed(text: str) -> bool:
         # A commit shown with its diff is a diff.
         known = sum(1 for line in lines if line[0] in "c *|" or _FIELD.match(line))
         return len(full) > 1 and full[0] < FOREIGN and known >= 0.9 * len(lines)
-    short = sum(1 for line in lines if _SHORT.match(line) or _GRAPH.match(line))
-    return short >= 0.8 * len(lines) and any(_SHORT.match(line) for line in lines)
+    found = [line for line in lines if _SHORT.match(line)]
+    known = len(found) + sum(1 for line in lines if _GRAPH.match(line))
+    if len(found) < 5 or known < 0.8 * len(lines):
+        return False
+    # Rows of a table are led by ids too: numbers, or with columns after them.
+    named = sum(1 for line in found if _HASH.match(line.lstrip("*|/\\ ")))
+    return named > 0.8 * len(found) and sum("  " in line.strip() for line in found) < 0.2 * len(
+        found
+    )
 
 
 def _read(lines: Sequence[str]) -> list[_Commit]:
