@@ -71,9 +71,10 @@ _ADDRESSES = {
 }
 """By whether there is an `@` and whether there is a slash, without which some cannot be."""
 _TELLING = re.compile(
-    r"(?:[!-.:-?A-~\xa1-\u065f\u2010-\u2027\u2030-\u205e]*+\s++|[!-.0-?\[-`{-~]*+\s++)*+(\S++)"
+    r"(?:[!-.:-?A-~\xa1-\u065f\u2010-\u2027\u2030-\u205e]*+\s++|[!-.0-?\[-`{-~]*+\s++)*+(\S*+)"
 )
-"""The next word with an `@`, a slash, or a digit and more: an address has one of these."""
+"""The next word with an `@`, a slash, or a digit and more: an address has one of these. Nothing
+is one too, at the end: to fail there would be to look again from each character before it."""
 _NAMED = re.compile(
     r"(?<![.!?] )(?<!^)[A-ZÀ-ÖØ-ÞА-Я](?:[\w’'-]|\.\w)*"
     r"(?: (?:(?:of|the|and|for|de|von|van|der|la|in|to) ){0,2}[A-ZÀ-ÖØ-ÞА-Я\d]"
