@@ -83,7 +83,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=HOLD_OUT, help="of the made-up runs")
     folder = Path(os.environ.get("CLAWMW_TRACES_DATA") or BESIDE)
     parser.add_argument("--traces", type=Path, default=folder, help="folder of recorded runs")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.runs is not None and options.runs < 1:
+        parser.error("--runs: give at least 1")
+    return options
 
 
 def datasets(options: argparse.Namespace, say: Say) -> dict[str, list[Run]]:

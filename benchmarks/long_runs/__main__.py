@@ -17,6 +17,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=40)
     parser.add_argument("--out", type=Path, help="default: standard output")
     options = parser.parse_args()
+    if options.runs < 1:
+        parser.error("--runs: give at least 1")
     out = options.out.open("w", encoding="utf-8") if options.out else sys.stdout
     for run in generate(options.seed, options.runs):
         out.write(json.dumps(run, ensure_ascii=False) + "\n")

@@ -3,7 +3,8 @@
 A tool result that came before becomes a reference to the earlier copy; one that is nearly the
 same becomes what is new in it (a file read again after an edit: the changed lines; a record
 fetched again: the changed fields); long runs of lines seen before fold in any result, and in
-documents that users paste. Nothing is hidden: every line is in the context, once.
+documents that users paste. Dedupe itself hides nothing: every line stands in the earlier copy,
+or can be asked for there where `compress` cut it.
 """
 
 from __future__ import annotations
