@@ -21,6 +21,8 @@ from typing import Any, Literal, assert_never
 from clawmw.core.codec import Codec
 from clawmw.core.drive import aadvance, advance_to
 from clawmw.core.effects import (
+    WAITS,
+    Admit,
     Append,
     Call,
     Called,
@@ -29,12 +31,16 @@ from clawmw.core.effects import (
     Emit,
     GetBlob,
     Join,
-    Joined,
+    Leave,
     Load,
+    Permit,
     PutBlob,
+    Report,
     Reserve,
     Settle,
     Sleep,
+    Wait,
+    Withdraw,
 )
 from clawmw.core.engine import Pipeline, Result, Run, Setup, exchange
 from clawmw.core.events import CallFinished, Degraded, Event, StageFailed
@@ -43,12 +49,12 @@ from clawmw.core.identity import Identity, identify
 from clawmw.core.money import Profile
 from clawmw.core.types import Request, Role
 from clawmw.errors import InternalError, StoreError
-from clawmw.leaders import Lead, Leaders
 from clawmw.policy import build
 from clawmw.policy.load import load_policy
 from clawmw.policy.models import ModelEntry, Policy
 from clawmw.stores.base import Stores
 from clawmw.stores.memory import memory_stores
+from clawmw.traffic.control import Guest, Traffic
 
 __all__ = ["Live", "Runtime", "shared", "switched_off"]
 
@@ -83,8 +89,8 @@ class Live:
     policy: str
     """Digest of the policy it runs under; a reload changes it for later calls only."""
     began: float
-    lead: Lead
-    """What others wait for."""
+    guest: Guest
+    """What it holds of what the calls of this process share."""
     called: float = 0.0
     """Seconds spent in the model calls themselves."""
 
@@ -94,26 +100,31 @@ class Live:
 
     async def aperform(self, effect: Effect) -> Any:
         """Perform one effect; a store that may wait does so in a thread."""
-        if isinstance(effect, Sleep):
-            return await asyncio.sleep(effect.seconds)
-        if isinstance(effect, Join):
-            return await self._runtime.leaders.ajoin(self.lead, effect)
+        if isinstance(effect, Wait):
+            return await self._runtime.traffic.await_(self.guest, effect)
         if self._runtime.stores.blocking and not isinstance(effect, Emit):
             return await asyncio.to_thread(self._runtime.perform, self, effect)
         return self._runtime.perform(self, effect)
 
     async def aadvance(self, answer: Called | None) -> Call | Result:
         """Go as far as the next model call; with a store that may wait, in one thread hop."""
+        try:
+            return await self._aadvance(answer)
+        except BaseException:  # cancelled while it waited: nobody may wait for it
+            self.guest.over()
+            raise
+
+    async def _aadvance(self, answer: Called | None) -> Call | Result:
         if self._runtime.stores.blocking:
-            # Whoever waits for a leader must not hold a thread that the leader may need.
-            given: Called | Joined | None = answer
+            # Whoever waits must not hold a thread that the one waited for may need.
+            given: Any = answer
             while True:
                 step = await asyncio.to_thread(
-                    advance_to, (Call, Join), self.run, self.perform, given
+                    advance_to, (Call, *WAITS), self.run, self.perform, given
                 )
-                if not isinstance(step, Join):
+                if not isinstance(step, Wait):
                     return step
-                given = await self._runtime.leaders.ajoin(self.lead, step)
+                given = await self._runtime.traffic.await_(self.guest, step)
         return await aadvance(self.run, self.aperform, answer)
 
     def ended(self, result: Result) -> Result:
@@ -146,7 +157,7 @@ class Runtime:
         self.models: Mapping[str, ModelEntry] = {}
         """Models a stage may send to, by the policy's name."""
         self.clock = clock
-        self.leaders = Leaders()
+        self.traffic = Traffic()
         self._make_spare = spare
         self._spare: Stores | None = None
         self._lock = threading.Lock()
@@ -212,10 +223,10 @@ class Runtime:
         key = (pipeline.digest, identity.scope("session"))
         with self._lock:
             history, _ = self._histories.get(key, (None, 0))
-        lead = self.leaders.lead()
-        setup = Setup(name, now, identity, codec, self.profile, history, begun=lead.begun)
+        guest = self.traffic.guest(name)
+        setup = Setup(name, now, identity, codec, self.profile, history, begun=guest.lead.begun)
         run = exchange(request, pipeline, setup)
-        return Live(run, codec, request, name, self, pipeline.digest, began, lead)
+        return Live(run, codec, request, name, self, pipeline.digest, began, guest)
 
     def _chained(self, identity: Identity, request: Request, now: float) -> Identity:
         """A task that begins again, where nobody names its chain, is a chain of its own.
@@ -279,8 +290,10 @@ class Runtime:
 
     def perform(self, live: Live, effect: Effect) -> Any:
         """Perform one effect. Raises `StoreError` for the ledger; others fall back."""
-        if isinstance(effect, Join):
-            return self.leaders.join(live.lead, effect)
+        if isinstance(effect, Wait):
+            return self.traffic.wait(live.guest, effect)
+        if isinstance(effect, Leave | Permit | Report | Withdraw):
+            return self.traffic.perform(live.guest, effect)
         try:
             return self._perform_first(live, effect)
         except StoreError as error:
@@ -320,12 +333,10 @@ class Runtime:
                 if found is None and self._spare is not None:  # kept while the disk was full
                     found = self._spare.blobs.get(scope, ref, self.clock())
                 return found
-            case Sleep(seconds):
-                return time.sleep(seconds)
             case Emit(events):
                 return self._show(live, events)
-            case Call() | Join():
-                raise InternalError("neither a model call nor a wait is a store's to make")
+            case Call() | Sleep() | Join() | Admit() | Leave() | Permit() | Report() | Withdraw():
+                raise InternalError(f"{type(effect).__name__} is not a store's to perform")
             case _:
                 assert_never(effect)
 
@@ -333,7 +344,7 @@ class Runtime:
         """Show events; how long we took ourselves is known only here."""
         for event in events:
             if isinstance(event, CallFinished):
-                live.lead.over(ok=event.status == "ok")
+                live.guest.over(ok=event.status == "ok")
                 spent = max(time.perf_counter() - live.began - live.called, 0.0)
                 self.emit(replace(event, overhead=spent))
             else:
@@ -349,6 +360,7 @@ class Runtime:
 
     def broke(self, live: Live, error: Exception) -> None:
         """Note a bug of ours: the call goes on as if clawmw were not there."""
+        live.guest.over()
         name = type(error).__name__
         self.emit(StageFailed(live.exchange, self.clock(), "engine", "before", name, False))
 

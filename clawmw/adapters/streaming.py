@@ -37,8 +37,14 @@ class _Base:
             raise InternalError("a stream is read that was not asked for")
         return self.attempt.call.tap
 
-    def _ended(self, *, complete: bool) -> tuple[bytes, Called]:
-        """Held-back bytes, and the answer as the engine wants to know it."""
+    def _ended(self, *, complete: bool, error: Exception | None = None) -> tuple[bytes, Called]:
+        """Held-back bytes, and the answer as the engine wants to know it.
+
+        A stream that broke before its reader got anything is a failed call, which may be made
+        again; afterwards it is an incomplete answer, which may not.
+        """
+        if error is not None and not self.tap.forwarded:
+            return b"", self.attempt.failed(error)
         rest, answer = self.tap.end(complete=complete)
         return rest, self.attempt.called(answer)
 
@@ -70,7 +76,7 @@ class Reading(_Base):
         while True:
             error = yield from self._pass_on()
             self.attempt.response.close()
-            rest, called = self._ended(complete=error is None)
+            rest, called = self._ended(complete=error is None, error=error)
             if rest:
                 yield rest
             step = self.owner.go_on(self.live, called)
@@ -78,6 +84,7 @@ class Reading(_Base):
                 self.attempt, again = self.owner.call(self.request, self.live, step)
                 if again is None:
                     continue
+                error = self.attempt.error
                 step = self.owner.go_on(self.live, again)
             last = self._finish(step)
             if error is not None:
@@ -98,6 +105,7 @@ class Reading(_Base):
                     self.live.called += time.perf_counter() - began
                 if chunk is None:
                     break
+                self.attempt.arrived()
                 if given := self.tap.feed(chunk):
                     yield given
         except Exception as error:  # noqa: BLE001 - told to the engine, then raised
@@ -129,12 +137,13 @@ class AsyncReading(_Base):
                         self.live.called += time.perf_counter() - began
                     if chunk is None:
                         break
+                    self.attempt.arrived()
                     if given := self.tap.feed(chunk):
                         yield given
             except Exception as raised:  # noqa: BLE001 - told to the engine, then raised
                 error = raised
             await self.attempt.response.aclose()
-            rest, called = self._ended(complete=error is None)
+            rest, called = self._ended(complete=error is None, error=error)
             if rest:
                 yield rest
             step = await self.owner.ago_on(self.live, called)
@@ -142,6 +151,7 @@ class AsyncReading(_Base):
                 self.attempt, again = await self.owner.call(self.request, self.live, step)
                 if again is None:
                     continue
+                error = self.attempt.error
                 step = await self.owner.ago_on(self.live, again)
             last = self._finish(step)
             if error is not None:

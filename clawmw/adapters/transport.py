@@ -33,10 +33,17 @@ class Attempt:
         self.response: Any = None
         self.error: Exception | None = None
         self.body = b""
+        self.first_byte: float | None = None
 
     def called(self, outcome: Response | Failure) -> Called:
         """The attempt as the engine wants to know it."""
-        return Called(outcome, self.started, self.owner.runtime.clock())
+        headers = tuple(self.response.headers.multi_items()) if self.response is not None else ()
+        return Called(outcome, self.started, self.owner.runtime.clock(), self.first_byte, headers)
+
+    def arrived(self) -> None:
+        """Some of the answer is here."""
+        if self.first_byte is None:
+            self.first_byte = self.owner.runtime.clock()
 
     def waited(self) -> None:
         """The provider's part is over: what it took is not ours."""
@@ -161,6 +168,7 @@ class Base:
     def whole(self, attempt: Attempt, body: bytes) -> Called:
         """An answer that is no stream."""
         attempt.body = body
+        attempt.arrived()
         response = attempt.response
         headers = tuple(response.headers.multi_items())
         status = response.status_code

@@ -85,7 +85,7 @@ def _decided(
                 ex.journaled(stage, journal, request, passing=decision.passing)
         case Halt(because):
             ex.said(stage, "halt", because, **decision.detail())
-            ex.stop = decision if acts else ex.stop
+            ex.stop, ex.final = (decision, True) if acts else (ex.stop, ex.final)
         case Pass() | Answer():
             pass
         case _:

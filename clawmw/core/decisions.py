@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from clawmw.core.epoch import Epoch
 from clawmw.core.events import Event
@@ -79,7 +79,11 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Refuse the call. `resume` says in one sentence how to go on."""
+    """Refuse the call. `resume` says in one sentence how to go on.
+
+    From `before` of a stage that runs every attempt it ends this attempt: a stage above may
+    still answer it with a `Retry`, to another model for one. From any other it is final.
+    """
 
     because: Because
     scope: str
@@ -88,6 +92,10 @@ class Halt:
     resume: str
     events: tuple[Event, ...] = ()
     slot: object | None = None
+    kind: Literal["limit", "busy"] = "limit"
+    """`limit`: a cap, a budget, a loop. `busy`: no room or no upstream now; later there may be."""
+    retry_after: float | None = None
+    """Seconds after which it may be worth asking again, where it is `busy`."""
 
     def detail(self) -> dict[str, str]:
         """What binds, for the trace."""

@@ -34,9 +34,10 @@ def descend(ex: Exchange) -> Generator[Effect, Any, Request]:
     """
     kept = len(ex.events)
     request = ex.raw
+    ex.forget_contexts()
     for left in reversed(range(COMMITS)):
         del ex.events[kept:]
-        ex.ran, ex.stop, ex.answer, ex.adds = [], None, None, 0
+        ex.ran, ex.stop, ex.final, ex.answer, ex.adds = [], None, False, None, 0
         yield from _load(ex)
         based = _base(ex)
         ex.kept = yield from down(ex, based, _running(ex, "call"))
@@ -49,11 +50,18 @@ def descend(ex: Exchange) -> Generator[Effect, Any, Request]:
     for stage in ex.ran:  # a guard whose state cannot be written refuses
         if stage.traits.on_error == "closed" and stage.traits.name in ex.state.pending:
             ex.stop = ex.closed(stage, StoreError("its state could not be written"))
+            ex.final = True
     return request
 
 
 def again(ex: Exchange) -> Generator[Effect, Any, Request]:
-    """The next attempt: the journal as it is now, and the stages of every attempt."""
+    """The next attempt: the journal as it is now, and the stages of every attempt.
+
+    All is decided anew when no attempt was sent so far: nothing was written for one.
+    """
+    if not ex.committed:
+        return (yield from descend(ex))
+    ex.stop, ex.final = None, False
     ex.ran = [s for s in ex.ran if s.traits.runs == "call"]
     ex.forget_contexts()
     scope = ex.setup.identity.scope("session")
@@ -259,6 +267,7 @@ def _decided(ex: Exchange, stage: Stage, decision: Decision, request: Request) -
         case Halt(because):
             ex.said(stage, "halt", because, **decision.detail())
             ex.stop = decision if acts else None
+            ex.final = stage.traits.runs == "call"
         case Retry():
             raise TypeError(f"{stage.traits.name}: `before` cannot retry")
         case _:
@@ -302,6 +311,7 @@ def _commit(ex: Exchange, request: Request, *, account: bool) -> Generator[Effec
         said(ex, begun.stage, begun.epoch.forecast)
     state.account, state.account_version = new, state.account_version + account
     state.history = state.history.as_recorded()
+    ex.committed = True
     return True
 
 

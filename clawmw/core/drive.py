@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from clawmw.core.effects import Call, Called, Effect, Join, Joined
+from clawmw.core.effects import Call, Called, Effect, Wait
 from clawmw.core.engine import Result, Run
 from clawmw.errors import StoreError
 
@@ -19,17 +19,20 @@ __all__ = ["aadvance", "adrive", "advance", "advance_to", "drive"]
 def advance(run: Run, perform: Callable[[Effect], Any], answer: Called | None) -> Call | Result:
     """Perform effects until the next `Call` or the end; `answer` is what the last call gave."""
     step = advance_to((Call,), run, perform, answer)
-    assert not isinstance(step, Join)
+    assert not isinstance(step, Wait)
     return step
 
 
 def advance_to(
-    stops: tuple[type[Call | Join], ...],
+    stops: tuple[type[Call | Wait], ...],
     run: Run,
     perform: Callable[[Effect], Any],
-    answer: Called | Joined | None,
-) -> Call | Join | Result:
-    """`advance`, which also hands back an effect that is to be awaited elsewhere."""
+    answer: Any,
+) -> Call | Wait | Result:
+    """`advance`, which also hands back effects that are to be awaited elsewhere.
+
+    `answer` is what the last one handed back gave.
+    """
     try:
         effect = run.send(answer)
         while not isinstance(effect, stops):

@@ -17,6 +17,9 @@ from clawmw.core.tap import Tap
 from clawmw.core.types import Json, Outcome, Request
 
 __all__ = [
+    "WAITS",
+    "Admit",
+    "Admitted",
     "Append",
     "Call",
     "Called",
@@ -28,15 +31,21 @@ __all__ = [
     "Join",
     "Joined",
     "Key",
+    "Leave",
     "Load",
     "Meter",
     "Note",
+    "Permit",
+    "Permitted",
     "PutBlob",
+    "Report",
     "Reserve",
     "Reserved",
     "Settle",
     "Sleep",
     "Slot",
+    "Wait",
+    "Withdraw",
     "Write",
 ]
 
@@ -182,6 +191,10 @@ class Called:
     outcome: Outcome
     started: float
     ended: float
+    first_byte: float | None = None
+    """When the first byte of the answer came."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """The answer's headers, as they came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +223,79 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
+class Admit:
+    """Wait for a slot at an upstream, at most `patience` seconds. Returns `Admitted`.
+
+    The slot is given back by `Leave` of the same id, or when its exchange is over or gone.
+    """
+
+    upstream: str
+    patience: float
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What became of an `Admit`. Not granted: `reason` says why."""
+
+    granted: bool
+    waited: float = 0.0
+    """Seconds."""
+    reason: str = ""
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Give the slot of an `Admit` back. Returns None."""
+
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Ask the circuit breaker of an upstream. Returns `Permitted`."""
+
+    upstream: str
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """The breaker's answer. `probe`: this call is to find out whether the upstream is back."""
+
+    granted: bool
+    probe: bool = False
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the circuit breaker how a permitted call ended. Returns None."""
+
+    upstream: str
+    verdict: Literal["ok", "failed", "neutral"]
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Take from an upstream's retry budget, a token bucket. Returns False when it is empty.
+
+    A negative amount puts back.
+    """
+
+    upstream: str
+    amount: float
+
+
+Wait: TypeAlias = Sleep | Join | Admit
+"""Effects that may take long and hold nothing meanwhile: neither a thread nor a store."""
+
+WAITS = (Sleep, Join, Admit)
+
+
+@dataclass(frozen=True, slots=True)
 class Emit:
     """Show events to the observers. Returns None."""
 
@@ -217,5 +303,18 @@ class Emit:
 
 
 Effect: TypeAlias = (
-    Load | Commit | Append | Reserve | Settle | PutBlob | GetBlob | Join | Call | Sleep | Emit
+    Load
+    | Commit
+    | Append
+    | Reserve
+    | Settle
+    | PutBlob
+    | GetBlob
+    | Wait
+    | Leave
+    | Permit
+    | Report
+    | Withdraw
+    | Call
+    | Emit
 )

@@ -20,6 +20,7 @@ from clawmw.core.events import Attempted, CacheMissed, CallFinished, CallStarted
 from clawmw.core.exchange import Exchange, Pipeline, Result, Run, Setup
 from clawmw.core.money import cached_tokens, cost
 from clawmw.core.offering import LEAST
+from clawmw.core.stage import Tried
 from clawmw.core.tap import Tap, add_usage
 from clawmw.core.types import Failure, Outcome, Request, Response, Usage
 
@@ -38,13 +39,11 @@ def exchange(request: Request, pipeline: Pipeline, setup: Setup) -> Run:
     sent = yield from descend(ex)
     outcome: Outcome | None = None
     changed = False
-    while ex.stop is None and ex.answer is None:
-        called = yield from _call(ex, sent)
-        _check_cache(ex, sent, called.outcome)
-        landing = yield from ascend(ex, sent, called.outcome)
+    while ex.answer is None:
+        landing = yield from ascend(ex, sent, (yield from _tried(ex, sent)))
         outcome, changed = landing.outcome, changed or landing.changed
         retry = landing.retry
-        if retry is None or ex.attempt >= ATTEMPTS or ex.stop is not None:
+        if retry is None or ex.attempt >= ATTEMPTS or ex.final:
             break
         if retry.delay > 0:
             yield Sleep(retry.delay)
@@ -53,10 +52,9 @@ def exchange(request: Request, pipeline: Pipeline, setup: Setup) -> Run:
         ex.attempt += 1
         sent = yield from again(ex)
     if ex.answer is not None:
-        outcome, changed = ex.answer, True
+        outcome, changed, ex.called = ex.answer, True, None
         yield from ascend(ex, sent, ex.answer)
     elif ex.stop is not None:
-        yield from ascend(ex, sent, Failure("refused", str(ex.stop)))
         outcome = None
     if isinstance(outcome, Response) and ex.silent is not None:
         outcome, changed = replace(outcome, usage=add_usage(ex.silent, outcome.usage)), True
@@ -85,14 +83,29 @@ def _started(ex: Exchange) -> None:
     )
 
 
+def _tried(ex: Exchange, request: Request) -> Generator[Effect, Any, Outcome]:
+    """How one attempt ended: as the model's server had it, or as the stage that refused it."""
+    rule = ""
+    if ex.stop is not None:
+        ex.called, rule = None, str(ex.stop.because)
+        outcome: Outcome = Failure("refused", str(ex.stop))
+    else:
+        ex.called = yield from _call(ex, request)
+        outcome = ex.called.outcome
+        _check_cache(ex, request, outcome)
+    ex.tried.append(Tried(request.model, request.target, outcome, rule))
+    ex.forget_contexts()
+    return outcome
+
+
 def _call(ex: Exchange, request: Request) -> Generator[Effect, Any, Called]:
     """One attempt. What was decided so far is shown before, so that a crash leaves it."""
     yield Emit(tuple(ex.events))
     ex.events.clear()
     tap = _tap(ex) if request.stream else None
+    ex.made += 1
     called: Called = yield Call(request, ex.attempt, tap)
     ex.now = called.ended
-    ex.forget_contexts()
     failed = called.outcome if isinstance(called.outcome, Failure) else None
     ex.events.append(
         Attempted(
@@ -116,7 +129,7 @@ def _check_cache(ex: Exchange, request: Request, outcome: Outcome) -> None:
     """
     predicted, moved = ex.expected
     usage = outcome.usage if isinstance(outcome, Response) else None
-    if ex.attempt > 1 or predicted < LEAST or usage is None or usage.cache_read_tokens is None:
+    if ex.made > 1 or predicted < LEAST or usage is None or usage.cache_read_tokens is None:
         return
     if not usage.input_tokens or ex.totals.sent <= 0:
         return
@@ -178,8 +191,8 @@ def _finished(ex: Exchange, request: Request, outcome: Outcome | None) -> CallFi
         usage,
         ex.totals,
         cost(usage, profile) if usage else None,
-        baseline(ex.totals, usage, raw.writing(lifetime(ex.raw, raw.cache)), ex.attempt),
-        ex.attempt,
+        baseline(ex.totals, usage, raw.writing(lifetime(ex.raw, raw.cache)), max(ex.made, 1)),
+        ex.made,
         0.0,
         tuple((c.id, c.name) for c in response.message.tool_calls) if response else (),
         failure.kind if failure else stopped,

@@ -12,7 +12,18 @@ from clawmw.core.account import Account, CachePlan, Sending, totals
 from clawmw.core.breakpoints import lifetime
 from clawmw.core.codec import Codec
 from clawmw.core.decisions import Because, Decision, Halt
-from clawmw.core.effects import Append, Effect, Reserve, Settle, Slot
+from clawmw.core.effects import (
+    Admit,
+    Append,
+    Called,
+    Effect,
+    Leave,
+    Permit,
+    Report,
+    Reserve,
+    Settle,
+    Slot,
+)
 from clawmw.core.epoch import Epoch, Running, deepened, referred
 from clawmw.core.events import (
     Acted,
@@ -31,7 +42,7 @@ from clawmw.core.moved import Moved, since
 from clawmw.core.pipeline import Pipeline
 from clawmw.core.prefix import Warm, tools_digest, tools_tokens, warm
 from clawmw.core.render import Replacement
-from clawmw.core.stage import Context, Effects, Mode, Stage
+from clawmw.core.stage import Context, Effects, Mode, Stage, Tried
 from clawmw.core.types import Json, Message, Outcome, Request, Response, Usage
 from clawmw.errors import StoreError
 
@@ -129,8 +140,17 @@ class Exchange:
         self.setup = setup
         self.now = setup.now
         self.attempt = 1
+        self.made = 0
+        """Calls that went to a model."""
+        self.tried: list[Tried] = []
+        self.called: Called | None = None
+        """The attempt on the wire that just ended."""
+        self.committed = False
+        """What must be remembered of what is sent was written."""
         self.ran: list[Stage] = []
         self.stop: Halt | None = None
+        self.final = False
+        """No stage may answer the stop with another attempt."""
         self.answer: Response | None = None
         self.events: list[Event] = []
         self.silent: Usage | None = None
@@ -190,17 +210,19 @@ class Exchange:
     ) -> Generator[Effect, Any, Decision]:
         """Pass a stage's effects on, each with an id of its own."""
         number = 0
-        base = f"{self.setup.exchange}/{self.attempt}/{stage.traits.name}"
+        # What runs once a call does so once, even when it is decided anew for another attempt.
+        attempt = self.attempt if stage.traits.runs == "attempt" else 1
+        base = f"{self.setup.exchange}/{attempt}/{stage.traits.name}"
         step: Callable[[], Effect] = partial(next, phase)
         while True:
             try:
                 effect = step()
             except StopIteration as done:
                 return cast(Decision, done.value)
-            if isinstance(effect, (Append, Reserve)) and not effect.id:
+            if isinstance(effect, Append | Reserve | Admit | Permit) and not effect.id:
                 effect = replace(effect, id=f"{base}/{number}")
-            elif isinstance(effect, Settle) and not effect.id:
-                effect = replace(effect, id=f"{base}/0")  # a reservation made first
+            elif isinstance(effect, Settle | Leave | Report) and not effect.id:
+                effect = replace(effect, id=f"{base}/0")  # of what was asked for first
             number += 1
             try:
                 step = partial(phase.send, (yield effect))
@@ -302,6 +324,9 @@ class Exchange:
             account=state.account,
             deepen=self._deeper,
             referred=self._referred,
+            tried=tuple(self.tried),
+            called=self.called,
+            stopped=self.stop,
         )
 
     def can_offer(self) -> bool:

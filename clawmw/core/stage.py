@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 from clawmw.core.account import Account, CachePlan
-from clawmw.core.decisions import Decision, Pass
-from clawmw.core.effects import Effect
+from clawmw.core.decisions import Decision, Halt, Pass
+from clawmw.core.effects import Called, Effect
 from clawmw.core.fold import Folder, History
 from clawmw.core.identity import Identity
 from clawmw.core.money import Profile
@@ -33,6 +33,7 @@ __all__ = [
     "Stage",
     "StageTraits",
     "Streamer",
+    "Tried",
 ]
 
 Effects: TypeAlias = Generator[Effect, Any, Decision]
@@ -41,6 +42,18 @@ Effects: TypeAlias = Generator[Effect, Any, Decision]
 
 def _nothing(_place: int) -> Mapping[int, Replacement]:
     return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """An earlier attempt of the same exchange."""
+
+    model: str
+    target: str
+    """The policy's name of the model, "" where the caller's own was used."""
+    outcome: Outcome
+    rule: str = ""
+    """The rule that refused it, where it never was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +96,12 @@ class Context:
     index, at an epoch; pure, not quick."""
     referred: Callable[[], frozenset[int]] = frozenset
     """Indexes of the messages whose results later ones point at."""
+    tried: tuple[Tried, ...] = ()
+    """The exchange's earlier attempts, this one's included in `after`."""
+    called: Called | None = None
+    """In `after`: the attempt on the wire; None when it was refused or answered by a stage."""
+    stopped: Halt | None = None
+    """In `after`: why the attempt was not made."""
 
 
 class Stage(Protocol):

@@ -19,9 +19,9 @@ from clawmw.core.effects import Join
 from clawmw.core.events import Acted, Event
 from clawmw.core.identity import Identity
 from clawmw.emulator import Emulator, Fault, Reply
-from clawmw.leaders import Lead, Leaders
 from clawmw.policy.load import load_policy
 from clawmw.runtime import Runtime
+from clawmw.traffic.leaders import Lead, Leaders
 from tests.conftest import tool
 
 SYSTEM = "".join(f"Rule {i}: of {i * 7} tickets, sell {i}. " for i in range(200))
@@ -94,7 +94,7 @@ class Siblings:
         self.runtime = Runtime.of(loaded, observers=[self.events.append])
         self.url = provider.base_url + "/chat/completions"
         self.leading, self.gate, self.breaks = threading.Event(), threading.Event(), False
-        self.runtime.leaders = Counted(followers, self.gate)
+        self.runtime.traffic.leaders = Counted(followers, self.gate)
         self.sent: list[str] = []
         self.answered: list[str] = []
 

@@ -1,0 +1,89 @@
+"""`Traffic`: performs the effects that are about other calls of this process.
+
+Safe to share between threads and event loops. A waiter holds neither a thread of a pool nor a
+store; whoever leaves, by an answer, an error, a cancellation or the garbage collector, leaves
+nothing behind (`over`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, assert_never
+
+from clawmw.core.effects import (
+    Admit,
+    Admitted,
+    Join,
+    Leave,
+    Permit,
+    Permitted,
+    Report,
+    Sleep,
+    Wait,
+    Withdraw,
+)
+from clawmw.traffic.leaders import Lead, Leaders
+
+__all__ = ["Guest", "Traffic"]
+
+
+class Guest:
+    """One exchange, as traffic knows it."""
+
+    def __init__(self, traffic: Traffic, exchange: str) -> None:
+        self._traffic = traffic
+        self.exchange = exchange
+        self.lead: Lead = traffic.leaders.lead()
+
+    def over(self, *, ok: bool = False) -> None:
+        """The exchange is over: give back what it still holds. May be told twice."""
+        self.lead.over(ok=ok)
+
+
+class Traffic:
+    """See the module."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.leaders = Leaders(clock)
+
+    def guest(self, exchange: str) -> Guest:
+        """For an exchange that begins."""
+        return Guest(self, exchange)
+
+    def wait(self, guest: Guest, effect: Wait) -> Any:
+        """Wait in this thread."""
+        match effect:
+            case Sleep(seconds):
+                return time.sleep(seconds)
+            case Join():
+                return self.leaders.join(guest.lead, effect)
+            case Admit():
+                return Admitted(True)
+            case _:
+                assert_never(effect)
+
+    async def await_(self, guest: Guest, effect: Wait) -> Any:
+        """Wait without holding up the event loop."""
+        match effect:
+            case Sleep(seconds):
+                return await asyncio.sleep(seconds)
+            case Join():
+                return await self.leaders.ajoin(guest.lead, effect)
+            case Admit():
+                return Admitted(True)
+            case _:
+                assert_never(effect)
+
+    def perform(self, guest: Guest, effect: Leave | Permit | Report | Withdraw) -> Any:
+        """What needs no waiting."""
+        match effect:
+            case Leave() | Report():
+                return None
+            case Permit():
+                return Permitted(True)
+            case Withdraw():
+                return True
+            case _:
+                assert_never(effect)
