@@ -76,6 +76,8 @@ class Server(uvicorn.Server):
         self.gateway = gateway
         self.sock = sock
         self.stopping = stopping
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """Where it serves, once it does."""
         host, port = sock.getsockname()[:2]
         if not is_loopback(host) and token is None:
             raise ClawmwError(f"{host} can be reached from other machines; that needs a token")
@@ -99,7 +101,7 @@ class Server(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until told to stop."""
-        loop = asyncio.get_running_loop()
+        self.loop = loop = asyncio.get_running_loop()
         numbers = (signal.SIGINT, signal.SIGTERM)
         main = threading.current_thread() is threading.main_thread()
         for number in numbers if main else ():

@@ -87,3 +87,7 @@ class Traffic:
                 return True
             case _:
                 assert_never(effect)
+
+    def census(self) -> dict[str, int]:
+        """How many hold and wait for what: all zero when nothing is under way."""
+        return {"waiters": self.leaders.waiting()}

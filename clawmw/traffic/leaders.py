@@ -63,6 +63,11 @@ class Leaders:
         self._lock = threading.Lock()
         self._prefixes: OrderedDict[str, _Prefix] = OrderedDict()
 
+    def waiting(self) -> int:
+        """Prefixes whose leader has not been answered yet."""
+        with self._lock:
+            return sum(prefix.warm is None for prefix in self._prefixes.values())
+
     def lead(self) -> Lead:
         """For an exchange that begins."""
         return Lead(self)
