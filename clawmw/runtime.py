@@ -209,14 +209,18 @@ class Runtime:
         request: Request,
         headers: Mapping[str, str] | None = None,
         explicit: Identity | None = None,
+        place: str = "",
     ) -> Live:
-        """Start an exchange; nothing happens until its effects are performed."""
+        """Start an exchange; nothing happens until its effects are performed.
+
+        `place` tells apart where the caller's own model answers, and under which key.
+        """
         began = time.perf_counter()
         now = self.clock()
         given = explicit or Identity()
         if given.tenant == "default":
             given = replace(given, tenant=self.tenant)
-        identity = self._chained(identify(request.messages, headers or {}, given), request, now)
+        identity = self._chained(identify(request, headers or {}, given), request, now)
         name = f"{int(now * 1000):x}-{secrets.token_hex(6)}"
         codec = self.codecs[request.dialect]
         pipeline = self.pipeline
@@ -224,7 +228,8 @@ class Runtime:
         with self._lock:
             history, _ = self._histories.get(key, (None, 0))
         guest = self.traffic.guest(name)
-        setup = Setup(name, now, identity, codec, self.profile, history, begun=guest.lead.begun)
+        begun = guest.lead.begun
+        setup = Setup(name, now, identity, codec, self.profile, history, place=place, begun=begun)
         run = exchange(request, pipeline, setup)
         return Live(run, codec, request, name, self, pipeline.digest, began, guest)
 

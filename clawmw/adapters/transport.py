@@ -90,7 +90,8 @@ class Base:
         except CodecError:
             return None  # not ours to judge: the provider says what is wrong with it
         headers = {k.lower(): v for k, v in request.headers.items()}
-        return self.runtime.begin(decoded, headers, self.identity)
+        place = wire.place(str(request.url), headers)
+        return self.runtime.begin(decoded, headers, self.identity, place)
 
     def outgoing(self, request: Any, live: Live, call: Call) -> tuple[Any, Token]:
         """The request to send for `call`, and the token that goes with it."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
@@ -30,6 +30,7 @@ __all__ = [
     "error_body",
     "outgoing_headers",
     "owned",
+    "place",
     "refusal",
     "streams",
 ]
@@ -110,6 +111,12 @@ def elsewhere(
     if key:
         kept.append(("authorization", f"Bearer {key}"))
     return base_url.rstrip("/") + end, kept
+
+
+def place(url: str, headers: Mapping[str, str]) -> str:
+    """Tells apart where a call goes and under which key, within this process; holds neither."""
+    key = headers.get("authorization") or headers.get("x-api-key") or headers.get("api-key")
+    return f"{hash((url, key)):x}"
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -17,6 +17,7 @@ from clawmw.core.tap import Tap
 from clawmw.core.types import Json, Outcome, Request
 
 __all__ = [
+    "RANKS",
     "WAITS",
     "Admit",
     "Admitted",
@@ -31,6 +32,7 @@ __all__ = [
     "Join",
     "Joined",
     "Key",
+    "Lanes",
     "Leave",
     "Load",
     "Meter",
@@ -38,6 +40,7 @@ __all__ = [
     "Permit",
     "Permitted",
     "PutBlob",
+    "Rank",
     "Report",
     "Reserve",
     "Reserved",
@@ -222,15 +225,50 @@ class Join:
     warm: float | None = None
 
 
+Rank: TypeAlias = Literal["interactive", "chain", "heavy", "background"]
+"""The classes of calls, the one that waits least first."""
+
+RANKS: tuple[Rank, ...] = ("interactive", "chain", "heavy", "background")
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """The rules of the queue before one upstream."""
+
+    slots: int | None = None
+    """Calls under way at once; None: found out (additive increase, multiplicative decrease)."""
+    weights: tuple[float, float, float, float] = (4.0, 3.0, 1.0, 1.0)
+    """Shares of the four ranks, in tokens."""
+    waiting: int = 1024
+    """Calls that may wait; then the newest of the lowest rank is turned away."""
+    ageing: float = 60.0
+    """Seconds after which a waiting call goes before all that came later, whatever its rank."""
+    reserve: float = 10.0
+    """One slot is kept for interactive calls, until none has come for so many seconds."""
+    requests: float | None = None
+    """Requests a second that may begin, with a burst of a minute's worth."""
+    tokens: float | None = None
+    """Tokens a second, likewise."""
+    fair: bool = True
+    """Between tenants and agents; else first come, first served within a rank."""
+
+
 @dataclass(frozen=True, slots=True)
 class Admit:
     """Wait for a slot at an upstream, at most `patience` seconds. Returns `Admitted`.
 
     The slot is given back by `Leave` of the same id, or when its exchange is over or gone.
+    The same id again has the slot it has.
     """
 
     upstream: str
     patience: float
+    rank: Rank = "interactive"
+    tokens: int = 1
+    """What it is expected to use, input and output."""
+    who: tuple[str, str, str] = ("", "", "")
+    """Its tenant, agent and chain; a chain's calls stand where its first one came."""
+    lanes: Lanes = Lanes()
     id: str = ""
 
 
@@ -247,8 +285,14 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Give the slot of an `Admit` back. Returns None."""
+    """Give the slot of an `Admit` back, and say how the call went. Returns None."""
 
+    tokens: int | None = None
+    """What it used; None: as expected."""
+    verdict: Literal["ok", "throttled", "neutral"] = "neutral"
+    """`throttled`: the upstream had no room (429, 503, 529, or no answer in time)."""
+    per_minute: int | None = None
+    """Requests a minute that the upstream says it allows."""
     id: str = ""
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "StageFailed",
     "ToolReturned",
     "Totals",
+    "Waited",
 ]
 
 Action: TypeAlias = Literal["rewrite", "answer", "retry", "halt"]
@@ -97,6 +98,18 @@ class Attempted:
     seconds: float
     status: int | None
     failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """A call waited for a slot; `refused`: why it got none, "" where it did."""
+
+    exchange: str
+    time: float
+    upstream: str
+    rank: str
+    seconds: float
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +241,7 @@ Event: TypeAlias = (
     | StageFailed
     | Degraded
     | Attempted
+    | Waited
     | CacheMissed
     | ToolReturned
     | EpochBegan

@@ -63,6 +63,8 @@ class Setup:
     history: History | None = None
     """The session's history as remembered by this process, if it is."""
     seed: int = 0
+    place: str = ""
+    """Where the caller's own model answers, and under which key: told apart, never shown."""
     begun: Callable[[], None] | None = None
     """Told when the first bytes of a streamed answer come."""
 
@@ -327,6 +329,7 @@ class Exchange:
             tried=tuple(self.tried),
             called=self.called,
             stopped=self.stop,
+            place=self.setup.place,
         )
 
     def can_offer(self) -> bool:

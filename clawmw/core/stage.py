@@ -102,6 +102,15 @@ class Context:
     """In `after`: the attempt on the wire; None when it was refused or answered by a stage."""
     stopped: Halt | None = None
     """In `after`: why the attempt was not made."""
+    place: str = ""
+    """Where the caller's own model answers, and under which key: told apart, never shown."""
+
+    def upstream(self, request: Request) -> str:
+        """The name of what answers `request`, for whatever is kept of an upstream.
+
+        A model of the policy is its own; the caller's is told apart by address and key, too.
+        """
+        return request.target or f"{request.model}\x1f{self.place}"
 
 
 class Stage(Protocol):

@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
+from clawmw.core.effects import Rank
 from clawmw.flow.models import Flow
 from clawmw.stages.base import Build, ModelRef, StageConfig
 from clawmw.stages.references import ModelName
@@ -160,6 +161,8 @@ class AgentRule(_Model):
     """Who this rule is about."""
     model: ModelName | None = None
     """The model that answers these calls: a name under `models`."""
+    priority: Rank | None = None
+    """Their class in the queue before a model (`admission`); default: by what they are."""
 
     def about(self, name: str) -> tuple[str, ...]:
         """The agents this rule, called `name` in the policy, is about; none: any."""

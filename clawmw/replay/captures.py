@@ -68,7 +68,7 @@ class Captures:
             for name, text in (given.items() if isinstance(given, Mapping) else ())
             if str(name).lower() in _KEPT
         }
-        session = identify(request.messages, headers).session
+        session = identify(request, headers).session
         name = path.stem if where.endswith(":1") else f"{path.stem}:{where.rpartition(':')[2]}"
         captured = _Captured(where, name, wire, request.messages, headers, size)
         self._sessions.setdefault(session, []).append(captured)

@@ -30,6 +30,7 @@ BUILTIN: Mapping[str, str] = {
     "window": "clawmw.stages.context.window",
     "prompt_cache": "clawmw.stages.context.prompt_cache",
     "budget": "clawmw.stages.guard.budget",
+    "admission": "clawmw.stages.guard.admission",
 }
 """Section -> module, whose `REGISTRATION` says the rest."""
 

@@ -14,7 +14,6 @@ from typing import Any, assert_never
 
 from clawmw.core.effects import (
     Admit,
-    Admitted,
     Join,
     Leave,
     Permit,
@@ -24,6 +23,7 @@ from clawmw.core.effects import (
     Wait,
     Withdraw,
 )
+from clawmw.traffic.gates import Gates, Held
 from clawmw.traffic.leaders import Lead, Leaders
 
 __all__ = ["Guest", "Traffic"]
@@ -36,10 +36,17 @@ class Guest:
         self._traffic = traffic
         self.exchange = exchange
         self.lead: Lead = traffic.leaders.lead()
+        self.held: Held = {}
 
     def over(self, *, ok: bool = False) -> None:
         """The exchange is over: give back what it still holds. May be told twice."""
         self.lead.over(ok=ok)
+        if self.held:
+            self._traffic.gates.over(self.held)
+
+    def __del__(self) -> None:
+        """It was dropped: whoever comes next gives back what it held."""
+        self._traffic.gates.gone(self.held)
 
 
 class Traffic:
@@ -47,6 +54,7 @@ class Traffic:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.leaders = Leaders(clock)
+        self.gates = Gates(clock)
 
     def guest(self, exchange: str) -> Guest:
         """For an exchange that begins."""
@@ -60,7 +68,7 @@ class Traffic:
             case Join():
                 return self.leaders.join(guest.lead, effect)
             case Admit():
-                return Admitted(True)
+                return self.gates.admit(guest.held, effect)
             case _:
                 assert_never(effect)
 
@@ -72,14 +80,16 @@ class Traffic:
             case Join():
                 return await self.leaders.ajoin(guest.lead, effect)
             case Admit():
-                return Admitted(True)
+                return await self.gates.aadmit(guest.held, effect)
             case _:
                 assert_never(effect)
 
     def perform(self, guest: Guest, effect: Leave | Permit | Report | Withdraw) -> Any:
         """What needs no waiting."""
         match effect:
-            case Leave() | Report():
+            case Leave():
+                return self.gates.leave(guest.held, effect)
+            case Report():
                 return None
             case Permit():
                 return Permitted(True)
@@ -90,4 +100,4 @@ class Traffic:
 
     def census(self) -> dict[str, int]:
         """How many hold and wait for what: all zero when nothing is under way."""
-        return {"waiters": self.leaders.waiting()}
+        return {"leaders": self.leaders.waiting(), **self.gates.census()}
