@@ -153,7 +153,7 @@ class Runtime:
         self.codecs = codecs
         self.observers = tuple(observers)
         self.tenant = "default"
-        self.refusal: Literal["message", "error"] = "message"
+        self.refusal: Literal["auto", "message", "error"] = "auto"
         self.models: Mapping[str, ModelEntry] = {}
         """Models a stage may send to, by the policy's name."""
         self.clock = clock

@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from clawmw.adapters import wire
+from clawmw.adapters.gateway_aiohttp import TlsError
 from clawmw.adapters.gateway_guard import (
     MAX_BODY,
     GatewayError,
@@ -168,7 +169,7 @@ class Gateway:
                     await found.aclose()
                 if found.status_code == 200 and isinstance(json.loads(body), dict):
                     return Response(body, media_type="application/json")
-            except (httpx.HTTPError, RedirectError, TimeoutError, ValueError):
+            except (httpx.HTTPError, RedirectError, TlsError, TimeoutError, ValueError):
                 pass  # it does not answer; say what we know
         row = {"object": "model", "created": 0, "owned_by": "clawmw"}
         names = [{"id": name, **row} for name in self.places.models]

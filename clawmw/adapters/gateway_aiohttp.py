@@ -27,7 +27,7 @@ HEADER_BYTES = 65536
 """Of one header line in an answer."""
 
 
-class TlsError(httpx.ConnectError):
+class TlsError(Exception):
     """The other end is not who it should be, or speaks no TLS."""
 
 

@@ -113,6 +113,7 @@ class Base:
         """The caller's answer while a stream is open: it is read as the caller reads."""
         response = attempt.response
         headers = wire.answer_headers(response.headers.multi_items())
+        headers += attempt.call.labels.items()
         stream = self.reading(self, live, request, attempt)
         return self.module.Response(response.status_code, headers=headers, stream=stream)
 
@@ -125,7 +126,7 @@ class Base:
         if isinstance(outcome, Failure):
             if attempt is not None and attempt.error is not None:
                 raise attempt.error
-            kept = wire.answer_headers(outcome.headers)
+            kept = wire.answer_headers(outcome.headers) + list(result.labels.items())
             return self.module.Response(outcome.status or 502, headers=kept, content=outcome.body)
         assert isinstance(outcome, Response)
         headers = wire.answer_headers(last.headers.multi_items()) if last is not None else []
@@ -137,6 +138,7 @@ class Base:
             else:
                 body = live.codec.encode_response(outcome)
                 headers = headers or [("content-type", "application/json")]
+        headers += result.labels.items()
         status = last.status_code if last is not None else 200
         return self.module.Response(status, headers=headers, content=body)
 
@@ -182,11 +184,13 @@ class Base:
 
     def failure(self, error: Exception) -> Failure:
         """A transport exception as a value. Its text may name hosts: only its type is told."""
-        kind: Literal["timeout", "connect", "protocol"] = "protocol"
+        kind: Literal["timeout", "connect", "protocol", "unusable"] = "unusable"
         if isinstance(error, self.module.TimeoutException):
             kind = "timeout"
         elif isinstance(error, self.module.ConnectError):
             kind = "connect"
+        elif isinstance(error, self.module.TransportError):
+            kind = "protocol"
         return Failure(kind, type(error).__name__)
 
     def cancelled(self, live: Live, attempt: Attempt) -> None:

@@ -12,7 +12,7 @@ from clawmw.core.effects import Commit, Effect, Load, Slot, Write
 from clawmw.core.exchange import Exchange
 from clawmw.core.journal import Journal
 from clawmw.core.stage import Stage
-from clawmw.core.types import Failure, Outcome, Request
+from clawmw.core.types import Failure, Outcome, Request, Response
 
 __all__ = ["Landing", "ascend"]
 
@@ -75,7 +75,7 @@ def _decided(
         case Rewrite(because, _, response, journal):
             ex.said(stage, "rewrite", because)
             if acts and response is not None:
-                landing.outcome, landing.changed = response, True
+                landing.outcome, landing.changed = response, isinstance(response, Response)
             if acts:
                 ex.journaled(stage, journal, request)
         case Retry(because, _, journal):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from clawmw.core.epoch import Epoch
 from clawmw.core.events import Event
-from clawmw.core.types import Message, Request, Response
+from clawmw.core.types import Message, Outcome, Request, Response
 
 __all__ = ["Answer", "Because", "Decision", "Halt", "Pass", "Retry", "Rewrite"]
 
@@ -38,7 +39,7 @@ class Rewrite:
 
     because: Because
     request: Request | None = None
-    response: Response | None = None
+    response: Outcome | None = None
     journal: tuple[Message, ...] = ()
     """Messages to add after the history, now and in every later call of the session."""
     events: tuple[Event, ...] = ()
@@ -47,6 +48,8 @@ class Rewrite:
     """Estimated tokens by which `request` is longer than the history as recorded."""
     epoch: Epoch | None = None
     """From `before`: earlier messages in another form, now and in every later call."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Headers that tell the caller what was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class Answer:
     response: Response
     events: tuple[Event, ...] = ()
     slot: object | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Headers that tell the caller what was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,8 @@ class Retry:
     events: tuple[Event, ...] = ()
     slot: object | None = None
     passing: bool = False
+    target: str = ""
+    """The policy's name of the model to ask from now on; "": as before."""
 
 
 @dataclass(frozen=True, slots=True)

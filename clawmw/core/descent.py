@@ -258,12 +258,15 @@ def _decided(ex: Exchange, stage: Stage, decision: Decision, request: Request) -
         case Rewrite(because, changed, _, journal):
             ex.said(stage, "rewrite", because)
             if acts:
+                ex.labels |= decision.labels
                 ex.adds += decision.adds
                 ex.state.added += decision.adds
                 request = ex.journaled(stage, journal, changed or request)
         case Answer(because, response):
             ex.said(stage, "answer", because)
-            ex.answer = response if acts else None
+            if acts:
+                ex.answer = response
+                ex.labels |= decision.labels
         case Halt(because):
             ex.said(stage, "halt", because, **decision.detail())
             ex.stop = decision if acts else None

@@ -9,7 +9,7 @@ Each docstring names what comes back. A `StoreError` is thrown into the generato
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from clawmw.core.events import Event
@@ -185,6 +185,8 @@ class Call:
     request: Request
     attempt: int
     tap: Tap | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Headers that tell the caller what was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +317,7 @@ class Permitted:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Tell the circuit breaker how a permitted call ended. Returns None."""
+    """Tell the breaker how a permitted call ended. Returns its new state, "" if unchanged."""
 
     upstream: str
     verdict: Literal["ok", "failed", "neutral"]

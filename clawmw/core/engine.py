@@ -50,6 +50,7 @@ def exchange(request: Request, pipeline: Pipeline, setup: Setup) -> Run:
         if retry.silent and isinstance(outcome, Response):
             ex.silent = add_usage(ex.silent, outcome.usage) or Usage()
         ex.attempt += 1
+        ex.target = retry.target or ex.target
         sent = yield from again(ex)
     if ex.answer is not None:
         outcome, changed, ex.called = ex.answer, True, None
@@ -61,7 +62,7 @@ def exchange(request: Request, pipeline: Pipeline, setup: Setup) -> Run:
     finished = _finished(ex, sent, outcome)
     ex.events.append(finished)
     yield Emit(tuple(ex.events))
-    return Result(outcome, ex.stop, changed, sent, ex.state.history, finished)
+    return Result(outcome, ex.stop, changed, sent, ex.state.history, finished, ex.labels)
 
 
 def _started(ex: Exchange) -> None:
@@ -104,7 +105,7 @@ def _call(ex: Exchange, request: Request) -> Generator[Effect, Any, Called]:
     ex.events.clear()
     tap = _tap(ex) if request.stream else None
     ex.made += 1
-    called: Called = yield Call(request, ex.attempt, tap)
+    called: Called = yield Call(request, ex.attempt, tap, ex.labels)
     ex.now = called.ended
     failed = called.outcome if isinstance(called.outcome, Failure) else None
     ex.events.append(

@@ -18,6 +18,7 @@ __all__ = [
     "Acted",
     "Action",
     "Attempted",
+    "BreakerTurned",
     "CacheMissed",
     "CallFinished",
     "CallStarted",
@@ -110,6 +111,16 @@ class Waited:
     rank: str
     seconds: float
     refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerTurned:
+    """The circuit breaker of an upstream is `open` or `closed` from now on."""
+
+    exchange: str
+    time: float
+    upstream: str
+    state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +253,7 @@ Event: TypeAlias = (
     | Degraded
     | Attempted
     | Waited
+    | BreakerTurned
     | CacheMissed
     | ToolReturned
     | EpochBegan

@@ -81,6 +81,8 @@ class Result:
     history: History
     """To be remembered for the session's next call."""
     finished: CallFinished
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Headers that tell the caller what was done."""
 
 
 Run: TypeAlias = Generator[Effect, Any, Result]
@@ -155,6 +157,10 @@ class Exchange:
         """No stage may answer the stop with another attempt."""
         self.answer: Response | None = None
         self.events: list[Event] = []
+        self.target = ""
+        """The model that a `Retry` said to ask."""
+        self.labels: dict[str, str] = {}
+        """Headers that tell the caller what was done."""
         self.silent: Usage | None = None
         """What silent attempts used."""
         self.decoded: dict[bytes, Message] = {}
@@ -329,6 +335,7 @@ class Exchange:
             tried=tuple(self.tried),
             called=self.called,
             stopped=self.stop,
+            target=self.target,
             place=self.setup.place,
         )
 

@@ -102,6 +102,8 @@ class Context:
     """In `after`: the attempt on the wire; None when it was refused or answered by a stage."""
     stopped: Halt | None = None
     """In `after`: why the attempt was not made."""
+    target: str = ""
+    """The policy's name of the model that a `Retry` said to ask; "": none did."""
     place: str = ""
     """Where the caller's own model answers, and under which key: told apart, never shown."""
 

@@ -237,10 +237,11 @@ class Response:
 class Failure:
     """A failed call, as a value. `status` is None when no HTTP answer came.
 
+    `unusable`: what answers there cannot be used at all (a redirect, no trusted certificate).
     `refused`: a stage stopped it before it was sent.
     """
 
-    kind: Literal["status", "connect", "timeout", "protocol", "cancelled", "refused"]
+    kind: Literal["status", "connect", "timeout", "protocol", "unusable", "cancelled", "refused"]
     message: str
     status: int | None = None
     body: bytes = field(default=b"", compare=False, repr=False)

@@ -237,8 +237,11 @@ class General(_Model):
     """Who is calling, and what holds for them. The first rule that matches is used."""
     tenant: Name = "default"
     """Whose calls these are: nothing is shared with another tenant. Never read from a call."""
-    refusal: Literal["message", "error"] = "message"
-    """What a stopped call gets: an assistant message naming the rule, or HTTP status 402."""
+    refusal: Literal["auto", "message", "error"] = "auto"
+    """What a stopped call gets: an assistant message that names the rule, or an error (402 for
+    what the policy limits, 503 for what is busy). `auto`: the message for agents that are known
+    to retry errors (OpenClaw), the error for all others. `x-clawmw-refusal` says it for one call.
+    """
     holdout: Share = 0.0
     """The share of chains that go untouched, so that savings can be measured against them."""
     trace: TraceConfig = TraceConfig()

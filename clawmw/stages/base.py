@@ -30,6 +30,9 @@ BUILTIN: Mapping[str, str] = {
     "window": "clawmw.stages.context.window",
     "prompt_cache": "clawmw.stages.context.prompt_cache",
     "budget": "clawmw.stages.guard.budget",
+    "retry": "clawmw.stages.guard.retry",
+    "breaker": "clawmw.stages.guard.breaker",
+    "fallback": "clawmw.stages.guard.fallback",
     "admission": "clawmw.stages.guard.admission",
 }
 """Section -> module, whose `REGISTRATION` says the rest."""

@@ -17,13 +17,13 @@ from clawmw.core.effects import (
     Join,
     Leave,
     Permit,
-    Permitted,
     Report,
     Sleep,
     Wait,
     Withdraw,
 )
 from clawmw.traffic.gates import Gates, Held
+from clawmw.traffic.health import Health
 from clawmw.traffic.leaders import Lead, Leaders
 
 __all__ = ["Guest", "Traffic"]
@@ -43,6 +43,7 @@ class Guest:
         self.lead.over(ok=ok)
         if self.held:
             self._traffic.gates.over(self.held)
+        self._traffic.health.over(self.exchange)
 
     def __del__(self) -> None:
         """It was dropped: whoever comes next gives back what it held."""
@@ -55,6 +56,7 @@ class Traffic:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.leaders = Leaders(clock)
         self.gates = Gates(clock)
+        self.health = Health(clock)
 
     def guest(self, exchange: str) -> Guest:
         """For an exchange that begins."""
@@ -89,15 +91,19 @@ class Traffic:
         match effect:
             case Leave():
                 return self.gates.leave(guest.held, effect)
-            case Report():
-                return None
             case Permit():
-                return Permitted(True)
+                return self.health.permit(effect)
+            case Report():
+                return self.health.report(effect)
             case Withdraw():
-                return True
+                return self.health.withdraw(effect)
             case _:
                 assert_never(effect)
 
     def census(self) -> dict[str, int]:
         """How many hold and wait for what: all zero when nothing is under way."""
-        return {"leaders": self.leaders.waiting(), **self.gates.census()}
+        return {
+            "leaders": self.leaders.waiting(),
+            "probes": self.health.probes(),
+            **self.gates.census(),
+        }

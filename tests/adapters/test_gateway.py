@@ -33,7 +33,7 @@ from clawmw.policy.load import load_policy
 from clawmw.runtime import Runtime
 from tests.conftest import rows, tool, turn
 
-QUIET = {"version": 1, "trace": "off"}
+QUIET = {"version": 1, "trace": "off", "retry": False}
 TOOLS = [tool("search")]
 TOKEN = "t" * 40
 Body = dict[str, Any]
@@ -196,7 +196,9 @@ def test_a_hundred_calls_at_once(case: Case, provider: Emulator) -> None:
 
 
 def test_a_stop_is_a_message_that_names_the_rule(provider: Emulator) -> None:
-    with gateway(provider.base_url, {"budget": {"chain": {"calls": 1}}}) as case:
+    with gateway(
+        provider.base_url, {"budget": {"chain": {"calls": 1}}, "refusal": "message"}
+    ) as case:
         assert case.post(body(), x_clawmw_chain="c").status_code == 200
         stopped = case.post(body(), x_clawmw_chain="c")
         assert stopped.status_code == 200

@@ -308,7 +308,7 @@ def test_a_dead_reference_asked_for_again_is_ended_at_once(
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_stop_is_a_message_that_names_the_rule(provider: Emulator, stream: bool) -> None:
-    case = Case(provider, {"budget": {"chain": {"calls": 1}}})
+    case = Case(provider, {"budget": {"chain": {"calls": 1}}, "refusal": "message"})
     who = Identity(session="s", chain="c")
     assert case.post(body(stream=stream), identity=who).status_code == 200
     stopped = case.post(body(stream=stream), identity=who)
@@ -334,7 +334,7 @@ def test_a_stop_can_be_an_error_that_no_sdk_retries(provider: Emulator) -> None:
 
 
 def test_a_provider_failure_reaches_the_agent_as_it_was(provider: Emulator) -> None:
-    case = Case(provider, {})
+    case = Case(provider, {"retry": False})
     provider.fail_next(Fault(status=503))
     response = case.post(body())
     assert response.status_code == 503

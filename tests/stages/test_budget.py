@@ -18,7 +18,8 @@ ASK = [{"role": "user", "content": "hello there"}]
 def bench(budget: dict[str, Any], model: Any = None, **extra: Any) -> Bench:
     used = Usage(100, 10, 0, 0)
     return Bench(
-        {"version": 1, "budget": budget, **extra}, model or (lambda body: answer(usage=used))
+        {"version": 1, "budget": budget, "retry": False, **extra},
+        model or (lambda body: answer(usage=used)),
     )
 
 

@@ -152,7 +152,9 @@ def test_upstream_trouble_of_every_kind_gives_the_slot_back() -> None:
     faults = ("status=502", "status=504", "reset-after=0", "empty", "html", "truncate-after=1")
     events: list[Event] = []
     with Emulator() as emulator:
-        runtime = Runtime.of(load_policy({**POLICY, "retry": False}), observers=[events.append])
+        runtime = Runtime.of(
+            load_policy({**POLICY, "retry": False, "breaker": False}), observers=[events.append]
+        )
 
         async def run() -> None:
             async with clawmw.async_http_client(runtime, base_url=emulator.base_url) as client:
