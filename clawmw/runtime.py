@@ -44,7 +44,6 @@ from clawmw.core.effects import (
 )
 from clawmw.core.engine import Pipeline, Result, Run, Setup, exchange
 from clawmw.core.events import CallFinished, Degraded, Event, StageFailed
-from clawmw.core.fold import History
 from clawmw.core.identity import Identity, identify
 from clawmw.core.money import Profile
 from clawmw.core.types import Request, Role
@@ -52,6 +51,7 @@ from clawmw.errors import InternalError, StoreError
 from clawmw.policy import build
 from clawmw.policy.load import load_policy
 from clawmw.policy.models import ModelEntry, Policy
+from clawmw.remembered import Remembered
 from clawmw.stores.base import Stores
 from clawmw.stores.memory import memory_stores
 from clawmw.traffic.control import Guest, Traffic
@@ -60,16 +60,8 @@ __all__ = ["Live", "Runtime", "shared", "switched_off"]
 
 Observer = Callable[[Event], None]
 
-REMEMBERED_BYTES = 64 * 2**20
-"""Bodies kept to recognise the next one by."""
-HISTORIES = 256
-"""Folded histories kept, of at most `REMEMBERED_BYTES` of bodies too: one takes about 3.5 bytes
-for each byte of its body (messages as they came and as they are sent), and at most 12 MB for
-what `dedupe` knows of it. A session that is no longer kept is folded again from its record."""
 AGAIN = 10.0
 """Seconds after which a conversation that opens again is a new task."""
-_HEAD = 64
-"""Bytes by which bodies are grouped: hardly more than the model's name."""
 
 
 def switched_off() -> bool:
@@ -161,11 +153,8 @@ class Runtime:
         self._make_spare = spare
         self._spare: Stores | None = None
         self._lock = threading.Lock()
-        self._bodies: OrderedDict[bytes, list[Request]] = OrderedDict()
-        self._bytes = 0
         self._chains: OrderedDict[str, tuple[str, float | None]] = OrderedDict()
-        self._histories: OrderedDict[tuple[str, str], tuple[History, int]] = OrderedDict()
-        self._held = 0
+        self.remembered = Remembered()
 
     @classmethod
     def of(cls, policy: Policy, *, observers: Sequence[Observer] | None = None) -> Runtime:
@@ -200,9 +189,7 @@ class Runtime:
 
         Raises `CodecError`.
         """
-        with self._lock:
-            earlier = tuple(self._bodies.get(body[:_HEAD], ()))
-        return self.codecs[dialect].decode(body, earlier)
+        return self.codecs[dialect].decode(body, self.remembered.alike(body))
 
     def begin(
         self,
@@ -224,9 +211,7 @@ class Runtime:
         name = f"{int(now * 1000):x}-{secrets.token_hex(6)}"
         codec = self.codecs[request.dialect]
         pipeline = self.pipeline
-        key = (pipeline.digest, identity.scope("session"))
-        with self._lock:
-            history, _ = self._histories.get(key, (None, 0))
+        history = self.remembered.history((pipeline.digest, identity.scope("session")))
         guest = self.traffic.guest(name)
         begun = guest.lead.begun
         setup = Setup(name, now, identity, codec, self.profile, history, place=place, begun=begun)
@@ -254,42 +239,9 @@ class Runtime:
 
     def remember(self, live: Live, result: Result) -> None:
         """Keep the body and the folded history, bounded, newest longest."""
-        identity = result.finished.identity
-        body = getattr(live.request.source, "body", b"")
-        with self._lock:
-            key = (live.policy, identity.scope("session"))
-            if result.finished.totals.raw:  # a stopped call was never sent
-                self._keep_history(key, result.history, len(body))
-            if body:
-                self._keep_body(body, live.request)
-
-    def _keep_history(self, key: tuple[str, str], history: History, size: int) -> None:
-        kept = self._histories
-        _, old = kept.pop(key, (None, 0))
-        kept[key] = (history, size)
-        self._held += size - old
-        while len(kept) > 1 and (len(kept) > HISTORIES or self._held > REMEMBERED_BYTES):
-            _, (_, gone) = kept.popitem(last=False)
-            self._held -= gone
-
-    def _keep_body(self, body: bytes, request: Request) -> None:
-        kept = self._bodies.setdefault(body[:_HEAD], [])
-        self._bodies.move_to_end(body[:_HEAD])
-        first = request.messages
-        for old in kept:
-            # The one this body goes on from is no longer needed.
-            shared = min(len(old.messages), len(first)) - 2
-            if shared > 0 and old.messages[shared] is first[shared]:
-                kept.remove(old)
-                self._bytes -= _size(old)
-                break
-        kept.insert(0, request)
-        self._bytes += len(body)
-        while len(kept) > 64:
-            self._bytes -= _size(kept.pop())
-        while self._bytes > REMEMBERED_BYTES and len(self._bodies) > 1:
-            _, gone = self._bodies.popitem(last=False)
-            self._bytes -= sum(_size(r) for r in gone)
+        scope = result.finished.identity.scope("session")
+        sent = bool(result.finished.totals.raw)  # a stopped call never was
+        self.remembered.keep(live.request, (live.policy, scope), result.history if sent else None)
 
     # --- effects ---------------------------------------------------------------------
 
@@ -390,10 +342,6 @@ def shared(policy: Runtime | Policy | Mapping[str, Any] | str | Path) -> Runtime
         if key not in _shared:
             _shared[key] = Runtime.of(loaded)
         return _shared[key]
-
-
-def _size(request: Request) -> int:
-    return len(getattr(request.source, "body", b""))
 
 
 def _home(effect: Effect) -> str:

@@ -45,6 +45,7 @@ from clawmw.core.types import (
 from clawmw.laws import check_pairs, check_prefix, frozen, left_out, plain, results
 from clawmw.policy.load import load_policy
 from clawmw.runtime import Live, Runtime
+from clawmw.traffic.control import Traffic
 
 __all__ = [
     "Bench",
@@ -74,6 +75,14 @@ class Clock:
     def __call__(self) -> float:
         self.now += self.step
         return self.now
+
+    def read(self) -> float:
+        """The time, without moving it."""
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
 
 
 def answer(text: str = "ok", *, usage: Usage | None = None) -> Response:
@@ -123,11 +132,14 @@ class Bench:
         loaded = load_policy({"trace": "off", **self.policy})
         self.runtime = self.runtime_class.of(loaded, observers=[self.events.append])
         self.runtime.clock = self.clock
+        if isinstance(self.clock, Clock):  # waiting takes no time but on this clock
+            self.runtime.traffic = Traffic(self.clock.read, self.clock.sleep)
 
     def restart(self) -> Bench:
         """The same policy and stores in a process that remembers nothing."""
         other = Bench(self.policy, self.model, self.clock, self.identity, self.runtime_class)
         other.runtime.stores = self.runtime.stores
+        other.runtime.traffic = self.runtime.traffic  # upstreams are as well as they were
         return other
 
     def send(self, messages: Sequence[Json], *, tools: Sequence[Json] = (), **params: Json) -> Sent:

@@ -12,6 +12,7 @@ POLICY = {
     "version": 1,
     "compress": "balanced",
     "budget": {"chain": {"calls": 3}},
+    "refusal": "message",  # or the SDK raises what a status of 402 raises
     "trace": "off",
 }
 

@@ -10,7 +10,6 @@ from typing import Any, Literal, TypeAlias, cast
 
 from clawmw.core.account import Account, CachePlan, Sending, totals
 from clawmw.core.breakpoints import lifetime
-from clawmw.core.codec import Codec
 from clawmw.core.decisions import Because, Decision, Halt
 from clawmw.core.effects import (
     Admit,
@@ -28,64 +27,25 @@ from clawmw.core.epoch import Epoch, Running, deepened, referred
 from clawmw.core.events import (
     Acted,
     Action,
-    CallFinished,
     Degraded,
     Event,
     StageFailed,
     Totals,
 )
 from clawmw.core.fold import FoldContext, History
-from clawmw.core.identity import Identity
 from clawmw.core.journal import Entry, Journal
-from clawmw.core.money import Profile
 from clawmw.core.moved import Moved, since
 from clawmw.core.pipeline import Pipeline
 from clawmw.core.prefix import Warm, tools_digest, tools_tokens, warm
 from clawmw.core.render import Replacement
+from clawmw.core.setup import Result, Run, Setup
 from clawmw.core.stage import Context, Effects, Mode, Stage, Tried
-from clawmw.core.types import Json, Message, Outcome, Request, Response, Usage
+from clawmw.core.types import Json, Message, Request, Response, Usage
 from clawmw.errors import StoreError
 
 __all__ = ["Begun", "Exchange", "Pipeline", "Result", "Run", "Setup", "State"]
 
 Phase: TypeAlias = Literal["fold", "before", "chunk", "after"]
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """The values of one exchange that come from outside."""
-
-    exchange: str
-    now: float
-    identity: Identity
-    codec: Codec
-    profile: Callable[[str], Profile]
-    history: History | None = None
-    """The session's history as remembered by this process, if it is."""
-    seed: int = 0
-    place: str = ""
-    """Where the caller's own model answers, and under which key: told apart, never shown."""
-    begun: Callable[[], None] | None = None
-    """Told when the first bytes of a streamed answer come."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How an exchange ended. Exactly one of `outcome` and `halt` is set."""
-
-    outcome: Outcome | None
-    halt: Halt | None
-    changed: bool
-    """The response is not the wire's own: encode it."""
-    request: Request
-    history: History
-    """To be remembered for the session's next call."""
-    finished: CallFinished
-    labels: Mapping[str, str] = field(default_factory=dict)
-    """Headers that tell the caller what was done."""
-
-
-Run: TypeAlias = Generator[Effect, Any, Result]
 
 
 @dataclass(frozen=True, slots=True)

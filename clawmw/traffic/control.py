@@ -53,7 +53,12 @@ class Guest:
 class Traffic:
     """See the module."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._sleep = sleep
         self.leaders = Leaders(clock)
         self.gates = Gates(clock)
         self.health = Health(clock)
@@ -66,7 +71,7 @@ class Traffic:
         """Wait in this thread."""
         match effect:
             case Sleep(seconds):
-                return time.sleep(seconds)
+                return self._sleep(seconds)
             case Join():
                 return self.leaders.join(guest.lead, effect)
             case Admit():
@@ -78,13 +83,19 @@ class Traffic:
         """Wait without holding up the event loop."""
         match effect:
             case Sleep(seconds):
-                return await asyncio.sleep(seconds)
+                return await self._asleep(seconds)
             case Join():
                 return await self.leaders.ajoin(guest.lead, effect)
             case Admit():
                 return await self.gates.aadmit(guest.held, effect)
             case _:
                 assert_never(effect)
+
+    async def _asleep(self, seconds: float) -> None:
+        if self._sleep is time.sleep:
+            await asyncio.sleep(seconds)
+        else:
+            self._sleep(seconds)
 
     def perform(self, guest: Guest, effect: Leave | Permit | Report | Withdraw) -> Any:
         """What needs no waiting."""

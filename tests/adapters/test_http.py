@@ -445,7 +445,7 @@ def test_another_release_of_a_reducer_moves_no_prefix(
     assert len(case.sent(0)["messages"][2]["content"]) < len(rows(300)) / 3
     stage = import_module("clawmw.stages.context.compress.stage")
     monkeypatch.setattr(stage, "reduce", lambda *a, **k: None)
-    case.runtime._histories.clear()  # as a restarted process would be
+    case.runtime.remembered._histories.clear()  # as a restarted process would be
     later = [*long_task(), {"role": "assistant", "content": "."}, {"role": "user", "content": "?"}]
     case.post(body(*later, tools=TOOLS), identity=who)
     assert case.sent(1)["messages"][:3] == case.sent(0)["messages"]

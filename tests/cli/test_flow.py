@@ -187,10 +187,10 @@ def test_a_run_is_one_trace(policy: Path) -> None:
 def test_a_failing_provider_is_exit_4_and_the_run_can_be_resumed(
     policy: Path, emulator: Emulator
 ) -> None:
-    emulator.fail_next(Fault(status=503))
+    emulator.fail_next(Fault(status=404))
     result = invoke(policy, "run", "trip", "--input", "city=Oslo", "--thread", "t")
     assert result.exit_code == 4
-    assert "HTTP 503: The engine is currently overloaded" in result.stderr
+    assert "HTTP 404: " in result.stderr
     assert "resume with: clawmw flow resume t" in result.stderr
     assert invoke(policy, "resume", "t").stdout == "got Oslo 2001 01234 / 2001\n"
     bodies = [json.dumps(r.body) for r in emulator.requests]

@@ -52,6 +52,8 @@ IDLE = 8000.0
 """Seconds that pass before each call, so that caches of any lifetime go cold."""
 LEAST = 5
 """Times that a stage must have acted over a run."""
+OTHERS = {"admission", "breaker", "fallback"}
+"""These act on what becomes of other calls: tests/traffic and tests/stages have that."""
 
 
 def laws(examples: int) -> Callable[[Any], Any]:
@@ -121,14 +123,14 @@ def run_idle(policy: dict[str, Any], examples: int) -> Counter[str]:
 def test_a_stage_alone(case: str) -> None:
     name, model = CASES[case]
     acted = (run_idle if name == "epochs" else run)(only(name, model), 30)
-    assert acted[name] >= LEAST, f"the laws hold for nothing: {acted}"
+    assert acted[name] >= LEAST or name in OTHERS, f"the laws hold for nothing: {acted}"
 
 
 def test_all_stages_together() -> None:
     fake = {"model": "fake", "profile": "claude-sonnet-4-5"}
     acted = run({"version": 1, "models": MODELS | {"fake": fake}, **ON}, 60)
     # Epochs need cold caches, windows long conversations: tests/laws/test_epochs.py has them.
-    always = set(registered()) - {"epochs", "window"}
+    always = set(registered()) - {"epochs", "window"} - OTHERS
     assert {name for name in always if acted[name] >= LEAST} == always
 
 
