@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from math import isfinite
 
 from opentelemetry.util.types import AttributeValue
 
 from clawmw.core.events import (
     Acted,
     Attempted,
+    BreakerTurned,
     CacheMissed,
     CallFinished,
     CallStarted,
@@ -30,11 +29,11 @@ from clawmw.core.events import (
     Event,
     StageFailed,
     ToolReturned,
+    Waited,
 )
 from clawmw.core.identity import Identity
 from clawmw.core.money import NANO, Cost
 from clawmw.observe.compat import provider_name
-from clawmw.observe.epochs import epoch_mark
 
 __all__ = [
     "Attributes",
@@ -46,7 +45,7 @@ __all__ = [
     "hashed",
     "identity_of",
     "label",
-    "marks",
+    "stops",
     "tool",
     "workflow",
 ]
@@ -71,6 +70,7 @@ class Call:
     tools: list[ToolReturned] = field(default_factory=list)
     missed: CacheMissed | None = None
     epochs: list[EpochBegan | EpochEnded] = field(default_factory=list)
+    queueing: list[Waited | BreakerTurned] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
         """Take in any event but the last."""
@@ -86,6 +86,8 @@ class Call:
             self.trouble.append(event)
         elif isinstance(event, EpochBegan | EpochEnded):
             self.epochs.append(event)
+        elif isinstance(event, Waited | BreakerTurned):
+            self.queueing.append(event)
         elif isinstance(event, CallStarted):
             self.started = event
 
@@ -202,6 +204,9 @@ def chat(call: Call, finished: CallFinished, base: Attributes, sequence: int) ->
     if call.missed is not None:
         result["clawmw.cache.missed"] = True
         result["clawmw.cache.moved"] = call.missed.part
+    waits = [event.seconds for event in call.queueing if isinstance(event, Waited)]
+    if waits:
+        result["clawmw.admission.wait_ms"] = round(sum(waits) * 1000, 3)
     _money(result, call, finished)
     _attempts(result, call)
     _decisions(result, call)
@@ -299,7 +304,7 @@ def _decisions(result: Attributes, call: Call) -> None:
         prefix = "would" if acted.would else "rule"
         result[f"clawmw.{prefix}.{label(acted.rule, 64)}"] = True
     for acted in call.acted:
-        if _stops(acted):
+        if stops(acted):
             result["clawmw.stopped"] = True
             result["clawmw.stopped.by"] = label(acted.rule, 64)
             if acted.stage == "loop_guard":
@@ -312,7 +317,7 @@ def _decisions(result: Attributes, call: Call) -> None:
         result[f"clawmw.{name}"] = True
 
 
-def _stops(acted: Acted) -> bool:
+def stops(acted: Acted) -> bool:
     """Whether a guard kept the call from the model."""
     guarded = acted.action == "halt" or (acted.stage == "loop_guard" and acted.action == "answer")
     return guarded and not acted.would
@@ -322,76 +327,3 @@ def _failure(call: Call, finished: CallFinished) -> str:
     if finished.status == "failed" and call.attempts and call.attempts[-1].status is not None:
         return str(call.attempts[-1].status)
     return error_type(finished.error)
-
-
-def marks(call: Call) -> Iterator[Mark]:
-    """The span events of a model call: decisions, troubles, attempts when one failed; and why
-    the provider's cache was missed."""
-    for acted in call.acted:
-        loop = _stops(acted) and acted.stage == "loop_guard"
-        name = "clawmw.loop.capped" if loop else "clawmw.acted"
-        yield name, int(acted.time * NANO), _acted(acted)
-    for epoch in call.epochs:
-        yield epoch_mark(epoch)
-    for event in call.trouble:
-        yield _trouble(event)
-    if call.missed is not None:
-        yield _missed(call.missed)
-    if len(call.attempts) > 1 or any(a.failure for a in call.attempts):
-        for attempt in call.attempts:
-            yield _attempt(attempt)
-
-
-def _acted(acted: Acted) -> Attributes:
-    result: Attributes = {
-        "stage": acted.stage,
-        "action": acted.action,
-        "rule": label(acted.rule, 64),
-        "would": acted.would,
-    }
-    for key, value in list(acted.detail.items())[:_MANY]:
-        if isinstance(value, float) and not isfinite(value):
-            continue  # JSON has no infinity
-        result[f"detail.{label(key, 32)}"] = label(value) if isinstance(value, str) else value
-    return result
-
-
-def _trouble(event: StageFailed | Degraded) -> Mark:
-    error = error_type(event.error)
-    when = int(event.time * NANO)
-    if isinstance(event, StageFailed):
-        return (
-            "clawmw.stage.failed",
-            when,
-            {"stage": event.stage, "phase": event.phase, "error": error, "closed": event.closed},
-        )
-    return "clawmw.degraded", when, {"store": label(event.store), "error": error}
-
-
-def _missed(event: CacheMissed) -> Mark:
-    result: Attributes = {
-        "model": label(event.model),
-        "predicted": event.predicted,
-        "read": event.read,
-        "moved": event.part,
-    }
-    if event.index is not None:
-        result["index"] = event.index
-    if event.byte is not None:
-        result["byte"] = event.byte
-    if event.tool:
-        result["tool"] = label(event.tool)
-    return "clawmw.cache.missed", int(event.time * NANO), result
-
-
-def _attempt(attempt: Attempted) -> Mark:
-    result: Attributes = {
-        "number": attempt.number,
-        "model": label(attempt.model),
-        "seconds": round(attempt.seconds, 6),
-    }
-    if attempt.status is not None:
-        result["status"] = attempt.status
-    if attempt.failure:
-        result["failure"] = error_type(attempt.failure)
-    return "clawmw.attempt", int(attempt.time * NANO), result

@@ -50,6 +50,7 @@ from clawmw.observe import attributes as attrs
 from clawmw.observe.attributes import Attributes, Call
 from clawmw.observe.compat import GROUPS
 from clawmw.observe.ids import agent_span_id, root_span_id, trace_id
+from clawmw.observe.marks import marks
 from clawmw.observe.plans import Plans, extent
 from clawmw.observe.spanstore import SpanStore
 from clawmw.observe.tracing import Plan, Started, Tracers, inside
@@ -190,7 +191,7 @@ class OtelObserver:
             replace(plan, links=links) if links else plan,
             when[1],
             error=event.status in ("failed", "halted"),
-            marks=tuple(attrs.marks(call)),
+            marks=tuple(marks(call)),
         )
         self._mirror(chain, identity, plan.attributes)
 
