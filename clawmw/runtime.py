@@ -16,13 +16,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, assert_never
+from typing import Any, Literal
 
 from clawmw.core.codec import Codec
 from clawmw.core.drive import aadvance, advance_to
 from clawmw.core.effects import (
     WAITS,
-    Admit,
     Append,
     Call,
     Called,
@@ -30,15 +29,14 @@ from clawmw.core.effects import (
     Effect,
     Emit,
     GetBlob,
-    Join,
     Leave,
     Load,
     Permit,
+    Publish,
     PutBlob,
     Report,
     Reserve,
     Settle,
-    Sleep,
     Wait,
     Withdraw,
 )
@@ -249,7 +247,7 @@ class Runtime:
         """Perform one effect. Raises `StoreError` for the ledger; others fall back."""
         if isinstance(effect, Wait):
             return self.traffic.wait(live.guest, effect)
-        if isinstance(effect, Leave | Permit | Report | Withdraw):
+        if isinstance(effect, Leave | Permit | Report | Withdraw | Publish):
             return self.traffic.perform(live.guest, effect)
         try:
             return self._perform_first(live, effect)
@@ -292,10 +290,8 @@ class Runtime:
                 return found
             case Emit(events):
                 return self._show(live, events)
-            case Call() | Sleep() | Join() | Admit() | Leave() | Permit() | Report() | Withdraw():
-                raise InternalError(f"{type(effect).__name__} is not a store's to perform")
             case _:
-                assert_never(effect)
+                raise InternalError(f"{type(effect).__name__} is not a store's to perform")
 
     def _show(self, live: Live, events: Sequence[Event]) -> None:
         """Show events; how long we took ourselves is known only here."""

@@ -44,6 +44,17 @@ DECODED = "clawmw.decoded"
 Refusal: TypeAlias = Literal["auto", "message", "error"]
 Headers: TypeAlias = list[tuple[str, str]]
 
+_TELLING = (
+    "authorization",
+    "x-api-key",
+    "api-key",
+    "openai-organization",
+    "openai-project",
+    "openai-beta",
+    "anthropic-beta",
+    "anthropic-version",
+)
+"""Headers by which a provider answers another account, or answers otherwise."""
 _PATHS = {"/chat/completions": "openai.chat"}
 _HOP = frozenset(
     {
@@ -116,8 +127,8 @@ def elsewhere(
 
 def place(url: str, headers: Mapping[str, str]) -> str:
     """Tells apart where a call goes and under which key, within this process; holds neither."""
-    key = headers.get("authorization") or headers.get("x-api-key") or headers.get("api-key")
-    return f"{hash((url, key)):x}"
+    said = tuple([headers.get(name) for name in _TELLING])
+    return f"{hash((url, said)):x}"
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from clawmw.core.epoch import Epoch
 from clawmw.core.events import Event
-from clawmw.core.types import Message, Outcome, Request, Response
+from clawmw.core.types import Message, Outcome, Request
 
 __all__ = ["Answer", "Because", "Decision", "Halt", "Pass", "Retry", "Rewrite"]
 
@@ -57,7 +57,8 @@ class Answer:
     """Skip the call: this is the reply (reused or made by clawmw)."""
 
     because: Because
-    response: Response
+    response: Outcome
+    """As a rule a `Response`; a failure that another call ran into for this one, too."""
     events: tuple[Event, ...] = ()
     slot: object | None = None
     labels: Mapping[str, str] = field(default_factory=dict)

@@ -39,12 +39,15 @@ __all__ = [
     "Note",
     "Permit",
     "Permitted",
+    "Publish",
     "PutBlob",
     "Rank",
     "Report",
     "Reserve",
     "Reserved",
     "Settle",
+    "Share",
+    "Shared",
     "Sleep",
     "Slot",
     "Wait",
@@ -335,10 +338,35 @@ class Withdraw:
     amount: float
 
 
-Wait: TypeAlias = Sleep | Join | Admit
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Make a call that others may be making, or wait for their answer. Returns `Shared`."""
+
+    key: str
+    patience: float
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What became of a `Share`: this call leads, or has an outcome, or waited in vain."""
+
+    leads: bool
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Give the outcome of a `Share` to those who wait; None: there is none. Returns None."""
+
+    outcome: Outcome | None
+    id: str = ""
+
+
+Wait: TypeAlias = Sleep | Join | Admit | Share
 """Effects that may take long and hold nothing meanwhile: neither a thread nor a store."""
 
-WAITS = (Sleep, Join, Admit)
+WAITS = (Sleep, Join, Admit, Share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,6 +389,7 @@ Effect: TypeAlias = (
     | Permit
     | Report
     | Withdraw
+    | Publish
     | Call
     | Emit
 )

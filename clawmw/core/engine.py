@@ -163,7 +163,7 @@ def _tap(ex: Exchange) -> Tap:
 def _status(ex: Exchange, outcome: Outcome | None) -> Status:
     if ex.stop is not None:
         return "halted"
-    if ex.answer is not None:
+    if ex.answer is not None and not isinstance(outcome, Failure):
         return "answered"
     if isinstance(outcome, Failure):
         return "cancelled" if outcome.kind == "cancelled" else "failed"

@@ -18,9 +18,11 @@ from clawmw.core.effects import (
     Effect,
     Leave,
     Permit,
+    Publish,
     Report,
     Reserve,
     Settle,
+    Share,
     Slot,
 )
 from clawmw.core.epoch import Epoch, Running, deepened, referred
@@ -40,7 +42,7 @@ from clawmw.core.prefix import Warm, tools_digest, tools_tokens, warm
 from clawmw.core.render import Replacement
 from clawmw.core.setup import Result, Run, Setup
 from clawmw.core.stage import Context, Effects, Mode, Stage, Tried
-from clawmw.core.types import Json, Message, Request, Response, Usage
+from clawmw.core.types import Json, Message, Outcome, Request, Usage
 from clawmw.errors import StoreError
 
 __all__ = ["Begun", "Exchange", "Pipeline", "Result", "Run", "Setup", "State"]
@@ -115,7 +117,7 @@ class Exchange:
         self.stop: Halt | None = None
         self.final = False
         """No stage may answer the stop with another attempt."""
-        self.answer: Response | None = None
+        self.answer: Outcome | None = None
         self.events: list[Event] = []
         self.target = ""
         """The model that a `Retry` said to ask."""
@@ -187,9 +189,9 @@ class Exchange:
                 effect = step()
             except StopIteration as done:
                 return cast(Decision, done.value)
-            if isinstance(effect, Append | Reserve | Admit | Permit) and not effect.id:
+            if isinstance(effect, Append | Reserve | Admit | Permit | Share) and not effect.id:
                 effect = replace(effect, id=f"{base}/{number}")
-            elif isinstance(effect, Settle | Leave | Report) and not effect.id:
+            elif isinstance(effect, Settle | Leave | Report | Publish) and not effect.id:
                 effect = replace(effect, id=f"{base}/0")  # of what was asked for first
             number += 1
             try:

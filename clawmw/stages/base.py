@@ -30,6 +30,8 @@ BUILTIN: Mapping[str, str] = {
     "window": "clawmw.stages.context.window",
     "prompt_cache": "clawmw.stages.context.prompt_cache",
     "budget": "clawmw.stages.guard.budget",
+    "reuse": "clawmw.stages.guard.reuse",
+    "single_flight": "clawmw.stages.guard.single_flight",
     "retry": "clawmw.stages.guard.retry",
     "breaker": "clawmw.stages.guard.breaker",
     "fallback": "clawmw.stages.guard.fallback",

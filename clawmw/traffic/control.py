@@ -17,11 +17,14 @@ from clawmw.core.effects import (
     Join,
     Leave,
     Permit,
+    Publish,
     Report,
+    Share,
     Sleep,
     Wait,
     Withdraw,
 )
+from clawmw.traffic.flights import Flights, Led
 from clawmw.traffic.gates import Gates, Held
 from clawmw.traffic.health import Health
 from clawmw.traffic.leaders import Lead, Leaders
@@ -37,6 +40,7 @@ class Guest:
         self.exchange = exchange
         self.lead: Lead = traffic.leaders.lead()
         self.held: Held = {}
+        self.led: Led = {}
 
     def over(self, *, ok: bool = False) -> None:
         """The exchange is over: give back what it still holds. May be told twice."""
@@ -44,10 +48,13 @@ class Guest:
         if self.held:
             self._traffic.gates.over(self.held)
         self._traffic.health.over(self.exchange)
+        if self.led:
+            self._traffic.flights.over(self.led)
 
     def __del__(self) -> None:
         """It was dropped: whoever comes next gives back what it held."""
         self._traffic.gates.gone(self.held)
+        self._traffic.flights.gone(self.led)
 
 
 class Traffic:
@@ -62,6 +69,7 @@ class Traffic:
         self.leaders = Leaders(clock)
         self.gates = Gates(clock)
         self.health = Health(clock)
+        self.flights = Flights(clock)
 
     def guest(self, exchange: str) -> Guest:
         """For an exchange that begins."""
@@ -76,6 +84,8 @@ class Traffic:
                 return self.leaders.join(guest.lead, effect)
             case Admit():
                 return self.gates.admit(guest.held, effect)
+            case Share():
+                return self.flights.share(guest.led, effect)
             case _:
                 assert_never(effect)
 
@@ -88,6 +98,8 @@ class Traffic:
                 return await self.leaders.ajoin(guest.lead, effect)
             case Admit():
                 return await self.gates.aadmit(guest.held, effect)
+            case Share():
+                return await self.flights.ashare(guest.led, effect)
             case _:
                 assert_never(effect)
 
@@ -97,7 +109,7 @@ class Traffic:
         else:
             self._sleep(seconds)
 
-    def perform(self, guest: Guest, effect: Leave | Permit | Report | Withdraw) -> Any:
+    def perform(self, guest: Guest, effect: Leave | Permit | Report | Withdraw | Publish) -> Any:
         """What needs no waiting."""
         match effect:
             case Leave():
@@ -106,6 +118,8 @@ class Traffic:
                 return self.health.permit(effect)
             case Report():
                 return self.health.report(effect)
+            case Publish():
+                return self.flights.publish(guest.led, effect)
             case Withdraw():
                 return self.health.withdraw(effect)
             case _:
@@ -116,5 +130,6 @@ class Traffic:
         return {
             "leaders": self.leaders.waiting(),
             "probes": self.health.probes(),
+            "flights": self.flights.count(),
             **self.gates.census(),
         }

@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_validate_says_ok(capsys: Capture) -> None:
     assert main(["validate", "good.yaml"]) == 0
     out, err = capsys.readouterr()
-    assert out == f"good.yaml: ok (13 stages, 1 model, digest {digest(load_policy(GOOD))})\n"
+    assert out == f"good.yaml: ok (15 stages, 1 model, digest {digest(load_policy(GOOD))})\n"
     assert err == ""
 
 
