@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, Entry] = {
     "cache-doctor": Entry(
         "clawmw.cli.cache_doctor", "Show why the prompt cache was missed, and what to do."
     ),
+    "notify": Entry("clawmw.cli.notify", "Send a test notice, as the policy's `notify:` says."),
     "emulate": Entry("clawmw.cli.emulate", "Run a model provider on loopback, for trying out."),
     "demo": Entry(
         "clawmw.cli.demo", "Do a long task with and without clawmw; show what both cost."

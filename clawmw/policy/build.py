@@ -23,7 +23,7 @@ from clawmw.stages.base import registered
 from clawmw.stores.base import Blobs, Stores
 from clawmw.stores.memory import NoBlobs, memory_stores
 
-__all__ = ["codecs", "observers", "pipeline", "profiles", "store_folder", "stores"]
+__all__ = ["codecs", "notify_folder", "observers", "pipeline", "profiles", "store_folder", "stores"]
 
 
 def pipeline(policy: Policy) -> Pipeline:
@@ -80,8 +80,27 @@ def profiles(policy: Policy) -> Callable[[str], Profile]:
     return look_up
 
 
+def notify_folder(policy: Policy) -> Path:
+    """Where `notify.command` runs: beside the policy."""
+    return Path(policy.folder or ".")
+
+
 def observers(policy: Policy) -> tuple[Observer, ...]:
-    """Who is shown the events: the OpenTelemetry observer and its local store."""
+    """Who is shown the events: the traces, and whoever is to be told."""
+    return (*_traces(policy), *_notifier(policy))
+
+
+def _notifier(policy: Policy) -> tuple[Observer, ...]:
+    notify = policy.notify
+    if notify.command is None and notify.webhook is None:
+        return ()
+    from clawmw.observe.notify import Notifier
+
+    return (Notifier(notify.command, notify.webhook, notify_folder(policy), notify.every),)
+
+
+def _traces(policy: Policy) -> tuple[Observer, ...]:
+    """The OpenTelemetry observer and its local store."""
     if policy.trace.store is None:
         return ()
     from clawmw.observe.otel import OtelObserver  # the SDK only where traces are kept

@@ -38,6 +38,7 @@ __all__ = [
     "General",
     "Match",
     "ModelEntry",
+    "NotifyConfig",
     "Policy",
     "StoreConfig",
     "TraceConfig",
@@ -200,6 +201,25 @@ class TraceConfig(_Model):
         return _or(schema, {"type": "boolean"})
 
 
+def _webhook(value: str) -> str:
+    url = urlsplit(_url(value))
+    if url.scheme == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise PydanticCustomError("webhook", "expected https; http only to this machine itself")
+    return value
+
+
+class NotifyConfig(_Model):
+    """Who is told when a chain is stopped, a budget is near its limit, a breaker opens."""
+
+    command: Text | None = None
+    """A command that gets one JSON object on standard input; run without a shell, in the policy's
+    folder."""
+    webhook: Annotated[Text, AfterValidator(_webhook)] | None = None
+    """A URL that the same JSON is posted to."""
+    every: Annotated[Duration, Field(gt=0)] = 600.0
+    """The same news is told at most once in this time."""
+
+
 class StoreConfig(_Model):
     """Where counters, slots and cut originals live."""
 
@@ -246,6 +266,8 @@ class General(_Model):
     """The share of chains that go untouched, so that savings can be measured against them."""
     trace: TraceConfig = TraceConfig()
     """What is written down about each call."""
+    notify: NotifyConfig = NotifyConfig()
+    """Who is told when something was stopped or is near its limit."""
     store: StoreConfig = StoreConfig()
     """Where counters, slots and cut originals live: `memory`, or `{disk: FOLDER}`."""
     flows: FrozenMap[Flow] = Field(default_factory=_empty)
