@@ -150,7 +150,6 @@ class Runtime:
         self.sessions = Sessions()
         self._make_spare = spare
         self._spare: Stores | None = None
-        self._lock = threading.Lock()
         self.remembered = Remembered()
 
     @classmethod
