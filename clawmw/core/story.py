@@ -43,7 +43,7 @@ _FED = re.compile(r"<(?!system-reminder)[a-z_][\w-]*>|\[\w+ for '|(?:observation
 _REMINDER = re.compile(r"(?s)^\s*<system-reminder>.*?</system-reminder>\s*")
 _DAYS = "sun mon tue tues wed thu thur thurs fri sat sunday monday tuesday wednesday thursday "
 _DAYS += "friday saturday am pm "
-_MONTHS = "jan feb mar apr jun jul aug sep sept oct nov dec january february march april june "
+_MONTHS = "jan feb mar apr may jun jul aug sep sept oct nov dec january february march april june "
 _MONTHS += "july august september october november december"
 _DATES = frozenset(
     f"{before}{word}{after}"

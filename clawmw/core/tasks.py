@@ -62,12 +62,12 @@ def follow(identity: Identity, own: Task | None, parent: Task | None, now: float
     """
     if "chain" not in identity.derived:
         return identity
-    if own is not None and own.opener == identity.opener:
+    if own is not None and identity.implied.endswith("#"):  # compacted: no human speaks in it
+        chain, hop = own.chain, own.hop
+    elif own is not None and own.opener == identity.opener:
         chain, hop = _going_on(identity, own, now)
     elif parent is not None:
         chain, hop = parent.chain, identity.hop or parent.hop + 1
-    elif own is not None and identity.implied.endswith("#"):  # compacted: no human speaks in it
-        chain, hop = own.chain, own.hop
     else:
         return identity
     return replace(identity, chain=chain, hop=hop)
