@@ -10,8 +10,8 @@ the session that started this one, to which its work belongs.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from clawmw.core.account import Account
 from clawmw.core.effects import Effect, Load, Slot
@@ -26,8 +26,7 @@ SPEED = 1.0
 """Seconds after an answer within which no human writes the next message."""
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """What a session is at."""
 
     opener: str
@@ -69,6 +68,8 @@ def follow(identity: Identity, own: Task | None, parent: Task | None, now: float
     elif parent is not None:
         chain, hop = parent.chain, identity.hop or parent.hop + 1
     else:
+        return identity
+    if (chain, hop) == (identity.chain, identity.hop):
         return identity
     return replace(identity, chain=chain, hop=hop)
 
