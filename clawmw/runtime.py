@@ -12,7 +12,6 @@ import os
 import secrets
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,7 +43,7 @@ from clawmw.core.engine import Pipeline, Result, Run, Setup, exchange
 from clawmw.core.events import CallFinished, Degraded, Event, StageFailed
 from clawmw.core.identity import Identity, identify
 from clawmw.core.money import Profile
-from clawmw.core.types import Request, Role
+from clawmw.core.types import Request
 from clawmw.errors import InternalError, StoreError
 from clawmw.policy import build
 from clawmw.policy.load import load_policy
@@ -53,13 +52,11 @@ from clawmw.remembered import Remembered
 from clawmw.stores.base import Stores
 from clawmw.stores.memory import memory_stores
 from clawmw.traffic.control import Guest, Traffic
+from clawmw.traffic.sessions import Sessions
 
 __all__ = ["Live", "Runtime", "shared", "switched_off"]
 
 Observer = Callable[[Event], None]
-
-AGAIN = 10.0
-"""Seconds after which a conversation that opens again is a new task."""
 
 
 def switched_off() -> bool:
@@ -79,6 +76,8 @@ class Live:
     policy: str
     """Digest of the policy it runs under; a reload changes it for later calls only."""
     began: float
+    now: float
+    """When it began, by the runtime's clock."""
     guest: Guest
     """What it holds of what the calls of this process share."""
     called: float = 0.0
@@ -148,10 +147,9 @@ class Runtime:
         """Models a stage may send to, by the policy's name."""
         self.clock = clock
         self.traffic = Traffic()
+        self.sessions = Sessions()
         self._make_spare = spare
         self._spare: Stores | None = None
-        self._lock = threading.Lock()
-        self._chains: OrderedDict[str, tuple[str, float | None]] = OrderedDict()
         self.remembered = Remembered()
 
     @classmethod
@@ -205,39 +203,32 @@ class Runtime:
         given = explicit or Identity()
         if given.tenant == "default":
             given = replace(given, tenant=self.tenant)
-        identity = self._chained(identify(request, headers or {}, given), request, now)
+        identity, fresh = self.sessions.begins(identify(request, headers or {}, given), now)
         name = f"{int(now * 1000):x}-{secrets.token_hex(6)}"
         codec = self.codecs[request.dialect]
         pipeline = self.pipeline
         history = self.remembered.history((pipeline.digest, identity.scope("session")))
         guest = self.traffic.guest(name)
         begun = guest.lead.begun
-        setup = Setup(name, now, identity, codec, self.profile, history, place=place, begun=begun)
+        setup = Setup(
+            name,
+            now,
+            identity,
+            codec,
+            self.profile,
+            history,
+            place=place,
+            begun=begun,
+            fresh=fresh,
+        )
         run = exchange(request, pipeline, setup)
-        return Live(run, codec, request, name, self, pipeline.digest, began, guest)
-
-    def _chained(self, identity: Identity, request: Request, now: float) -> Identity:
-        """A task that begins again, where nobody names its chain, is a chain of its own.
-
-        Else a job that asks the same every hour would use up one chain's budget for good.
-        At machine speed it is the same chain: a client that crashes and starts over.
-        """
-        if not identity.derived >= {"session", "chain"}:
-            return identity
-        opening = all(m.role is not Role.ASSISTANT for m in request.messages)
-        scope = identity.scope("session")
-        with self._lock:
-            chain, last = self._chains.pop(scope, (identity.chain, None))
-            if opening and (last is None or now - last > AGAIN):
-                chain = f"{identity.session}~{int(now)}"
-            self._chains[scope] = (chain, now)
-            while len(self._chains) > 4096:
-                self._chains.popitem(last=False)
-        return replace(identity, chain=chain)
+        return Live(run, codec, request, name, self, pipeline.digest, began, now, guest)
 
     def remember(self, live: Live, result: Result) -> None:
         """Keep the body and the folded history, bounded, newest longest."""
-        scope = result.finished.identity.scope("session")
+        identity = result.finished.identity
+        self.sessions.ended(identity, live.now, result.finished.time)
+        scope = identity.scope("session")
         sent = bool(result.finished.totals.raw)  # a stopped call never was
         self.remembered.keep(live.request, (live.policy, scope), result.history if sent else None)
 

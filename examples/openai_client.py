@@ -3,7 +3,7 @@
 python examples/openai_client.py
 """
 
-from openai import OpenAI
+from openai import APIStatusError, OpenAI
 
 import clawmw
 from clawmw.emulator import Emulator, turns
@@ -24,7 +24,11 @@ with Emulator(bill="openai", brain=turns(["Hello.", "Still here.", "Last one."])
     )
     messages = [{"role": "user", "content": "Hi!"}]
     for _ in range(4):
-        reply = client.chat.completions.create(model="gpt-5.4", messages=messages)
+        try:
+            reply = client.chat.completions.create(model="gpt-5.4", messages=messages)
+        except APIStatusError as stop:  # 402, asked for once: `refusal: message` would answer
+            print(stop.body["message"])
+            break
         text = reply.choices[0].message.content
         print(text)
         messages += [

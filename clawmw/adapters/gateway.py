@@ -179,8 +179,10 @@ class Gateway:
 def _request(place: Place, scope: Scope, body: bytes, caller: Caller) -> httpx.Request:
     url = place.base_url + CHAT
     headers: Any = forwarded(scope["headers"])
+    extensions: dict[str, Any] = {CALLER: caller}
     if place.own_key:
         texts = [(name.decode(), value.decode()) for name, value in headers]
+        extensions[wire.CALLER] = dict(texts)
         _, headers = wire.elsewhere(place.base_url, place.key_env, url, texts)
     query = scope["query_string"]
     target = _parsed(url)
@@ -189,7 +191,7 @@ def _request(place: Place, scope: Scope, body: bytes, caller: Caller) -> httpx.R
         target.copy_with(query=query) if query else target,
         headers=headers,
         content=body,
-        extensions={CALLER: caller},
+        extensions=extensions,
     )
 
 

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, ClassVar, Literal
 
 from clawmw.adapters import wire
+from clawmw.adapters.refusal import refusal
 from clawmw.core.drive import advance
 from clawmw.core.effects import Call, Called
 from clawmw.core.engine import Result
@@ -91,7 +92,8 @@ class Base:
             return None  # not ours to judge: the provider says what is wrong with it
         headers = {k.lower(): v for k, v in request.headers.items()}
         place = wire.place(str(request.url), headers)
-        return self.runtime.begin(decoded, headers, self.identity, place)
+        said = request.extensions.get(wire.CALLER, headers)
+        return self.runtime.begin(decoded, said, self.identity, place)
 
     def outgoing(self, request: Any, live: Live, call: Call) -> tuple[Any, Token]:
         """The request to send for `call`, and the token that goes with it."""
@@ -103,7 +105,8 @@ class Base:
             url, given = wire.elsewhere(entry.base_url, entry.api_key_env, url, given)
         headers = wire.outgoing_headers(given, url, live.exchange, body)
         extensions = {**request.extensions, wire.EXTENSION: token}
-        extensions.pop(wire.DECODED, None)
+        for ours in (wire.DECODED, wire.CALLER):
+            extensions.pop(ours, None)
         sent = self.module.Request(
             request.method, url, headers=headers, content=body, extensions=extensions
         )
@@ -121,7 +124,7 @@ class Base:
         """The caller's answer when no stream is open; raises what the wire raised."""
         outcome, last = result.outcome, attempt.response if attempt else None
         if result.halt is not None:
-            status, headers, body = wire.refusal(live, result, self.runtime.refusal)
+            status, headers, body = refusal(live, result, self.runtime.refusal)
             return self.module.Response(status, headers=headers, content=body)
         if isinstance(outcome, Failure):
             if attempt is not None and attempt.error is not None:

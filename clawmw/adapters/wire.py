@@ -1,29 +1,26 @@
-"""What every HTTP-shaped adapter shares: which requests are model calls, which headers
-travel, how a stopped call is answered.
-"""
+"""What every HTTP-shaped adapter shares: which requests are model calls, which headers travel."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from clawmw.core.engine import Result
 from clawmw.core.tap import Tap
-from clawmw.core.types import Failure, Message, Response, Role, Text, Usage
-from clawmw.errors import InternalError
+from clawmw.core.types import Failure, Message, Response, Role, Text
 from clawmw.ownership import HEADER, Token, Tokens, current
 from clawmw.runtime import Live
 
 __all__ = [
+    "CALLER",
     "DECODED",
     "EXTENSION",
-    "Refusal",
+    "Headers",
     "answer_headers",
     "dialect_of",
     "elsewhere",
@@ -32,7 +29,6 @@ __all__ = [
     "outgoing_headers",
     "owned",
     "place",
-    "refusal",
     "streams",
 ]
 
@@ -41,7 +37,9 @@ EXTENSION = "clawmw"
 DECODED = "clawmw.decoded"
 """The key under which a request carries its body as a gateway has decoded it."""
 
-Refusal: TypeAlias = Literal["auto", "message", "error"]
+CALLER = "clawmw.headers"
+"""The key under which a request carries its caller's headers, where not all of them are sent."""
+
 Headers: TypeAlias = list[tuple[str, str]]
 
 _TELLING = (
@@ -147,48 +145,6 @@ def streams(response: Any) -> bool:
     """Whether an answer is an event stream to be read as it comes."""
     kind = response.headers.get("content-type", "")
     return bool(response.status_code < 400 and kind.startswith("text/event-stream"))
-
-
-def refusal(live: Live, result: Result, style: Refusal) -> tuple[int, Headers, bytes]:
-    """The answer to a stopped call: a plain message, or an error that no SDK retries.
-
-    402 for what the policy limits, 503 for what is busy now; never 429, which is retried for
-    minutes whatever else it says.
-    """
-    halt = result.halt
-    if halt is None:
-        raise InternalError("no guard stopped this call")
-    headers: Headers = [("x-clawmw-stopped", str(halt.because)), ("x-should-retry", "false")]
-    if not _as_message(live, result, style):
-        body = error_body(str(halt), "clawmw_refused", str(halt.because))
-        if halt.retry_after is not None:
-            headers.append(("retry-after", str(math.ceil(halt.retry_after))))
-        status = 503 if halt.kind == "busy" else 402
-        return status, [*headers, ("content-type", "application/json")], body
-    message = Message(Role.ASSISTANT, (Text(str(halt)),))
-    none = Usage(0, 0, 0)
-    answer = Response(message, none, "stop", live.request.model, f"clawmw-{live.exchange}")
-    if live.request.stream:
-        body = live.codec.opening(answer) + live.codec.closing(answer, None)
-        return 200, [*headers, ("content-type", "text/event-stream")], body
-    return 200, [*headers, ("content-type", "application/json")], live.codec.encode_response(answer)
-
-
-def _as_message(live: Live, result: Result, style: Refusal) -> bool:
-    """Whether a refusal reads like an answer.
-
-    Agents that people chat with retry errors with the whole context, seven times and more
-    (OpenClaw); a message ends their turn. Who asks for a form that no message of ours has
-    (structured output, a certain tool), and whoever we do not know, gets the error.
-    """
-    who = result.finished.identity
-    chosen = who.wishes.refusal or style
-    if chosen != "auto":
-        return chosen == "message"
-    params = live.request.params
-    form, choice = params.get("response_format"), params.get("tool_choice")
-    plain = not isinstance(form, dict) or form.get("type", "text") == "text"
-    return bool(who.client) and plain and choice in (None, "auto", "none")
 
 
 def error_body(message: str, kind: str, code: str) -> bytes:

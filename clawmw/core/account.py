@@ -12,6 +12,7 @@ from clawmw.core.effects import Key
 from clawmw.core.epoch import Running
 from clawmw.core.events import Totals
 from clawmw.core.fold import History
+from clawmw.core.identity import Identity
 from clawmw.core.money import CacheRules, Cost, Profile, Ttl, cost, simulate
 from clawmw.core.prefix import Warm, roster, shared, tools_digest, tools_tokens, warm
 from clawmw.core.tokens import estimate
@@ -66,6 +67,8 @@ class Account:
     """Calls of that chain in this session, the last one included."""
     epoch: Running | None = None
     """What came of the last epoch so far, while its chain goes on."""
+    task: tuple[str, str, int] = ("", "", 0)
+    """The last call's opener, the chain that its messages alone imply, and its hop."""
 
     @staticmethod
     def key(session_scope: str) -> Key:
@@ -81,6 +84,7 @@ class Account:
             "g": list(self.gaps),
             "c": [self.chain, self.calls],
             "e": self.epoch.to_json() if self.epoch else None,
+            "t": list(self.task),
         }
 
     @classmethod
@@ -93,15 +97,17 @@ class Account:
             running = Running.from_json(value.get("e"))
             gaps = tuple(value.get("g", ()))
             chain, calls = value.get("c", ("", 0))
-            return cls(value["x"], kept, value["a"], gaps, chain, calls, running)
+            opener, name, hop = value.get("t", ("", "", 0))
+            task = (opener, name, hop)
+            return cls(value["x"], kept, value["a"], gaps, chain, calls, running, task)
         except (KeyError, TypeError, ValueError):
             return cls()
 
-    def counted(self, chain: str) -> Account:
+    def counted(self, who: Identity) -> Account:
         """The account with one call more."""
-        calls = self.calls + 1 if chain == self.chain else 1
+        calls = self.calls + 1 if who.chain == self.chain else 1
         kept = (self.can_expand, self.warm, self.answered, self.gaps)
-        return Account(*kept, chain, calls, self.epoch)
+        return Account(*kept, who.chain, calls, self.epoch, (who.opener, who.implied, who.hop))
 
     def for_model(self, model: str) -> Warm | None:
         """What is known of that model's cache."""

@@ -16,12 +16,13 @@ from clawmw.core.ascent import ascend
 from clawmw.core.breakpoints import lifetime
 from clawmw.core.descent import again, descend
 from clawmw.core.effects import Call, Called, Effect, Emit, Sleep
-from clawmw.core.events import Attempted, CacheMissed, CallFinished, CallStarted
+from clawmw.core.events import Attempted, CacheMissed, CallFinished, CallStarted, IdentityDerived
 from clawmw.core.exchange import Exchange, Pipeline, Result, Run, Setup
 from clawmw.core.money import cached_tokens, cost
 from clawmw.core.offering import LEAST
 from clawmw.core.stage import Tried
 from clawmw.core.tap import Tap, add_usage
+from clawmw.core.tasks import looked_up
 from clawmw.core.types import Failure, Outcome, Request, Response, Usage
 
 __all__ = ["Pipeline", "Result", "Run", "Setup", "exchange"]
@@ -34,6 +35,8 @@ Status: TypeAlias = Literal["ok", "failed", "halted", "answered", "cancelled"]
 
 def exchange(request: Request, pipeline: Pipeline, setup: Setup) -> Run:
     """Run one exchange. See the module."""
+    if setup.fresh:
+        setup = replace(setup, identity=(yield from looked_up(setup.identity, setup.now)))
     ex = Exchange(request, pipeline, setup)
     _started(ex)
     sent = yield from descend(ex)
@@ -82,6 +85,10 @@ def _started(ex: Exchange) -> None:
             ex.pipeline.digest,
         )
     )
+    identity = ex.setup.identity
+    if ex.setup.fresh and identity.derived:
+        names = tuple(sorted(identity.derived))
+        ex.events.append(IdentityDerived(ex.setup.exchange, ex.now, identity, names))
 
 
 def _tried(ex: Exchange, request: Request) -> Generator[Effect, Any, Outcome]:

@@ -26,6 +26,7 @@ __all__ = [
     "EpochBegan",
     "EpochEnded",
     "Event",
+    "IdentityDerived",
     "StageFailed",
     "ToolReturned",
     "Totals",
@@ -49,6 +50,21 @@ class CallStarted:
     mode: Literal["enforce", "observe", "holdout"]
     policy: str
     """Digest of the resolved policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityDerived:
+    """Nobody says which session or chain the calls belong to: it is read off their messages.
+
+    Said once a session and process. Limits of a chain then hold only as well as that guess;
+    those of the agent and the tenant hold in any case.
+    """
+
+    exchange: str
+    time: float
+    identity: Identity
+    names: tuple[str, ...]
+    """What was derived: `chain`, `session`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +264,7 @@ class CallFinished:
 
 Event: TypeAlias = (
     CallStarted
+    | IdentityDerived
     | Acted
     | StageFailed
     | Degraded

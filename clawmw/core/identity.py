@@ -4,26 +4,28 @@ A session is one conversation, a chain is one task: everything that follows from
 across agents. Ids are for accounting, never for trust: the tenant comes only from configuration
 or an authenticated token, and every store key begins with it.
 
-Order of sources, first wins:
+Order of sources, first wins, for each of them alone:
 
-1. what an adapter or the caller states in code;
+1. what the caller states in code (`http_client(identity=...)`), or an adapter knows (thread ids);
 2. the `x-clawmw-*` headers;
-3. session headers of known agents (Claude Code, Codex, OpenCode);
-4. OpenClaw's runtime line and `prompt_cache_key`: session, agent, kind;
+3. the session headers of known agents: Claude Code, Codex, OpenCode;
+4. OpenClaw's runtime line: session, agent, kind; then its `prompt_cache_key`: session;
 5. the trace id of `traceparent`: chain;
-6. what the messages imply: the opening names the session, the newest message that a human
-   seems to have written begins the chain.
+6. what the messages imply (`clawmw.core.story`): the opening is the session, the newest message
+   that a human seems to have written begins the chain. Such names are for accounting and for
+   the memo of this very history: nothing that a session may ask for is found through them.
+
+A derived name holds a sign (`~`, `#`) that no name from outside can hold.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from clawmw.core.types import Message, Request, Role
+from clawmw.core.story import Story, told
+from clawmw.core.types import Request
 
 __all__ = ["HEADERS", "Identity", "Wishes", "identify"]
 
@@ -36,16 +38,24 @@ HEADERS: Mapping[str, str] = {
     "hop": "x-clawmw-hop",
 }
 
-_AGENTS: Mapping[str, Mapping[str, str]] = {
-    "claude-code": {
-        "session": "x-claude-code-session-id",
-        "agent": "x-claude-code-agent-id",
-        "parent": "x-claude-code-parent-agent-id",
-    },
-    "codex": {"session": "session-id", "parent": "x-codex-parent-thread-id"},
-    "opencode": {"session": "x-session-id", "parent": "x-parent-session-id"},
-}
-"""What known agents put into headers, as their sources have it in November 2026."""
+_HEADERS = tuple(HEADERS.items())
+
+_SESSIONS = (
+    ("x-claude-code-session-id", "x-claude-code-parent-agent-id"),
+    ("session-id", "x-codex-parent-thread-id"),
+    ("x-session-id", "x-parent-session-id"),
+    ("x-session-affinity", "x-parent-session-id"),
+)
+"""Headers that name a session, and the one that started it, as known agents (Claude Code, Codex,
+OpenCode) send them in November 2026. Other programs use the later ones, too."""
+_SUBAGENT = "x-claude-code-agent-id"
+"""Claude Code's sub-agents share its session; each is a conversation of its own."""
+_SIGNS = (
+    ("x-claude-code-session-id", "claude-code"),
+    ("x-codex-parent-thread-id", "codex"),
+    ("x-parent-session-id", "opencode"),
+)
+"""Headers that only one program sends."""
 _PROGRAMS = (
     ("claude-cli", "claude-code"),
     ("claude-code", "claude-code"),
@@ -53,21 +63,12 @@ _PROGRAMS = (
     ("opencode", "opencode"),
     ("openclaw", "openclaw"),
 )
-"""How their user agents begin."""
+"""How their user agents begin (Codex also says it in `originator`)."""
 
-_TRACEPARENT = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$")
-_RUNTIME_LINE = "Runtime: agent="
-_RUNTIME = re.compile(r"Runtime: agent=(\S+) \| session=(\S+) \| sessionId=(\S+)")
-_HEARTBEAT = ("[OpenClaw heartbeat poll]", "Read HEARTBEAT.md")
-_ANNOUNCE = "A background task completed."
-_TRANSIENT = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>"
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_NO_TRACE = "0" * 32
 _UNSAFE = re.compile(r"[^\w.:@/+-]")
-_CHANGES = re.compile(r"\d+|\b[0-9a-f]{8,}\b|[\s\W_]+")
 _LONGEST_ID = 128
-_LOOKED_AT = 64
-"""Messages of users, from the newest back, among which a recurring one is looked for."""
-_HEAD = 240
-"""Characters of a message by which it is told from others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ class Wishes:
 
 
 _NONE = Wishes()
+_WISHES = ("x-clawmw-priority", "x-clawmw-deadline", "x-clawmw-no-degrade", "x-clawmw-refusal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,15 @@ class Identity:
     hop: int = 0
     derived: frozenset[str] = frozenset()
     client: str = ""
-    """The agent program that calls, where it is a known one: `openclaw`, `claude-code` ..."""
+    """The agent program that calls: `openclaw`, `claude-code`, `codex`, `opencode`; "": unknown."""
+    parent_session: str | None = None
+    """The session that started this one, as an agent names it; its chain is this one's, too."""
+    opener: str = field(default="", compare=False)
+    """Digest of how the conversation began."""
+    opening: bool = field(default=False, compare=False)
+    """Nothing was answered in this conversation yet."""
+    implied: str = field(default="", compare=False)
+    """The chain that the messages alone imply."""
     wishes: Wishes = field(default=_NONE, compare=False)
 
     def scope(self, level: str) -> str:
@@ -115,6 +125,9 @@ class Identity:
         if level == "agent":
             return f"agent:{self.tenant}\x1f{self.agent}"
         return f"tenant:{self.tenant}"
+
+
+_NOBODY = Identity()
 
 
 def clean(value: str | None) -> str | None:
@@ -132,36 +145,43 @@ def identify(
     `explicit` carries what configuration, an adapter or the caller stated; its empty
     fields are filled from the other sources.
     """
-    base = explicit or Identity()
+    base = explicit or _NOBODY
+    story = told(request.messages)
+    said = {name: clean(headers.get(header)) for name, header in _HEADERS}
     client = base.client or _client(headers)
-    said = {name: clean(headers.get(header)) for name, header in HEADERS.items()}
-    for name, header in _AGENTS.get(client, {}).items():
-        said[name] = said[name] or clean(headers.get(header))
-    claw = _openclaw(request) if not base.session else None
-    if claw is not None:
-        client = "openclaw"
-        said = {name: value or claw.get(name) for name, value in said.items()}
+    named, above = _session(headers)
+    if story.runtime is not None:
+        client = client or "openclaw"
+        agent, key, session = story.runtime
+        said["agent"] = said["agent"] or clean(agent)
+        said["kind"] = said["kind"] or _kind(key, story)
+        named = named or clean(session)
     derived: set[str] = set()
-    session = base.session or said["session"] or _cache_key(request) or ""
-    if not session:
+    session_id = base.session or said["session"] or named or _cache_key(request)
+    if not session_id:
         derived.add("session")
-        session = "derived-" + _opener(request.messages)
-    chain = base.chain or said["chain"] or _trace_id(headers) or ""
+        session_id = f"~{story.opener}"
+    implied = f"{session_id}#{story.task}"
+    chain = base.chain or said["chain"] or _trace_id(headers)
     if not chain:
         derived.add("chain")
-        chain = f"{session}#{_task(request.messages)}"
+        chain = implied
     hop = said["hop"]
-    return replace(
-        base,
-        agent=base.agent if base.agent != "default" else said["agent"] or "default",
-        session=session,
-        chain=chain,
-        parent=base.parent or said["parent"],
-        kind=base.kind or said["kind"],
-        hop=base.hop or (int(hop) if hop and hop.isdigit() and len(hop) < 4 else 0),
-        derived=frozenset(derived),
-        client=client,
-        wishes=_wishes(headers) if base.wishes is _NONE else base.wishes,
+    return Identity(
+        base.tenant,
+        base.agent if base.agent != "default" else said["agent"] or client or "default",
+        session_id,
+        chain,
+        base.parent or said["parent"],
+        base.kind or said["kind"],
+        base.hop or (int(hop) if hop and hop.isdecimal() and len(hop) < 4 else 0),
+        frozenset(derived),
+        client,
+        base.parent_session or above,
+        story.opener,
+        story.opening,
+        implied,
+        _wishes(headers) if base.wishes is _NONE else base.wishes,
     )
 
 
@@ -169,19 +189,35 @@ def identify(
 
 
 def _client(headers: Mapping[str, str]) -> str:
-    for name, known in _AGENTS.items():
-        if known["session"] in headers and known["session"].startswith("x-claude"):
-            return name
-    program = headers.get("user-agent", "").lower()
-    found = next((name for start, name in _PROGRAMS if program.startswith(start)), "")
-    if not found and "x-codex-parent-thread-id" in headers:
-        return "codex"
-    return found
+    for header, program in _SIGNS:
+        if header in headers:
+            return program
+    for header in ("user-agent", "originator"):
+        said = headers.get(header)
+        if said:
+            said = said[:16].lower()
+            for start, program in _PROGRAMS:
+                if said.startswith(start):
+                    return program
+    return ""
+
+
+def _session(headers: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """The session that a known agent's headers name, and the one that started it."""
+    for header, parent in _SESSIONS:
+        session = clean(headers.get(header))
+        if session is None:
+            continue
+        above = clean(headers.get(parent))
+        sub = clean(headers.get(_SUBAGENT)) if header == _SESSIONS[0][0] else None
+        if sub is None:
+            return session, above if above != session else None
+        return f"{session}/{sub}", f"{session}/{above}" if above else session
+    return None, None
 
 
 def _wishes(headers: Mapping[str, str]) -> Wishes:
-    named = [n for n in headers if n.startswith("x-clawmw-")]
-    if not named:
+    if not any(name in headers for name in _WISHES):
         return _NONE
     refusal = headers.get("x-clawmw-refusal")
     return Wishes(
@@ -202,41 +238,20 @@ def _seconds(value: str | None) -> float | None:
 
 
 def _trace_id(headers: Mapping[str, str]) -> str | None:
-    match = _TRACEPARENT.match(headers.get("traceparent", ""))
-    return match.group(1) if match else None
+    match = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
+    return match[1] if match and match[1] != _NO_TRACE else None
 
 
 # --- what the body says ------------------------------------------------------------------------
 
 
-def _openclaw(request: Request) -> dict[str, str | None] | None:
-    """Agent, session and kind as OpenClaw writes them into the prompt; None: it did not."""
-    for message in request.messages[:4]:
-        if message.role not in (Role.SYSTEM, Role.USER):
-            return None
-        text = message.text
-        at = text.find(_RUNTIME_LINE)
-        match = _RUNTIME.match(text, at) if at >= 0 else None
-        if match is not None:
-            agent, key, session = match.groups()
-            kind = _kind_of(key, request.messages)
-            return {"agent": clean(agent), "session": clean(session), "kind": kind}
-    return None
-
-
-def _kind_of(key: str, messages: Sequence[Message]) -> str | None:
+def _kind(key: str, story: Story) -> str | None:
     """What kind of call: by the session's key, else by the newest message of its user."""
     if ":subagent:" in key:
         return "subagent"
     if ":internal-session-effects:" in key:
         return "review"
-    for message in reversed(messages):
-        if message.role is Role.USER and not message.text.startswith(_TRANSIENT):
-            text = message.text[:2000]
-            if any(sign in text for sign in _HEARTBEAT):
-                return "heartbeat"
-            return "announce" if _ANNOUNCE in text else None
-    return None
+    return story.kind
 
 
 def _cache_key(request: Request) -> str | None:
@@ -248,32 +263,3 @@ def _cache_key(request: Request) -> str | None:
     if isinstance(key, str) and key.endswith(":0"):
         return clean(key[:-2])
     return None
-
-
-def _opener(messages: Sequence[Message]) -> str:
-    """Digest of everything up to and including the first user message."""
-    digest = hashlib.blake2b(digest_size=12)
-    for message in messages:
-        digest.update(f"{message.role}\x1f{message.text}\x1e".encode("utf-8", "surrogatepass"))
-        if message.role is Role.USER:
-            break
-    return digest.hexdigest()
-
-
-def _task(messages: Sequence[Message]) -> str:
-    """Names the newest message that a human seems to have written; the same in any process.
-
-    A recurring one (a poll, a template with other numbers) is an agent's.
-    """
-    said = [m for m in messages if m.role is Role.USER]
-    forms = [_form(message.text[:_HEAD]) for message in said[-_LOOKED_AT:]]
-    for place in range(len(forms) - 1, 0, -1):
-        if forms[place] not in forms[:place] and forms[place]:
-            return f"{len(said) - len(forms) + place + 1}"
-    return f"{max(len(said) - len(forms), 0) + 1}"
-
-
-@lru_cache(maxsize=4096)
-def _form(head: str) -> str:
-    """A message without what varies in a template; "" for one that no human wrote."""
-    return "" if head.startswith(_TRANSIENT) else _CHANGES.sub(" ", head)

@@ -113,7 +113,7 @@ def kept(ex: Exchange, scope: str) -> Generator[Effect, Any, list[Write]]:
 def counted(ex: Exchange, account: Account, history: History) -> tuple[Account, Running | None]:
     """The account with this call counted, and the epoch that is over with it, if one is."""
     running = account.epoch
-    account = account.counted(ex.setup.identity.chain)
+    account = account.counted(ex.setup.identity)
     if running is not None and (account.calls == 1 or history.epoch is None):
         return replace(account, epoch=None), running
     return account, None

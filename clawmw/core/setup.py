@@ -34,6 +34,8 @@ class Setup:
     """Where the caller's own model answers, and under which key: told apart, never shown."""
     begun: Callable[[], None] | None = None
     """Told when the first bytes of a streamed answer come."""
+    fresh: bool = False
+    """This process meets the session for the first time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from clawmw.core.events import (
     EpochBegan,
     EpochEnded,
     Event,
+    IdentityDerived,
     StageFailed,
     ToolReturned,
     Waited,
@@ -69,6 +70,7 @@ class Call:
     trouble: list[StageFailed | Degraded] = field(default_factory=list)
     tools: list[ToolReturned] = field(default_factory=list)
     missed: CacheMissed | None = None
+    derived: IdentityDerived | None = None
     epochs: list[EpochBegan | EpochEnded] = field(default_factory=list)
     queueing: list[Waited | BreakerTurned] = field(default_factory=list)
 
@@ -82,6 +84,8 @@ class Call:
             self.tools.append(event)
         elif isinstance(event, CacheMissed):
             self.missed = event
+        elif isinstance(event, IdentityDerived):
+            self.derived = event
         elif isinstance(event, StageFailed | Degraded):
             self.trouble.append(event)
         elif isinstance(event, EpochBegan | EpochEnded):

@@ -26,6 +26,9 @@ _MANY = 16
 def marks(call: Call) -> Iterator[Mark]:
     """The span events of a model call: decisions, troubles, attempts when one failed; and why
     the provider's cache was missed."""
+    if call.derived is not None:
+        names: Attributes = {"names": ", ".join(call.derived.names)}
+        yield "clawmw.identity.derived", int(call.derived.time * NANO), names
     for acted in call.acted:
         loop = stops(acted) and acted.stage == "loop_guard"
         name = "clawmw.loop.capped" if loop else "clawmw.acted"

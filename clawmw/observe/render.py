@@ -271,6 +271,9 @@ def _note(event: Mapping[str, Any]) -> str:
         return f"{event.get('stage')} failed in {event.get('phase')}: {event.get('error')}, {end}"
     if kind == "clawmw.degraded":
         return f"went on without its {event.get('store')} store: {event.get('error')}"
+    if kind == "clawmw.identity.derived":
+        names = str(event.get("names"))
+        return f"nobody names its {names}: read off the messages (send x-clawmw-chain, -session)"
     if kind == "clawmw.cache.missed":
         return _cache_missed(event)
     return ""

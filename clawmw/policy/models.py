@@ -259,8 +259,9 @@ class General(_Model):
     """Whose calls these are: nothing is shared with another tenant. Never read from a call."""
     refusal: Literal["auto", "message", "error"] = "auto"
     """What a stopped call gets: an assistant message that names the rule, or an error (402 for
-    what the policy limits, 503 for what is busy). `auto`: the message for agents that are known
-    to retry errors (OpenClaw), the error for all others. `x-clawmw-refusal` says it for one call.
+    what the policy limits, 503 for what is busy). `auto`: the message for agents that people chat
+    with (OpenClaw, Claude Code, Codex, OpenCode), unless they ask for structured output or force
+    a tool; the error for all others. The header `x-clawmw-refusal` says it for one call.
     """
     holdout: Share = 0.0
     """The share of chains that go untouched, so that savings can be measured against them."""

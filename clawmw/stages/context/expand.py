@@ -216,7 +216,7 @@ class Expand:
         if ctx.attempt > self.config.most:
             return _ENOUGH.format(self.config.most), True
         asked = Asked.written(call.arguments)
-        text: str | None = yield from original(ctx.identity, asked.ref)
+        text: str | None = yield from original(ctx.identity, asked.ref, ctx.history)
         if text is None:
             gone = GONE.format(asked.ref)
             return (_STILL.format(asked.ref), False) if _said(request, gone) else (gone, True)
