@@ -27,6 +27,10 @@ __all__ = ["REMEMBER", "MemoryLedger"]
 REMEMBER = 3600.0
 """Seconds an id is remembered after its last use: far longer than a phase takes to run again."""
 
+MOST = 65_536
+"""Counters kept, some 20 MB; of more, those that were not touched for the longest go, a quarter
+at once. What many calls share is touched all the time."""
+
 _NOTHING: dict[Counter, int] = {}
 
 
@@ -81,6 +85,8 @@ class MemoryLedger:
             until = max(now, expires) + REMEMBER
             self._leases[id] = _Lease(answer, taken, False, until, scopes)
             self._forget(now)
+            if len(self._touched) > MOST:
+                self._drop(sorted(self._touched, key=self._touched.__getitem__)[: MOST // 4])
             return answer
 
     def settle(
@@ -171,19 +177,20 @@ class MemoryLedger:
     def purge(self, before: float, of: Of = everyone) -> int:
         """Forget counters untouched since `before`, limits and all; returns how many."""
         with self._lock:
-            held = {key for lease in self._leases.values() for key in lease.drawn}
-            old = [
-                key
-                for key, at in self._touched.items()
-                if at < before and key not in held and of(key[0])
-            ]
-            for key in old:
-                self._totals.pop(key, None)
-                del self._touched[key]
-            left = {key[0] for key in self._touched}
-            for scope in {key[0] for key in old} - left:
-                self._scopes.pop(scope, None)
-                self._holds.pop(scope, None)
+            old = [key for key, at in self._touched.items() if at < before and of(key[0])]
+            return self._drop(old)
+
+    def _drop(self, counters: Sequence[Counter]) -> int:
+        """Forget counters, but for those that an unsettled lease may still correct."""
+        held = {key for lease in self._leases.values() for key in lease.drawn}
+        old = [key for key in counters if key not in held]
+        for key in old:
+            self._totals.pop(key, None)
+            del self._touched[key]
+        left = {key[0] for key in self._touched}
+        for scope in {key[0] for key in old} - left:
+            self._scopes.pop(scope, None)
+            self._holds.pop(scope, None)
         return len(old)
 
     def _at(self, keys: Iterable[Counter], now: float) -> dict[Counter, int]:

@@ -76,6 +76,8 @@ def used(outcome: Outcome, request: Request, ctx: Context, most: Amounts) -> Amo
         if outcome.kind in ("status", "connect"):
             return {"calls": 1, "input_tokens": 0, "output_tokens": 0, "usd": 0}
         return most
+    if ctx.called is None:  # another stage answered: no model was paid, but a call it was
+        return {"calls": 1, "input_tokens": 0, "output_tokens": 0, "usd": 0}
     usage = outcome.usage or Usage(basis="estimated")
     if usage.output_tokens is None:
         said = estimate(outcome.message.text)
