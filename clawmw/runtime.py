@@ -7,23 +7,19 @@ memory, and an event says so.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from clawmw.core.codec import Codec
-from clawmw.core.drive import aadvance, advance_to
 from clawmw.core.effects import (
-    WAITS,
     Append,
-    Call,
-    Called,
     Commit,
     Effect,
     Emit,
@@ -39,19 +35,20 @@ from clawmw.core.effects import (
     Wait,
     Withdraw,
 )
-from clawmw.core.engine import Pipeline, Result, Run, Setup, exchange
+from clawmw.core.engine import Pipeline, Result, Setup, exchange
 from clawmw.core.events import CallFinished, Degraded, Event, StageFailed
 from clawmw.core.identity import Identity, identify
 from clawmw.core.money import Profile
 from clawmw.core.types import Request
 from clawmw.errors import InternalError, StoreError
+from clawmw.live import Live
 from clawmw.policy import build
 from clawmw.policy.load import load_policy
 from clawmw.policy.models import ModelEntry, Policy
 from clawmw.remembered import Remembered
 from clawmw.stores.base import Stores
 from clawmw.stores.memory import memory_stores
-from clawmw.traffic.control import Guest, Traffic
+from clawmw.traffic.control import Traffic
 from clawmw.traffic.sessions import Sessions
 
 __all__ = ["Live", "Runtime", "shared", "switched_off"]
@@ -62,64 +59,6 @@ Observer = Callable[[Event], None]
 def switched_off() -> bool:
     """Whether `CLAWMW_OFF=1` asks for everything to pass through."""
     return os.environ.get("CLAWMW_OFF", "") not in ("", "0")
-
-
-@dataclass(slots=True)
-class Live:
-    """One exchange under way: its generator, and the two ways to perform its effects."""
-
-    run: Run
-    codec: Codec
-    request: Request
-    exchange: str
-    _runtime: Runtime
-    policy: str
-    """Digest of the policy it runs under; a reload changes it for later calls only."""
-    began: float
-    now: float
-    """When it began, by the runtime's clock."""
-    guest: Guest
-    """What it holds of what the calls of this process share."""
-    called: float = 0.0
-    """Seconds spent in the model calls themselves."""
-
-    def perform(self, effect: Effect) -> Any:
-        """Perform one effect."""
-        return self._runtime.perform(self, effect)
-
-    async def aperform(self, effect: Effect) -> Any:
-        """Perform one effect; a store that may wait does so in a thread."""
-        if isinstance(effect, Wait):
-            return await self._runtime.traffic.await_(self.guest, effect)
-        if self._runtime.stores.blocking and not isinstance(effect, Emit):
-            return await asyncio.to_thread(self._runtime.perform, self, effect)
-        return self._runtime.perform(self, effect)
-
-    async def aadvance(self, answer: Called | None) -> Call | Result:
-        """Go as far as the next model call; with a store that may wait, in one thread hop."""
-        try:
-            return await self._aadvance(answer)
-        except BaseException:  # cancelled while it waited: nobody may wait for it
-            self.guest.over()
-            raise
-
-    async def _aadvance(self, answer: Called | None) -> Call | Result:
-        if self._runtime.stores.blocking:
-            # Whoever waits must not hold a thread that the one waited for may need.
-            given: Any = answer
-            while True:
-                step = await asyncio.to_thread(
-                    advance_to, (Call, *WAITS), self.run, self.perform, given
-                )
-                if not isinstance(step, Wait):
-                    return step
-                given = await self._runtime.traffic.await_(self.guest, step)
-        return await aadvance(self.run, self.aperform, answer)
-
-    def ended(self, result: Result) -> Result:
-        """Remember what makes the session's next call cheap."""
-        self._runtime.remember(self, result)
-        return result
 
 
 class Runtime:
@@ -267,11 +206,15 @@ class Runtime:
                 return stores.slots.commit(writes, self.clock())
             case Append(scope, notes, window, id_):
                 return stores.evidence.append(id_, scope, notes, window, self.clock())
-            case Reserve(charges, lease, id_):
+            case Reserve(charges, lease, id_, above):
                 now = self.clock()
-                return stores.ledger.reserve(id_, charges, now + lease, now)
-            case Settle(charges, id_):
-                return stores.ledger.settle(id_, charges, self.clock())
+                answer = stores.ledger.reserve(id_, charges, now + lease, now, above)
+                if answer.granted:
+                    live.unsent.add(id_)
+                return answer
+            case Settle(charges, id_, above):
+                live.unsent.discard(id_)
+                return stores.ledger.settle(id_, charges, self.clock(), above)
             case PutBlob(scope, ref, data):
                 return stores.blobs.put(scope, ref, data, self.clock())
             case GetBlob(scope, ref):
@@ -307,6 +250,12 @@ class Runtime:
         live.guest.over()
         name = type(error).__name__
         self.emit(StageFailed(live.exchange, self.clock(), "engine", "before", name, False))
+
+    def release(self, live: Live) -> None:
+        """Give back what an exchange reserved for an attempt that will never be sent."""
+        while live.unsent:
+            with suppress(StoreError):  # then it counts as spent
+                self.stores.ledger.settle(live.unsent.pop(), (), self.clock())
 
     def close(self) -> None:
         """Let go of the stores."""

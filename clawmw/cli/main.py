@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, Entry] = {
     "flow": Entry("clawmw.cli.flow", "Check, run and resume the flows of a policy."),
     "traces": Entry("clawmw.cli.traces", "List recorded chains; show one as a tree."),
     "expand": Entry("clawmw.cli.expand", "Show what was cut from a tool result."),
+    "budget": Entry("clawmw.cli.budget", "Show, raise or reset what the limits allow."),
     "store": Entry("clawmw.cli.store", "Show or forget what is kept of conversations."),
     "mcp": Entry("clawmw.cli.mcp", "Serve what was cut as an MCP tool, on standard input."),
     "replay": Entry("clawmw.cli.replay", "Show what a policy would have saved on recorded runs."),

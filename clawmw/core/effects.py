@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from clawmw.core.charges import Above, Charge, Meter, Near, Reserve, Reserved, Settle
 from clawmw.core.events import Event
 from clawmw.core.tap import Tap
 from clawmw.core.types import Json, Outcome, Request
@@ -19,6 +20,7 @@ from clawmw.core.types import Json, Outcome, Request
 __all__ = [
     "RANKS",
     "WAITS",
+    "Above",
     "Admit",
     "Admitted",
     "Append",
@@ -36,6 +38,7 @@ __all__ = [
     "Leave",
     "Load",
     "Meter",
+    "Near",
     "Note",
     "Permit",
     "Permitted",
@@ -57,9 +60,6 @@ __all__ = [
 
 Key: TypeAlias = tuple[str, str]
 """(scope, name) of a slot; the scope is `Identity.scope(...)`."""
-
-Meter: TypeAlias = Literal["calls", "input_tokens", "output_tokens", "usd"]
-"""What the ledger counts; `usd` in nano-USD."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,52 +111,6 @@ class Append:
     scope: str
     notes: tuple[Note, ...]
     window: int
-    id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """An amount of one meter drawn from one scope; `limit` None only counts."""
-
-    scope: str
-    meter: Meter
-    amount: int
-    limit: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reserved:
-    """The ledger's answer. When refused, `scope`, `meter`, `limit`, `used` say what binds.
-
-    `usage` holds used plus reserved per (scope, meter) after the step.
-    """
-
-    granted: bool
-    usage: Mapping[tuple[str, str], int]
-    scope: str = ""
-    meter: str = ""
-    limit: int = 0
-    used: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Reserve:
-    """Draw all charges or none, in one atomic step. Returns `Reserved`.
-
-    The reservation is a lease of `lease` seconds; unless settled before, it counts as
-    spent (a crash is paid for, never forgotten).
-    """
-
-    charges: tuple[Charge, ...]
-    lease: float
-    id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Settle:
-    """Replace the reservation `id` by what was used. Returns None."""
-
-    charges: tuple[Charge, ...]
     id: str = ""
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "Action",
     "Attempted",
     "BreakerTurned",
+    "BudgetNeared",
     "CacheMissed",
     "CallFinished",
     "CallStarted",
@@ -27,6 +28,7 @@ __all__ = [
     "EpochEnded",
     "Event",
     "IdentityDerived",
+    "Overdrawn",
     "StageFailed",
     "ToolReturned",
     "Totals",
@@ -137,6 +139,35 @@ class BreakerTurned:
     time: float
     upstream: str
     state: str
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetNeared:
+    """A scope came near one of its limits; told once, until it is raised or reset."""
+
+    exchange: str
+    time: float
+    scope: str
+    """chain, session, agent, tenant, derived or rule."""
+    name: str
+    """The scope's id, "" for the tenant."""
+    day: str
+    """The day it is about, "" for good."""
+    meter: str
+    limit: int
+    used: int
+    """Used plus reserved; money in nano-USD, `wall` in milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overdrawn:
+    """A call used more of a meter than was reserved for it; all of it was charged."""
+
+    exchange: str
+    time: float
+    meter: str
+    reserved: int
+    used: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +302,8 @@ Event: TypeAlias = (
     | Attempted
     | Waited
     | BreakerTurned
+    | BudgetNeared
+    | Overdrawn
     | CacheMissed
     | ToolReturned
     | EpochBegan

@@ -20,6 +20,7 @@ from clawmw.core.events import (
     Acted,
     Attempted,
     BreakerTurned,
+    BudgetNeared,
     CacheMissed,
     CallFinished,
     CallStarted,
@@ -28,6 +29,7 @@ from clawmw.core.events import (
     EpochEnded,
     Event,
     IdentityDerived,
+    Overdrawn,
     StageFailed,
     ToolReturned,
     Waited,
@@ -73,6 +75,7 @@ class Call:
     derived: IdentityDerived | None = None
     epochs: list[EpochBegan | EpochEnded] = field(default_factory=list)
     queueing: list[Waited | BreakerTurned] = field(default_factory=list)
+    budget: list[BudgetNeared | Overdrawn] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
         """Take in any event but the last."""
@@ -92,6 +95,8 @@ class Call:
             self.epochs.append(event)
         elif isinstance(event, Waited | BreakerTurned):
             self.queueing.append(event)
+        elif isinstance(event, BudgetNeared | Overdrawn):
+            self.budget.append(event)
         elif isinstance(event, CallStarted):
             self.started = event
 
@@ -316,6 +321,9 @@ def _decisions(result: Attributes, call: Call) -> None:
     for epoch in call.epochs:
         if isinstance(epoch, EpochBegan) and not epoch.would:
             result["clawmw.epoch"] = label(epoch.reason, 64)
+    for told in call.budget:
+        near = isinstance(told, BudgetNeared)
+        result[f"clawmw.budget.{'near' if near else 'overdrawn'}"] = told.meter
     for event in call.trouble:
         name = "stage.failed" if isinstance(event, StageFailed) else "degraded"
         result[f"clawmw.{name}"] = True

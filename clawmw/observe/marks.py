@@ -9,8 +9,10 @@ from clawmw.core.events import (
     Acted,
     Attempted,
     BreakerTurned,
+    BudgetNeared,
     CacheMissed,
     Degraded,
+    Overdrawn,
     StageFailed,
     Waited,
 )
@@ -36,6 +38,7 @@ def marks(call: Call) -> Iterator[Mark]:
     for epoch in call.epochs:
         yield epoch_mark(epoch)
     yield from map(_queueing, call.queueing)
+    yield from map(_budget, call.budget)
     yield from map(_trouble, call.trouble)
     if call.missed is not None:
         yield _missed(call.missed)
@@ -97,6 +100,21 @@ def _attempt(attempt: Attempted) -> Mark:
     if attempt.failure:
         result["failure"] = error_type(attempt.failure)
     return "clawmw.attempt", int(attempt.time * NANO), result
+
+
+def _budget(event: BudgetNeared | Overdrawn) -> Mark:
+    when = int(event.time * NANO)
+    if isinstance(event, Overdrawn):
+        told: Attributes = {"meter": event.meter, "reserved": event.reserved, "used": event.used}
+        return "clawmw.budget.overdrawn", when, told
+    near: Attributes = {
+        "scope": event.scope,
+        "day": event.day,
+        "meter": event.meter,
+        "limit": event.limit,
+        "used": event.used,
+    }
+    return "clawmw.budget.near", when, near
 
 
 def _queueing(event: Waited | BreakerTurned) -> Mark:

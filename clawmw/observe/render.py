@@ -274,9 +274,24 @@ def _note(event: Mapping[str, Any]) -> str:
     if kind == "clawmw.identity.derived":
         names = str(event.get("names"))
         return f"nobody names its {names}: read off the messages (send x-clawmw-chain, -session)"
+    if kind in ("clawmw.budget.near", "clawmw.budget.overdrawn"):
+        return _budget(event)
     if kind == "clawmw.cache.missed":
         return _cache_missed(event)
     return ""
+
+
+def _budget(event: Mapping[str, Any]) -> str:
+    """A limit that is near, or a call that used more than was kept for it."""
+    meter, used = str(event.get("meter")), int(event.get("used") or 0)
+    most = int(event.get("limit") or event.get("reserved") or 0)
+    unit = {"usd": "USD", "wall": "seconds"}.get(meter, meter.replace("_", " "))
+    scale = {"usd": 1e9, "wall": 1e3}.get(meter, 1)
+    sums = f"{used / scale:,.10g}", f"{most / scale:,.10g}"
+    if event.get("name") == "clawmw.budget.overdrawn":
+        return f"budget: {sums[0]} {unit} used, {sums[1]} reserved"
+    day = " and day" if event.get("day") else ""
+    return f"budget near: {sums[0]} of {sums[1]} {unit} a {event.get('scope')}{day}"
 
 
 def _cache_missed(event: Mapping[str, Any]) -> str:

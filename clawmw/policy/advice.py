@@ -38,8 +38,9 @@ def _guards(policy: Policy) -> Iterator[str]:
             f"budget counts USD, but no price is known for {', '.join(unknown)}: "
             "give it a `profile` whose prices hold"
         )
-    wide = [(budget or {}).get(scope) for scope in ("agent", "tenant")]
-    if policy.store.disk is None and any(_limits(scope) for scope in wide):
+    usual = _usual(policy, "budget")
+    wide = any((budget or {}).get(scope) != usual.get(scope) for scope in ("agent", "tenant"))
+    if budget is not None and policy.store.disk is None and wide:
         yield (
             "budget limits more than a chain, but store is memory: what was used is forgotten "
             "when the process ends"
@@ -84,15 +85,14 @@ def _section(policy: Policy, section: str) -> Mapping[str, Any] | None:
     return config.model_dump() if config is not None and config.enabled else None
 
 
+def _usual(policy: Policy, section: str) -> Mapping[str, Any]:
+    """The config of a stage that the policy does not mention."""
+    config = policy.stages.get(section)
+    return type(config)().model_dump() if config is not None else {}
+
+
 def _holds(data: Any, key: str) -> bool:
     return any(value is not None for value in _values(data, key))
-
-
-def _limits(data: Any) -> bool:
-    """Whether any limit is set, at any depth."""
-    if isinstance(data, Mapping):
-        return any(_limits(value) for value in data.values())
-    return data is not None
 
 
 def _values(data: Any, key: str) -> Iterator[Any]:

@@ -30,6 +30,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from clawmw.core.effects import Rank
 from clawmw.flow.models import Flow
 from clawmw.stages.base import Build, ModelRef, StageConfig
+from clawmw.stages.guard.budget.limits import Daily
 from clawmw.stages.references import ModelName
 from clawmw.stages.units import Duration, Share
 
@@ -165,6 +166,9 @@ class AgentRule(_Model):
     priority: Rank | None = None
     """Their class in the queue before a model (`admission`); default: by what they are."""
 
+    budget: Daily | None = None
+    """What these calls may use together, besides the limits that hold for all."""
+
     def about(self, name: str) -> tuple[str, ...]:
         """The agents this rule, called `name` in the policy, is about; none: any."""
         return self.match.agents or (() if self.match.kinds else (name,))
@@ -293,7 +297,8 @@ def for_stages(policy: Policy) -> Build:
             name: ModelRef(name, entry.model, entry.base_url, entry.profile)
             for name, entry in policy.models.items()
         },
-        agents={name: rule.model_dump() for name, rule in policy.agents.items()},
+        agents={n: {**r.model_dump(), "budget": r.budget} for n, r in policy.agents.items()},
+        durable=policy.store.disk is not None,
     )
 
 

@@ -29,7 +29,7 @@ BUILTIN: Mapping[str, str] = {
     "epochs": "clawmw.stages.context.epochs",
     "window": "clawmw.stages.context.window",
     "prompt_cache": "clawmw.stages.context.prompt_cache",
-    "budget": "clawmw.stages.guard.budget",
+    "budget": "clawmw.stages.guard.budget.stage",
     "reuse": "clawmw.stages.guard.reuse",
     "single_flight": "clawmw.stages.guard.single_flight",
     "retry": "clawmw.stages.guard.retry",
@@ -81,6 +81,9 @@ class Build:
 
     models: Mapping[str, ModelRef] = field(default_factory=dict)
     agents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The rules under `agents` as plain data; a `budget` in one as the limits it holds."""
+    durable: bool = False
+    """Whether what is kept outlives the process: `store: {disk: ...}`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from clawmw.core.effects import Charge, Key, Note, Reserved, Slot, Write
+from clawmw.core.effects import Above, Charge, Key, Note, Reserved, Slot, Write
 
 __all__ = ["Blobs", "Evidence", "Kept", "Ledger", "Of", "Slots", "Stores", "everyone", "summed"]
 
@@ -66,18 +66,27 @@ class Slots(Protocol):
 
 
 class Ledger(Protocol):
-    """What many callers share: money, calls, tokens."""
+    """What many callers share: money, calls, tokens, time, calls under way (see `Meter`)."""
 
-    def reserve(self, id: str, charges: Sequence[Charge], expires: float, now: float) -> Reserved:
+    def reserve(
+        self,
+        id: str,
+        charges: Sequence[Charge],
+        expires: float,
+        now: float,
+        above: Above | None = None,
+    ) -> Reserved:
         """Draw all charges or none, in one atomic step.
 
-        For each charge with a limit: used + reserved + amount <= limit. A reservation that
-        is not settled by `expires` counts as used, at its amount. The same `id` again
-        draws nothing and answers as before.
+        For each charge with a limit: used + reserved + amount <= limit + what it was raised
+        by. A reservation that is not settled by `expires` counts as used, at its amount; what
+        it only holds is given back. The same `id` again draws nothing and answers as before.
         """
         ...
 
-    def settle(self, id: str, charges: Sequence[Charge], now: float) -> None:
+    def settle(
+        self, id: str, charges: Sequence[Charge], now: float, above: Above | None = None
+    ) -> None:
         """Replace the reservation by what was used, even beyond the limit.
 
         Scopes and meters not named are released. A second settle of one `id` changes
@@ -85,8 +94,27 @@ class Ledger(Protocol):
         """
         ...
 
-    def used(self, scope: str) -> Mapping[str, int]:
-        """Used plus reserved by meter."""
+    def used(self, scope: str, now: float = 0.0) -> Mapping[str, int]:
+        """Used plus reserved by meter; what time changes, as of `now`."""
+        ...
+
+    def raised(self, scope: str) -> Mapping[str, int]:
+        """What a scope's limits are raised by, by meter."""
+        ...
+
+    def parents(self, scope: str) -> Sequence[str]:
+        """The scopes that a scope draws on besides its own, nearest first."""
+        ...
+
+    def raise_limit(self, scope: str, meter: str, by: int, now: float) -> int:
+        """Raise a limit from now on; returns what it is raised by in all, never below 0."""
+        ...
+
+    def reset(self, scope: str, meter: str | None, now: float) -> int:
+        """Count a scope's meter (None: all) from zero again, its limit as the policy has it.
+
+        Calls under way count when they settle. Returns how many counters there were.
+        """
         ...
 
     def kept(self) -> list[Kept]:

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock, RLock
@@ -170,10 +170,10 @@ class Database:
     (NORMAL: the write-ahead log is synced at the next durable commit or checkpoint).
     """
 
-    def __init__(self, path: Path, schema: str, version: int) -> None:
+    def __init__(self, path: Path, schemas: Sequence[str]) -> None:
+        """`schemas`: the statements of each version, one upon the other, from 1 on."""
         self.path = path
-        self._schema = schema
-        self._version = version
+        self._schemas = schemas
         self._closed = False
         self._orphans: list[object] = []
         self._open()
@@ -273,22 +273,27 @@ class Database:
         connection.execute("PRAGMA journal_mode=WAL")
         with self.write(durable=True):
             tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema")}
-            if "meta" in tables:
-                self._check_version(connection)
-                return
-            if tables:
+            if not tables:
+                connection.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID")
+                connection.execute("INSERT INTO meta VALUES ('schema', 0)")
+            elif "meta" not in tables:
                 raise StoreError(f"{self.path} is not a store; move it away or choose another")
-            connection.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID")
-            connection.execute("INSERT INTO meta VALUES ('schema', ?)", (self._version,))
-            for statement in filter(str.strip, self._schema.split(";")):
-                connection.execute(statement)
+            missing = self._schemas[self._known(connection) :]
+            for schema in missing:
+                for statement in filter(str.strip, schema.split(";")):
+                    connection.execute(statement)
+            if missing:
+                version = (len(self._schemas),)
+                connection.execute("UPDATE meta SET value = ? WHERE name = 'schema'", version)
 
-    def _check_version(self, connection: sqlite3.Connection) -> None:
+    def _known(self, connection: sqlite3.Connection) -> int:
+        """The version of the schema that the file has."""
         row = connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
         if row is None or not isinstance(row[0], int):
             raise StoreError(f"{self.path} is not a store; move it away or choose another")
-        if row[0] > self._version:
+        if row[0] > len(self._schemas):
             raise StoreError(
                 f"store {self.path} was written by a newer clawmw (schema {row[0]}, this one "
-                f"knows {self._version}); upgrade clawmw or choose another folder"
+                f"knows {len(self._schemas)}); upgrade clawmw or choose another folder"
             )
+        return row[0]

@@ -10,29 +10,23 @@ from __future__ import annotations
 import json
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 
-from clawmw.core.effects import Charge, Key, Note, Reserved, Slot, Write
+from clawmw.core.effects import Key, Note, Slot, Write
 from clawmw.core.types import Json
 from clawmw.errors import StoreError
 from clawmw.stores.base import Kept, Of, Stores, everyone, summed
-from clawmw.stores.counters import Counter, amounts, decide
+from clawmw.stores.memory_ledger import REMEMBER, MemoryLedger
 
 __all__ = [
     "MemoryBlobs",
     "MemoryEvidence",
-    "MemoryLedger",
     "MemorySlots",
     "NoBlobs",
     "memory_stores",
 ]
-
-REMEMBER = 3600.0
-"""Seconds an id is remembered after its last use: far longer than a phase takes to run again."""
-
-METERS = ("calls", "input_tokens", "output_tokens", "usd")
 
 _ATOMS = frozenset({str, int, bool, type(None)})
 _TEXT = frozenset({str})
@@ -133,102 +127,6 @@ class MemorySlots:
             for key in old:
                 del self._rows[key]
         return len(old)
-
-
-@dataclass(slots=True)
-class _Lease:
-    """What the ledger remembers of one id. `drawn` is what settling takes back."""
-
-    answer: Reserved
-    drawn: Mapping[Counter, int]
-    settled: bool
-    until: float
-
-
-class MemoryLedger:
-    """Counters by (scope, meter), and the leases that may still correct them."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._totals: dict[Counter, int] = {}
-        self._touched: dict[Counter, float] = {}
-        self._leases: OrderedDict[str, _Lease] = OrderedDict()
-
-    def reserve(self, id: str, charges: Sequence[Charge], expires: float, now: float) -> Reserved:
-        """Draw all charges or none, in one atomic step; the same `id` answers as before.
-
-        A refusal is remembered like a grant.
-        """
-        with self._lock:
-            if (known := self._leases.get(id)) is not None:
-                return known.answer
-            asked = amounts(charges)
-            answer = decide(charges, asked, self._totals)
-            if answer.granted:
-                self._totals.update(answer.usage)
-                self._touched.update(dict.fromkeys(asked, now))
-            # A refused id has nothing to take back: settling it charges as given.
-            drawn = asked if answer.granted else {}
-            self._leases[id] = _Lease(answer, drawn, False, max(now, expires) + REMEMBER)
-            self._forget(now)
-            return answer
-
-    def settle(self, id: str, charges: Sequence[Charge], now: float) -> None:
-        """Replace the reservation by what was used; only the first settle of an `id` counts.
-
-        It may come after the lease expired: the measured figure is the better one.
-        """
-        with self._lock:
-            lease = self._leases.get(id)
-            if lease is not None and lease.settled:
-                return
-            drawn = {} if lease is None else lease.drawn
-            totals, touched = self._totals, self._touched
-            spent = amounts(charges)  # before anything changes: it may raise
-            for key, amount in drawn.items():
-                totals[key] -= amount
-            for key, amount in spent.items():
-                totals[key] = totals.get(key, 0) + amount
-                touched[key] = now
-            answer = Reserved(True, {}) if lease is None else lease.answer
-            self._leases[id] = _Lease(answer, {}, True, now + REMEMBER)
-            self._forget(now)
-
-    def used(self, scope: str) -> Mapping[str, int]:
-        """Used plus reserved by meter."""
-        with self._lock:
-            totals = self._totals
-            return {m: totals[scope, m] for m in METERS if (scope, m) in totals}
-
-    def kept(self) -> list[Kept]:
-        """What there is, by scope; counters have no content."""
-        with self._lock:
-            return summed([(key[0], 0, at) for key, at in self._touched.items()])
-
-    def purge(self, before: float, of: Of = everyone) -> int:
-        """Forget counters untouched since `before`, limits and all; returns how many."""
-        with self._lock:
-            held = {key for lease in self._leases.values() for key in lease.drawn}
-            old = [
-                key
-                for key, at in self._touched.items()
-                if at < before and key not in held and of(key[0])
-            ]
-            for key in old:
-                del self._totals[key], self._touched[key]
-        return len(old)
-
-    def _forget(self, now: float) -> None:
-        """Drop old ids, two looks a call: as fast as they come, never a sweep."""
-        leases = self._leases
-        for _ in range(2):
-            first = next(iter(leases))
-            if leases[first].until > now:
-                leases.move_to_end(first)
-            else:
-                del leases[first]
-                if not leases:
-                    return
 
 
 @dataclass(slots=True)

@@ -161,7 +161,8 @@ def ledger_fills_a_limit_to_the_last_unit(stores: Stores) -> None:
     assert stores.ledger.reserve("2", [usd(0, 10)], 60.0, 0.0).granted
     assert not stores.ledger.reserve("3", [usd(1, 10)], 60.0, 0.0).granted
     assert stores.ledger.reserve("4", [usd(1)], 60.0, 0.0).granted, "no limit only counts"
-    assert not stores.ledger.reserve("5", [usd(0, 10)], 60.0, 0.0).granted, "beyond it already"
+    assert stores.ledger.reserve("5", [usd(0, 10)], 60.0, 0.0).granted, "asks for nothing"
+    assert not stores.ledger.reserve("6", [usd(1, 11)], 60.0, 0.0).granted
 
 
 @law

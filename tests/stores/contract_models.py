@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, get_args
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from clawmw.core.effects import Charge, Meter, Note, Write
+from clawmw.core.effects import Above, Charge, Meter, Note, Write
 from clawmw.stores.base import Stores
 from tests.stores.contract import notes
 
@@ -17,23 +17,40 @@ __all__ = ["evidence_machine", "ledger_machine", "slots_machine"]
 
 _IDS = st.integers(0, 12).map(str)
 _METERS: tuple[Meter, ...] = get_args(Meter)
+_SCOPES = ("chain:a", "chain:b", "chain:c", "tenant:t")
 _CHARGES = st.lists(
     st.builds(
         Charge,
-        scope=st.sampled_from(["chain:a", "tenant:t"]),
-        meter=st.sampled_from(_METERS[:2]),
+        scope=st.sampled_from([_SCOPES[0], _SCOPES[1], _SCOPES[3]]),
+        meter=st.sampled_from([*_METERS, "calls", "usd", "concurrent"]),
         amount=st.integers(0, 6),
-        limit=st.none() | st.just(20),
+        limit=st.none() | st.just(20) | st.just(4000),
+        soft=st.none() | st.just(12),
     ),
     max_size=4,
 )
+_ABOVE = st.none() | st.builds(
+    Above,
+    scope=st.sampled_from(_SCOPES[:3]),
+    parent=st.sampled_from(["", *_SCOPES[:3]]),
+    charges=_CHARGES.map(tuple),
+)
+Counter = tuple[str, str]
 
 
 @dataclass
 class _Lease:
     charges: list[Charge]
     granted: bool
+    at: float
+    until: float
+    up: list[str]
+    answer: Any = None
     settled: list[Charge] | None = None
+    forgiven: set[Counter] = field(default_factory=set)
+    """Counters that were reset since it reserved."""
+    forgotten: set[Counter] = field(default_factory=set)
+    """Counters that were reset since it settled."""
 
 
 @dataclass
@@ -41,69 +58,154 @@ class _LedgerModel:
     """Counts from the whole history anew: nothing is ever carried over."""
 
     leases: dict[str, _Lease] = field(default_factory=dict)
+    parents: dict[str, str] = field(default_factory=dict)
+    raised: dict[Counter, int] = field(default_factory=dict)
+    noted: set[str] = field(default_factory=set)
 
-    def used(self, scope: str, meter: str) -> int:
-        total = 0
+    def used(self, scope: str, meter: str, now: float) -> int:
+        key, sums, deepest, began = (scope, meter), 0, 0, None
         for lease in self.leases.values():
-            if lease.settled is not None:
-                counted = lease.settled
+            mine = [c.amount for c in lease.charges if (c.scope, c.meter) == key]
+            drawn = mine if lease.granted and key not in lease.forgiven else []
+            said = [c.amount for c in lease.settled or [] if (c.scope, c.meter) == key]
+            said = [] if key in lease.forgotten else said
+            deepest = max([deepest, *drawn, *said])
+            if drawn and (began is None or lease.at < began):
+                began = lease.at
+            if meter == "concurrent":
+                sums += sum(drawn) if lease.settled is None and lease.until > now else 0
             else:
-                counted = lease.charges if lease.granted else []
-            total += sum(c.amount for c in counted if (c.scope, c.meter) == (scope, meter))
-        return total
+                sums += sum(said if lease.settled is not None else drawn)
+        if meter == "wall":
+            return 0 if began is None else int(now * 1000) - int(began * 1000)
+        return deepest if meter == "hops" else sums
 
-    def fits(self, charges: list[Charge]) -> bool:
+    def fits(self, charges: list[Charge], now: float) -> bool:
         for charge in charges:
-            same = [c for c in charges if (c.scope, c.meter) == (charge.scope, charge.meter)]
-            total = self.used(charge.scope, charge.meter) + sum(c.amount for c in same)
-            if charge.limit is not None and total > charge.limit:
+            same = [c.amount for c in charges if (c.scope, c.meter) == (charge.scope, charge.meter)]
+            asked = max(same) if charge.meter == "hops" else sum(same)
+            used = 0 if charge.meter == "hops" else self.used(charge.scope, charge.meter, now)
+            more = self.raised.get((charge.scope, charge.meter), 0)
+            if charge.limit is not None and asked and used + asked > charge.limit + more:
                 return False
         return True
 
+    def near(self, charges: list[Charge], now: float) -> set[str]:
+        """Scopes that are near a limit and were not told so."""
+        found = set()
+        for charge in charges:
+            if charge.limit is None or charge.soft is None or charge.scope in self.noted:
+                continue
+            more = self.raised.get((charge.scope, charge.meter), 0) * charge.soft // charge.limit
+            used = self.used(charge.scope, charge.meter, now)
+            if used and used >= charge.soft + more:
+                found.add(charge.scope)
+        return found
+
+    def above(self, scope: str) -> list[str]:
+        found = []
+        while scope in self.parents:
+            scope = self.parents[scope]
+            found.append(scope)
+        return found
+
+    def link(self, above: Above | None) -> list[str]:
+        if above is None:
+            return []
+        cycle = above.scope in (above.parent, *self.above(above.parent))
+        if above.parent and above.scope not in self.parents and not cycle:
+            self.parents[above.scope] = above.parent
+        return self.above(above.scope)
+
+
+def _all(charges: list[Charge], above: Above | None, up: list[str]) -> list[Charge]:
+    higher = above.charges if above is not None else ()
+    return [*charges, *(replace(c, scope=scope) for scope in up for c in higher)]
+
+
+class _LedgerMachine(RuleBasedStateMachine):
+    make: ClassVar[Callable[[], Stores]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stores = self.make()
+        self.model = _LedgerModel()
+        self.now = 100.0
+
+    @rule(id=_IDS, charges=_CHARGES, lease=st.sampled_from([1.0, 60.0]), above=_ABOVE)
+    def reserve(self, id: str, charges: list[Charge], lease: float, above: Above | None) -> None:
+        model, now = self.model, self.now
+        known = model.leases.get(id)
+        answer = self.stores.ledger.reserve(id, charges, now + lease, now, above)
+        if known is not None:
+            assert answer == known.answer or known.answer is None
+            return
+        up = model.link(above)
+        charges = _all(charges, above, up)
+        fits = model.fits(charges, now)
+        assert answer.granted == fits
+        near = model.near(charges, now) if fits else set()
+        assert {one.scope for one in answer.near} == near
+        model.noted |= near
+        model.leases[id] = _Lease(charges, fits, now, now + lease, up, answer)
+        if fits:
+            assert answer.usage == {
+                (c.scope, c.meter): model.used(c.scope, c.meter, now) for c in charges
+            }
+
+    @rule(id=_IDS, charges=_CHARGES, above=_ABOVE)
+    def settle(self, id: str, charges: list[Charge], above: Above | None) -> None:
+        self.stores.ledger.settle(id, charges, self.now, above)
+        lease = self.model.leases.get(id)
+        if lease is None:
+            up = self.model.link(above)
+            lease = self.model.leases[id] = _Lease([], True, self.now, self.now, up)
+        if lease.settled is None:
+            lease.settled = _all(charges, above, lease.up)
+
+    @rule(scope=st.sampled_from(_SCOPES), meter=st.sampled_from(_METERS), by=st.integers(-9, 9))
+    def raise_limit(self, scope: str, meter: str, by: int) -> None:
+        total = max(self.model.raised.get((scope, meter), 0) + by, 0)
+        assert self.stores.ledger.raise_limit(scope, meter, by, self.now) == total
+        self.model.raised[scope, meter] = total
+        self.model.noted.discard(scope)
+
+    @rule(scope=st.sampled_from(_SCOPES), meter=st.none() | st.sampled_from(_METERS))
+    def reset(self, scope: str, meter: str | None) -> None:
+        self.stores.ledger.reset(scope, meter, self.now)
+        self.model.noted.discard(scope)
+        for key in [(scope, m) for m in _METERS if meter in (None, m)]:
+            self.model.raised.pop(key, None)
+            for lease in self.model.leases.values():
+                lease.forgiven.add(key)
+                if lease.settled is not None:
+                    lease.forgotten.add(key)
+
+    @rule(seconds=st.sampled_from([0.5, 3.0, 30.0, 120.0]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @invariant()
+    def counters_agree(self) -> None:
+        for scope in _SCOPES:
+            used = self.stores.ledger.used(scope, self.now)
+            raised = self.stores.ledger.raised(scope)
+            for meter in _METERS:
+                assert used.get(meter, 0) == self.model.used(scope, meter, self.now)
+                assert raised.get(meter, 0) == self.model.raised.get((scope, meter), 0)
+
+    @invariant()
+    def lineage_agrees(self) -> None:
+        for scope in _SCOPES[:3]:
+            assert list(self.stores.ledger.parents(scope)) == self.model.above(scope)
+
+    def teardown(self) -> None:
+        self.stores.close()
+
 
 def ledger_machine(make: Callable[[], Stores]) -> type[RuleBasedStateMachine]:
-    """Reserve, settle and wait in any order: the counters are the model's."""
-
-    class LedgerMachine(RuleBasedStateMachine):
-        def __init__(self) -> None:
-            super().__init__()
-            self.stores = make()
-            self.model = _LedgerModel()
-            self.now = 0.0
-
-        @rule(id=_IDS, charges=_CHARGES, lease=st.sampled_from([1.0, 60.0]))
-        def reserve(self, id: str, charges: list[Charge], lease: float) -> None:
-            known = self.model.leases.get(id)
-            fits = self.model.fits(charges)
-            answer = self.stores.ledger.reserve(id, charges, self.now + lease, self.now)
-            if known is None:
-                assert answer.granted == fits
-                self.model.leases[id] = _Lease(charges, fits)
-            else:
-                assert answer.granted == known.granted
-
-        @rule(id=_IDS, charges=_CHARGES)
-        def settle(self, id: str, charges: list[Charge]) -> None:
-            self.stores.ledger.settle(id, charges, self.now)
-            lease = self.model.leases.setdefault(id, _Lease([], True))
-            if lease.settled is None:
-                lease.settled = charges
-
-        @rule(seconds=st.sampled_from([0.5, 30.0, 120.0]))
-        def wait(self, seconds: float) -> None:
-            self.now += seconds
-
-        @invariant()
-        def counters_agree(self) -> None:
-            for scope in ("chain:a", "tenant:t"):
-                used = self.stores.ledger.used(scope)
-                for meter in _METERS:
-                    assert used.get(meter, 0) == self.model.used(scope, meter)
-
-        def teardown(self) -> None:
-            self.stores.close()
-
-    return LedgerMachine
+    """Reserve, settle, wait, raise and reset in any order: the counters are the model's."""
+    return type("LedgerMachine", (_LedgerMachine,), {"make": staticmethod(make)})
 
 
 _KEYS = st.tuples(st.sampled_from("ab"), st.sampled_from("xy"))

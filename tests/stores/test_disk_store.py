@@ -178,7 +178,7 @@ def test_a_damaged_page_is_one_clear_line(folder: Path) -> None:
 
 def test_a_newer_schema_is_refused(folder: Path) -> None:
     disk_stores(folder).close()
-    edit(folder / "state.sqlite", "UPDATE meta SET value = 2")
+    edit(folder / "state.sqlite", "UPDATE meta SET value = 99")
     assert "newer clawmw" in refused(lambda: disk_stores(folder))
 
 

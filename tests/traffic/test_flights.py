@@ -130,7 +130,7 @@ BODY: dict[str, Any] = {
     "temperature": 0,
     "messages": [{"role": "user", "content": "hello"}],
 }
-SLOW = {"x-emulate": "delay=150ms"}
+SLOW = {"x-emulate": "delay=250ms"}
 
 
 @pytest.fixture
@@ -229,7 +229,8 @@ def test_a_failure_is_told_to_all_and_the_next_call_is_fresh(
 def test_when_the_leader_is_cancelled_another_asks(upstream: Emulator, runtime: Runtime) -> None:
     async def run() -> Any:
         leader = asyncio.create_task(many(runtime, upstream, [BODY]))
-        await asyncio.sleep(0.05)
+        while not upstream.requests:
+            await asyncio.sleep(0.005)
         others = asyncio.create_task(many(runtime, upstream, [BODY] * 4))
         await asyncio.sleep(0.05)
         leader.cancel()

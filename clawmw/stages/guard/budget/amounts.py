@@ -1,0 +1,113 @@
+"""What a call may use at worst, and what it used. Tokens; money in nano-USD."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from clawmw.core.breakpoints import lifetime
+from clawmw.core.effects import Meter
+from clawmw.core.money import Profile, cost
+from clawmw.core.stage import Context
+from clawmw.core.tokens import estimate
+from clawmw.core.types import Failure, Json, Outcome, Request, Usage
+
+__all__ = ["MARGIN", "Amounts", "answers", "asked_output", "limited", "overrun", "used", "worst"]
+
+Amounts = dict[Meter, int]
+"""By meter; `usd` is -1 where no price is known."""
+
+MARGIN = 1.25
+"""Single contexts are estimated up to a fifth too low; usage settles it."""
+_FALLBACK_OUTPUT = 4096
+"""Output tokens reserved when neither the caller nor the model's facts give a limit."""
+_MOST = 2**53
+"""More than this is no amount anybody means, and sums stay within 64 bits."""
+_RICHEST = 10**17
+_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+
+
+def _whole(value: Json) -> int | None:
+    """A positive whole number as a provider would take it; None for anything else."""
+    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
+        value = int(value)
+    return min(value, _MOST) if type(value) is int and value > 0 else None
+
+
+def answers(request: Request) -> int:
+    """How many answers are made, and paid for: `n`, or `best_of` of which `n` are shown."""
+    return max(_whole(request.params.get(name)) or 1 for name in ("n", "best_of"))
+
+
+def asked_output(request: Request) -> int | None:
+    """The caller's own limit on an answer; of several the largest, None: no usable one."""
+    values = [_whole(request.params.get(name)) for name in _LIMITS]
+    return max((v for v in values if v is not None), default=None)
+
+
+def worst(request: Request, ctx: Context) -> Amounts:
+    """The most one attempt may use."""
+    profile = _billed(request, ctx)
+    tokens = int(ctx.sent_tokens * MARGIN) + 16
+    cap = profile.max_output
+    longest = min(asked_output(request) or cap or _FALLBACK_OUTPUT, cap or _MOST)
+    output = min(answers(request) * longest, _MOST)
+    usd = -1
+    if profile.price is not None:
+        price = profile.price.at(tokens)
+        usd = tokens * max(price.input, price.cache_write) + output * price.output
+    return {
+        "calls": 1,
+        "input_tokens": tokens,
+        "output_tokens": output,
+        "usd": min(usd, _RICHEST),
+        "wall": 1,
+        "hops": ctx.identity.hop,
+        "concurrent": 1,
+    }
+
+
+def used(outcome: Outcome, request: Request, ctx: Context, most: Amounts) -> Amounts:
+    """What an attempt used. Not reported is estimated; not answered in time is the worst case."""
+    if isinstance(outcome, Failure):
+        if outcome.kind == "refused":
+            return {"calls": 0, "input_tokens": 0, "output_tokens": 0, "usd": 0}
+        if outcome.kind in ("status", "connect"):
+            return {"calls": 1, "input_tokens": 0, "output_tokens": 0, "usd": 0}
+        return most
+    if ctx.called is None:  # another stage answered: no model was paid, but a call it was
+        return {"calls": 1, "input_tokens": 0, "output_tokens": 0, "usd": 0}
+    usage = outcome.usage or Usage(basis="estimated")
+    if usage.output_tokens is None:
+        said = estimate(outcome.message.text)
+        said += sum(estimate(c.arguments) for c in outcome.message.tool_calls)
+        usage = replace(usage, output_tokens=said * answers(request))
+    if usage.input_tokens is None:
+        usage = replace(usage, input_tokens=ctx.sent_tokens)
+    spent = cost(usage, _billed(request, ctx))
+    return {
+        "calls": 1,
+        "input_tokens": usage.input_tokens or 0,
+        "output_tokens": usage.output_tokens or 0,
+        "usd": spent.total if spent else most["usd"],
+    }
+
+
+def overrun(most: Mapping[Meter, int], spent: Mapping[Meter, int]) -> list[Meter]:
+    """The meters of which an attempt used more than was reserved for it."""
+    return [meter for meter, amount in spent.items() if amount > most[meter] >= 0]
+
+
+def limited(request: Request, limit: int, profile: Profile) -> Request:
+    """The request with a limit on its answer, under the name its provider knows."""
+    names = [n for n in _LIMITS[:2] if n in request.params]
+    fallback = _LIMITS[0] if profile.family.startswith("openai") else _LIMITS[1]
+    params = {**request.params, **dict.fromkeys(names or [fallback], limit)}
+    return replace(request, params=params)
+
+
+def _billed(request: Request, ctx: Context) -> Profile:
+    """The prices the call is billed at: cache writes by the lifetime its marks ask for."""
+    profile = ctx.profile(request.model)
+    return profile.writing(lifetime(request, profile.cache))
