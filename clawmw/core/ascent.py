@@ -80,7 +80,7 @@ def _decided(
                 ex.journaled(stage, journal, request)
         case Retry(because, _, journal):
             ex.said(stage, "retry", because)
-            if acts and landing.retry is None:
+            if acts and (landing.retry is None or decision.at_once):
                 landing.retry = decision
                 ex.journaled(stage, journal, request, passing=decision.passing)
         case Halt(because):

@@ -237,7 +237,8 @@ class Response:
 class Failure:
     """A failed call, as a value. `status` is None when no HTTP answer came.
 
-    `unusable`: what answers there cannot be used at all (a redirect, no trusted certificate).
+    `unusable`: what answers there is of no use to us (a redirect, no trusted certificate, a form
+    of answer that we do not know).
     `refused`: a stage stopped it before it was sent.
     """
 

@@ -16,7 +16,7 @@ Trouble: TypeAlias = Literal["throttled", "transient", "final", "none"]
 """`throttled`: the upstream had no room. `transient`: it may go well next time. `final`: it will
 not. `none`: nothing is wrong with the upstream."""
 
-_TRANSIENT = frozenset({408, 425, 500, 502, 504})
+_TRANSIENT = frozenset({408, 409, 425, 500, 502, 504})
 _THROTTLED = frozenset({429, 503, 529})
 _NOT_LATER = re.compile(rb"insufficient_quota|billing|context_length|context window", re.IGNORECASE)
 """What a 429 or 5xx says that waiting will not mend."""

@@ -70,7 +70,7 @@ class Fallback:
         other = next(self._left(request, ctx), None)
         if other is None:
             return Pass()
-        return Retry(Because("fallback", other.name), target=other.name)
+        return Retry(Because("fallback", other.name), target=other.name, at_once=busy)
 
     def _left(self, request: Request, ctx: Context) -> Iterator[ModelRef]:
         """The models that were not asked so far."""
