@@ -36,11 +36,12 @@ def lost(kind: str, url: str) -> tuple[int, str, str]:
     return 502, f"{who} closed the connection before it answered", "upstream_broke"
 
 
-def answered(outcome: Failure, sent: Any) -> bool:
+def answered(outcome: Failure, attempt: Any) -> bool:
     """Whether a call that raised is answered all the same.
 
     An SDK tries an exception again whatever we say; an answer it believes.
     """
+    sent = attempt.sent
     return FINAL in outcome.headers and (
         bool(sent.extensions.get(ANSWERS)) or _RETRIES in sent.headers
     )

@@ -149,7 +149,7 @@ class Base:
             return self.module.Response(status, headers=headers, content=body)
         if isinstance(outcome, Failure):
             raised = attempt.error if attempt is not None else None
-            if raised is not None and not failures.answered(outcome, attempt.sent):
+            if raised is not None and not failures.answered(outcome, attempt):
                 raise raised
             where = str(attempt.sent.url) if attempt is not None else ""
             status, headers, body = failures.failed(outcome, where)

@@ -180,6 +180,8 @@ class Request:
     source: object | None = field(default=None, compare=False, repr=False)
     target: str = ""
     """The policy's name of the model to send to, when a stage chose one."""
+    reuse: Literal["", "may", "must"] = ""
+    """Whether an earlier answer will do, even an old one; `must`: or none."""
 
     @property
     def stream(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -152,6 +153,11 @@ def runtime(events: list[Event]) -> Iterator[Runtime]:
     made.close()
 
 
+def until_asked(upstream: Emulator) -> None:
+    while not upstream.requests:
+        time.sleep(0.005)
+
+
 async def many(
     runtime: Runtime, upstream: Emulator, bodies: list[Any], **headers: str
 ) -> list[Any]:
@@ -229,7 +235,7 @@ def test_a_failure_is_told_to_all_and_the_next_call_is_fresh(
 def test_when_the_leader_is_cancelled_another_asks(upstream: Emulator, runtime: Runtime) -> None:
     async def run() -> Any:
         leader = asyncio.create_task(many(runtime, upstream, [BODY]))
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(until_asked, upstream)
         others = asyncio.create_task(many(runtime, upstream, [BODY] * 4))
         await asyncio.sleep(0.05)
         leader.cancel()
