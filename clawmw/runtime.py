@@ -31,6 +31,7 @@ from clawmw.core.effects import (
     PutBlob,
     Report,
     Reserve,
+    Sense,
     Settle,
     Wait,
     Withdraw,
@@ -44,7 +45,7 @@ from clawmw.errors import InternalError, StoreError
 from clawmw.live import Live
 from clawmw.policy import build
 from clawmw.policy.load import load_policy
-from clawmw.policy.models import ModelEntry, Policy
+from clawmw.policy.models import ModelEntry, Policy, Timeouts
 from clawmw.remembered import Remembered
 from clawmw.stores.base import Stores
 from clawmw.stores.memory import memory_stores
@@ -82,6 +83,7 @@ class Runtime:
         self.observers = tuple(observers)
         self.tenant = "default"
         self.refusal: Literal["auto", "message", "error"] = "auto"
+        self.timeout = Timeouts()
         self.models: Mapping[str, ModelEntry] = {}
         """Models a stage may send to, by the policy's name."""
         self.clock = clock
@@ -104,6 +106,7 @@ class Runtime:
             spare=memory_stores,
         )
         runtime.refusal, runtime.models = policy.refusal, policy.models
+        runtime.timeout = policy.timeout
         runtime.tenant = policy.tenant
         return runtime
 
@@ -116,6 +119,7 @@ class Runtime:
         new = build.pipeline(policy)
         self.pipeline, self.profile = new, build.profiles(policy)
         self.refusal, self.models = policy.refusal, policy.models
+        self.timeout = policy.timeout
 
     # --- an exchange -----------------------------------------------------------------
 
@@ -148,7 +152,7 @@ class Runtime:
         pipeline = self.pipeline
         history = self.remembered.history((pipeline.digest, identity.scope("session")))
         guest = self.traffic.guest(name)
-        begun = guest.lead.begun
+        begun = guest.begun
         setup = Setup(
             name,
             now,
@@ -177,7 +181,7 @@ class Runtime:
         """Perform one effect. Raises `StoreError` for the ledger; others fall back."""
         if isinstance(effect, Wait):
             return self.traffic.wait(live.guest, effect)
-        if isinstance(effect, Leave | Permit | Report | Withdraw | Publish):
+        if isinstance(effect, Leave | Permit | Report | Sense | Withdraw | Publish):
             return self.traffic.perform(live.guest, effect)
         try:
             return self._perform_first(live, effect)

@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from clawmw.adapters import wire
+from clawmw.adapters.failures import ANSWERS
 from clawmw.adapters.gateway_aiohttp import TlsError
 from clawmw.adapters.gateway_guard import (
     MAX_BODY,
@@ -111,6 +112,7 @@ class Gateway:
         if asked is None or raw:
             return await self.upstream.handle_async_request(request)
         request.extensions[wire.DECODED] = asked  # parsed once
+        request.extensions[ANSWERS] = True
         return cast("httpx.Response", await self.deciding.handle_async_request(request))
 
     def _read(self, body: bytes) -> tuple[Request | None, Place]:

@@ -20,7 +20,7 @@ __all__ = ["AiohttpTransport", "TlsError"]
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 600.0
-"""The longest silence; models think for minutes."""
+"""The longest silence where a request does not say another; models think for minutes."""
 IDLE_SECONDS = 30.0
 """How long a connection is kept for the next call: an agent's pause between two calls."""
 HEADER_BYTES = 65536
@@ -48,9 +48,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS
-                ),
                 max_line_size=HEADER_BYTES,
                 max_field_size=HEADER_BYTES,
             )
@@ -65,6 +62,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         """The answer, its body still to be read."""
         headers = [(name.decode(), value.decode()) for name, value in request.headers.raw]
         body = request.content
+        silence = (request.extensions.get("timeout") or {}).get("read", READ_SECONDS)
+        timeout = aiohttp.ClientTimeout(None, sock_connect=CONNECT_SECONDS, sock_read=silence)
         with _as_httpx():
             response = await self._opened().request(
                 request.method,
@@ -72,6 +71,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 headers=headers,
                 data=io.BytesIO(body) if body else None,
                 allow_redirects=False,
+                timeout=timeout,
                 ssl=self._tls if request.url.scheme == "https" else True,
             )
         return httpx.Response(

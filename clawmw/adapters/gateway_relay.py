@@ -10,6 +10,7 @@ from typing import Any, cast
 import httpx
 
 from clawmw.adapters import wire
+from clawmw.adapters.failures import lost
 from clawmw.adapters.gateway_aiohttp import TlsError
 from clawmw.adapters.gateway_guard import GatewayError, Send, answer
 from clawmw.adapters.gateway_upstream import Caller, RedirectError
@@ -85,18 +86,11 @@ def refused(error: Exception, caller: Caller) -> GatewayError:
                 x_should_retry="false",
             )
         case httpx.ConnectError() | httpx.ConnectTimeout():
-            return GatewayError(
-                502,
-                f"{who} cannot be reached; is it running, and is the address right?",
-                "upstream_unreachable",
-                x_should_retry="true",
-            )
+            return GatewayError(*lost("connect", caller.upstream), x_should_retry="true")
         case httpx.TimeoutException():
-            return GatewayError(504, f"{who} did not answer in time", "upstream_timeout")
+            return GatewayError(*lost("timeout", caller.upstream))
         case httpx.HTTPError():
-            return GatewayError(
-                502, f"{who} closed the connection before it answered", "upstream_broke"
-            )
+            return GatewayError(*lost("protocol", caller.upstream))
         case ClawmwError():
             return GatewayError(500, str(error), "clawmw_error", x_should_retry="false")
     _report(error)

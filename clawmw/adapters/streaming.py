@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Generator, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from clawmw.adapters import wire
 from clawmw.core.effects import Call, Called
 from clawmw.core.engine import Result
 from clawmw.core.tap import Tap
+from clawmw.core.types import Failure
 from clawmw.errors import InternalError
 from clawmw.runtime import Live
 
@@ -37,16 +39,23 @@ class _Base:
             raise InternalError("a stream is read that was not asked for")
         return self.attempt.call.tap
 
-    def _ended(self, *, complete: bool, error: Exception | None = None) -> tuple[bytes, Called]:
+    def _ended(self, error: Exception | None) -> tuple[bytes, Called]:
         """Held-back bytes, and the answer as the engine wants to know it.
 
         A stream that broke before its reader got anything is a failed call, which may be made
         again; afterwards it is an incomplete answer, which may not.
         """
-        if error is not None and not self.tap.forwarded:
-            return b"", self.attempt.failed(error)
-        rest, answer = self.tap.end(complete=complete)
-        return rest, self.attempt.called(answer)
+        tap, attempt = self.tap, self.attempt
+        if tap.fault is not None:
+            headers = tuple(attempt.response.headers.multi_items())
+            return b"", attempt.called(replace(tap.fault, headers=headers))
+        if error is not None and not tap.forwarded:
+            return b"", attempt.failed(error)
+        rest, answer = tap.end(complete=error is None)
+        if not (tap.forwarded or answer.complete):
+            status = attempt.response.status_code
+            return b"", attempt.called(Failure("protocol", "a stream of nothing", status))
+        return rest, attempt.called(answer)
 
     def _finish(self, step: Call | Result | None) -> bytes:
         """What the reader is still owed once the exchange is over."""
@@ -64,8 +73,8 @@ class _Base:
         if self.over:
             return
         self.over = True
-        _, called = self._ended(complete=self.tap.finished)
-        self._finish(self.owner.go_on(self.live, called))
+        _, answer = self.tap.end(complete=self.tap.finished)
+        self._finish(self.owner.go_on(self.live, self.attempt.called(answer)))
 
 
 class Reading(_Base):
@@ -76,16 +85,17 @@ class Reading(_Base):
         while True:
             error = yield from self._pass_on()
             self.attempt.response.close()
-            rest, called = self._ended(complete=error is None, error=error)
+            rest, called = self._ended(error)
             if rest:
                 yield rest
             step = self.owner.go_on(self.live, called)
-            if isinstance(step, Call):
+            again: Called | None = called
+            while isinstance(step, Call) and again is not None:
                 self.attempt, again = self.owner.call(self.request, self.live, step)
-                if again is None:
-                    continue
                 error = self.attempt.error
-                step = self.owner.go_on(self.live, again)
+                step = step if again is None else self.owner.go_on(self.live, again)
+            if again is None:
+                continue
             last = self._finish(step)
             if error is not None:
                 raise error
@@ -97,16 +107,18 @@ class Reading(_Base):
         """Hand on what comes, until it ends; the exception that ended it is returned."""
         chunks = iter(self.attempt.response.iter_bytes())
         try:
-            while not self.tap.cut:
+            while not self.tap.over:
                 began = time.perf_counter()
                 try:
-                    chunk = next(chunks, None)
+                    chunk = self.attempt.next(chunks)
                 finally:
                     self.live.called += time.perf_counter() - began
                 if chunk is None:
                     break
-                self.attempt.arrived()
-                if given := self.tap.feed(chunk):
+                given = self.tap.feed(chunk)
+                if self.tap.moved:
+                    self.attempt.arrived()
+                if given:
                     yield given
         except Exception as error:  # noqa: BLE001 - told to the engine, then raised
             return error
@@ -129,30 +141,33 @@ class AsyncReading(_Base):
             error: Exception | None = None
             chunks = aiter(self.attempt.response.aiter_bytes())
             try:
-                while not self.tap.cut:
+                while not self.tap.over:
                     began = time.perf_counter()
                     try:
-                        chunk = await anext(chunks, None)
+                        chunk = await self.attempt.anext(chunks)
                     finally:
                         self.live.called += time.perf_counter() - began
                     if chunk is None:
                         break
-                    self.attempt.arrived()
-                    if given := self.tap.feed(chunk):
+                    given = self.tap.feed(chunk)
+                    if self.tap.moved:
+                        self.attempt.arrived()
+                    if given:
                         yield given
             except Exception as raised:  # noqa: BLE001 - told to the engine, then raised
                 error = raised
             await self.attempt.response.aclose()
-            rest, called = self._ended(complete=error is None, error=error)
+            rest, called = self._ended(error)
             if rest:
                 yield rest
             step = await self.owner.ago_on(self.live, called)
-            if isinstance(step, Call):
+            again: Called | None = called
+            while isinstance(step, Call) and again is not None:
                 self.attempt, again = await self.owner.call(self.request, self.live, step)
-                if again is None:
-                    continue
                 error = self.attempt.error
-                step = await self.owner.ago_on(self.live, again)
+                step = step if again is None else await self.owner.ago_on(self.live, again)
+            if again is None:
+                continue
             last = self._finish(step)
             if error is not None:
                 raise error

@@ -7,10 +7,12 @@ it was; a bug after it leaves the provider's answer as it came.
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator, Iterator
 from types import ModuleType
 from typing import Any, ClassVar, Literal
 
-from clawmw.adapters import wire
+from clawmw.adapters import failures, wire
+from clawmw.adapters.patience import Patience
 from clawmw.adapters.refusal import refusal
 from clawmw.core.drive import advance
 from clawmw.core.effects import Call, Called
@@ -29,7 +31,10 @@ class Attempt:
 
     def __init__(self, owner: Base, request: Any, live: Live, call: Call) -> None:
         self.owner, self.live, self.call = owner, live, call
-        self.sent, self.token = owner.outgoing(request, live, call)
+        timeout = owner.runtime.timeout
+        late = owner.module.ReadTimeout
+        self.patience = Patience(timeout.first_byte, timeout.idle, late)
+        self.sent, self.token = owner.outgoing(request, live, call, self.patience)
         self.started, self._clock = owner.runtime.clock(), time.perf_counter()
         self.response: Any = None
         self.error: Exception | None = None
@@ -43,8 +48,21 @@ class Attempt:
 
     def arrived(self) -> None:
         """Some of the answer is here."""
+        self.patience.moved()
         if self.first_byte is None:
             self.first_byte = self.owner.runtime.clock()
+
+    def next(self, chunks: Iterator[bytes]) -> bytes | None:
+        """The next bytes, None at the end; raises when they were too long in coming."""
+        began = time.perf_counter()
+        chunk = next(chunks, None)
+        if chunk is not None:
+            self.patience.waited(time.perf_counter() - began)
+        return chunk
+
+    async def anext(self, chunks: AsyncIterator[bytes]) -> bytes | None:
+        """`next`, awaiting."""
+        return await self.patience.of(anext(chunks, None))
 
     def waited(self) -> None:
         """The provider's part is over: what it took is not ours."""
@@ -95,7 +113,9 @@ class Base:
         said = request.extensions.get(wire.CALLER, headers)
         return self.runtime.begin(decoded, said, self.identity, place)
 
-    def outgoing(self, request: Any, live: Live, call: Call) -> tuple[Any, Token]:
+    def outgoing(
+        self, request: Any, live: Live, call: Call, patience: Patience
+    ) -> tuple[Any, Token]:
         """The request to send for `call`, and the token that goes with it."""
         body = live.codec.encode(call.request)
         token = Token(live.exchange, body_digest(body))
@@ -107,6 +127,7 @@ class Base:
         extensions = {**request.extensions, wire.EXTENSION: token}
         for ours in (wire.DECODED, wire.CALLER):
             extensions.pop(ours, None)
+        extensions["timeout"] = patience.extension(request.extensions.get("timeout"))
         sent = self.module.Request(
             request.method, url, headers=headers, content=body, extensions=extensions
         )
@@ -127,10 +148,13 @@ class Base:
             status, headers, body = refusal(live, result, self.runtime.refusal)
             return self.module.Response(status, headers=headers, content=body)
         if isinstance(outcome, Failure):
-            if attempt is not None and attempt.error is not None:
-                raise attempt.error
-            kept = wire.answer_headers(outcome.headers) + list(result.labels.items())
-            return self.module.Response(outcome.status or 502, headers=kept, content=outcome.body)
+            raised = attempt.error if attempt is not None else None
+            if raised is not None and not failures.answered(outcome, attempt):
+                raise raised
+            where = str(attempt.sent.url) if attempt is not None else ""
+            status, headers, body = failures.failed(outcome, where)
+            headers += result.labels.items()
+            return self.module.Response(status, headers=headers, content=body)
         assert isinstance(outcome, Response)
         headers = wire.answer_headers(last.headers.multi_items()) if last is not None else []
         body = outcome.body or b""
@@ -182,16 +206,18 @@ class Base:
             return attempt.called(Failure("status", f"HTTP {status}", status, body, headers))
         try:
             return attempt.called(attempt.live.codec.response(body))
-        except Exception as error:  # noqa: BLE001 - an answer we cannot read is still an answer
-            return attempt.called(Failure("protocol", type(error).__name__, status, body, headers))
+        except Exception:  # noqa: BLE001 - an answer we cannot read is still an answer
+            read = failures.read_as_stream(attempt.call.tap, body)
+            codec = attempt.live.codec
+            return attempt.called(read or failures.unreadable(codec, status, body, headers))
 
     def failure(self, error: Exception) -> Failure:
         """A transport exception as a value. Its text may name hosts: only its type is told."""
         kind: Literal["timeout", "connect", "protocol", "unusable"] = "unusable"
-        if isinstance(error, self.module.TimeoutException):
-            kind = "timeout"
-        elif isinstance(error, self.module.ConnectError):
+        if isinstance(error, self.module.ConnectError | self.module.ConnectTimeout):
             kind = "connect"
+        elif isinstance(error, self.module.TimeoutException):
+            kind = "timeout"
         elif isinstance(error, self.module.TransportError):
             kind = "protocol"
         return Failure(kind, type(error).__name__)
@@ -231,19 +257,30 @@ class Transport(Base):
         try:
             with passing(attempt.token):
                 response = attempt.response = self.inner.handle_request(attempt.sent)
+            attempt.patience.begun()
             if call.tap is not None and wire.streams(response):
                 attempt.waited()
                 return attempt, None
-            body = b"".join(response.iter_bytes())
+            body = self._body(attempt)
             response.close()
         except Exception as error:  # noqa: BLE001 - whatever the wire raises is an outcome
             attempt.waited()
+            if attempt.response is not None:
+                attempt.response.close()
             return attempt, attempt.failed(error)
         except BaseException:
             self.cancelled(live, attempt)
             raise
         attempt.waited()
         return attempt, self.whole(attempt, body)
+
+    def _body(self, attempt: Attempt) -> bytes:
+        chunks, found = iter(attempt.response.iter_bytes()), []
+        while (chunk := attempt.next(chunks)) is not None:
+            found.append(chunk)
+            if chunk.strip():  # some servers send white space while the model thinks
+                attempt.arrived()
+        return b"".join(found)
 
     def close(self) -> None:
         """Close the inner transport."""
@@ -280,15 +317,19 @@ class AsyncTransport(Base):
         response: Any = None
         try:
             with passing(attempt.token):
-                response = await self.inner.handle_async_request(attempt.sent)
+                going = self.inner.handle_async_request(attempt.sent)
+                response = await attempt.patience.of(going)
             attempt.response = response
+            attempt.patience.begun()
             if call.tap is not None and wire.streams(response):
                 attempt.waited()
                 return attempt, None
-            body = b"".join([chunk async for chunk in response.aiter_bytes()])
+            body = await self._body(attempt)
             await response.aclose()
         except Exception as error:  # noqa: BLE001 - whatever the wire raises is an outcome
             attempt.waited()
+            if response is not None:
+                await response.aclose()
             return attempt, attempt.failed(error)
         except BaseException:
             self.cancelled(live, attempt)
@@ -297,6 +338,14 @@ class AsyncTransport(Base):
             raise
         attempt.waited()
         return attempt, self.whole(attempt, body)
+
+    async def _body(self, attempt: Attempt) -> bytes:
+        chunks, found = aiter(attempt.response.aiter_bytes()), []
+        while (chunk := await attempt.anext(chunks)) is not None:
+            found.append(chunk)
+            if chunk.strip():  # some servers send white space while the model thinks
+                attempt.arrived()
+        return b"".join(found)
 
     async def aclose(self) -> None:
         """Close the inner transport."""

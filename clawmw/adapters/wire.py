@@ -158,8 +158,9 @@ def ending(live: Live, tap: Tap, result: Result) -> bytes:
     outcome = result.outcome
     if isinstance(outcome, Failure):
         tap.finished = True
-        body = json.loads(error_body(outcome.message, "upstream_error", outcome.kind))
-        return b"data: " + json.dumps(body).encode() + b"\n\n"
+        body = outcome.body if outcome.kind == "status" and outcome.body else b""
+        body = body or error_body(outcome.message, "upstream_error", outcome.kind)
+        return b"data: " + b" ".join(body.splitlines()) + b"\n\n"
     if result.halt is not None:
         outcome = Response(Message(Role.ASSISTANT, (Text(str(result.halt)),)), None, "stop")
     if outcome is None or not (outcome.complete or tap.cut):

@@ -126,6 +126,14 @@ class OpenAIChat:
             body,
         )
 
+    def fault(self, body: bytes) -> int | None:
+        """See `Codec.fault`."""
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise CodecError("the answer is not JSON") from error
+        return wire_stream.error_status(value)
+
     def encode_response(self, response: Response) -> bytes:
         """See `Codec.encode_response`."""
         value: dict[str, Json] = json.loads(response.body) if response.body else {}

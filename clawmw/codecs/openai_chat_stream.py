@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from clawmw.core.stream import (
     Begin,
     Done,
     Extra,
+    Fault,
     Finish,
     Frame,
     StreamEvent,
@@ -19,7 +20,7 @@ from clawmw.core.stream import (
 )
 from clawmw.core.types import Json, Response, Usage
 
-__all__ = ["SseDecoder", "closing", "opening", "reframe", "usage", "usage_json"]
+__all__ = ["SseDecoder", "closing", "error_status", "opening", "reframe", "usage", "usage_json"]
 
 LONGEST_FRAME = 16 * 2**20
 """Bytes of one event held back at most; a longer one passes undecoded."""
@@ -39,6 +40,11 @@ class SseDecoder:
         self._searched = 0
         self._calls: dict[str, int] = {}
         """Indices given to calls that came without one, by id."""
+
+    @property
+    def held(self) -> bytes:
+        """See `FrameDecoder.held`."""
+        return bytes(self._held[:8])
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames complete with `data`."""
@@ -78,6 +84,8 @@ class SseDecoder:
         """What a chunk says, in the order a reader would take it. Only the first choice."""
         events: list[StreamEvent] = []
         choices = value.get("choices")
+        if not choices and (status := error_status(value)) is not None:
+            return [Fault(status)]
         choice = choices[0] if isinstance(choices, list) and choices else {}
         delta = choice.get("delta") or {}
         if delta.get("role"):
@@ -120,6 +128,39 @@ def _beside(call: dict[str, Json], function: dict[str, Json]) -> Json:
     extra = {k: v for k, v in call.items() if k not in _READ_OF_CALL and v is not None}
     inner = {k: v for k, v in function.items() if k not in ("name", "arguments")}
     return ({**extra, "function": inner} if inner else extra) or None
+
+
+_STATUS: Mapping[str, int] = {
+    "invalid_request_error": 400,
+    "context_length_exceeded": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "server_error": 500,
+    "api_error": 500,
+    "overloaded_error": 529,
+}
+
+
+def error_status(value: Json) -> int | None:
+    """The HTTP status that an error stands for which came as an answer; None: it is none.
+
+    OpenRouter and LiteLLM put the status into `code`, others say the kind. 502: it says neither.
+    """
+    error = value.get("error") if isinstance(value, dict) and not value.get("choices") else None
+    if not error:
+        return None
+    said = [error.get(k) for k in ("code", "status", "type")] if isinstance(error, dict) else []
+    for word in said:
+        text = str(word)
+        if text.isdecimal() and 400 <= int(text[:4]) <= 599:
+            return int(text)
+        if text in _STATUS:
+            return _STATUS[text]
+    return 502
 
 
 def reframe(frame: Frame, events: Sequence[StreamEvent]) -> bytes:

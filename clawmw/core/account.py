@@ -69,6 +69,8 @@ class Account:
     """What came of the last epoch so far, while its chain goes on."""
     task: tuple[str, str, int] = ("", "", 0)
     """The last call's opener, the chain that its messages alone imply, and its hop."""
+    spent: float = 0.0
+    """The share of the tightest limit that was used when the chain's last call ended."""
 
     @staticmethod
     def key(session_scope: str) -> Key:
@@ -85,6 +87,7 @@ class Account:
             "c": [self.chain, self.calls],
             "e": self.epoch.to_json() if self.epoch else None,
             "t": list(self.task),
+            **({"s": round(self.spent, 4)} if self.spent else {}),
         }
 
     @classmethod
@@ -99,7 +102,8 @@ class Account:
             chain, calls = value.get("c", ("", 0))
             opener, name, hop = value.get("t", ("", "", 0))
             task = (opener, name, hop)
-            return cls(value["x"], kept, value["a"], gaps, chain, calls, running, task)
+            spent = float(value.get("s", 0.0))
+            return cls(value["x"], kept, value["a"], gaps, chain, calls, running, task, spent)
         except (KeyError, TypeError, ValueError):
             return cls()
 
@@ -107,7 +111,9 @@ class Account:
         """The account with one call more."""
         calls = self.calls + 1 if who.chain == self.chain else 1
         kept = (self.can_expand, self.warm, self.answered, self.gaps)
-        return Account(*kept, who.chain, calls, self.epoch, (who.opener, who.implied, who.hop))
+        task = (who.opener, who.implied, who.hop)
+        spent = self.spent if who.chain == self.chain else 0.0
+        return Account(*kept, who.chain, calls, self.epoch, task, spent)
 
     def for_model(self, model: str) -> Warm | None:
         """What is known of that model's cache."""

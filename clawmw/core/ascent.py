@@ -79,8 +79,10 @@ def _decided(
             if acts:
                 ex.journaled(stage, journal, request)
         case Retry(because, _, journal):
-            ex.said(stage, "retry", because)
-            if acts and landing.retry is None:
+            first = landing.retry is None or (decision.at_once and not landing.retry.at_once)
+            if not acts or first:
+                ex.said(stage, "retry", because)
+            if acts and first:
                 landing.retry = decision
                 ex.journaled(stage, journal, request, passing=decision.passing)
         case Halt(because):
@@ -96,7 +98,9 @@ def _keep(ex: Exchange, writes: list[Write], *, refused: bool) -> Generator[Effe
     """Write the journal, the account and the slots as `after` left them."""
     state, scope = ex.state, ex.setup.identity.scope("session")
     if ex.stop is None and ex.answer is None:
-        state.account = replace(state.account, answered=ex.now)
+        share = ex.spending.share
+        spent = state.account.spent if share is None else share
+        state.account = replace(state.account, answered=ex.now, spent=spent)
         value = state.account.to_json()
         writes.append(Write(Account.key(scope), value, state.account_version))
         state.account_version += 1

@@ -52,6 +52,13 @@ class Codec(Protocol):
         """A response from its body."""
         ...
 
+    def fault(self, body: bytes) -> int | None:
+        """Of a body that is no answer, the HTTP status of the error that it tells of.
+
+        None: it is of another kind. Raises `CodecError` for one that is nothing: empty, a page.
+        """
+        ...
+
     def encode_response(self, response: Response) -> bytes:
         """The body of a response, made anew or changed from `response.body`."""
         ...

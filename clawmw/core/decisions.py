@@ -82,7 +82,10 @@ class Retry:
     slot: object | None = None
     passing: bool = False
     target: str = ""
-    """The policy's name of the model to ask from now on; "": as before."""
+    """What to ask from now on: a model by the policy's name, or what the stage that says so knows
+    by this name; "": as before."""
+    at_once: bool = False
+    """Instead of what a stage below wants, too: there is no sense in waiting."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,11 +48,14 @@ __all__ = [
     "Report",
     "Reserve",
     "Reserved",
+    "Sense",
+    "Sensed",
     "Settle",
     "Share",
     "Shared",
     "Sleep",
     "Slot",
+    "Verdict",
     "Wait",
     "Withdraw",
     "Write",
@@ -270,6 +273,13 @@ class Permitted:
     granted: bool
     probe: bool = False
     retry_after: float | None = None
+    crowded: bool = False
+    """So many were refused meanwhile that no more should wait for it."""
+
+
+Verdict: TypeAlias = Literal["ok", "failed", "alive", "neutral"]
+"""What a call says of its upstream. `alive`: it answered, and what it answered is about the
+caller or its rate. `neutral`: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,8 +287,27 @@ class Report:
     """Tell the breaker how a permitted call ended. Returns its new state, "" if unchanged."""
 
     upstream: str
-    verdict: Literal["ok", "failed", "neutral"]
+    verdict: Verdict
+    seconds: float = 0.0
+    """How long the call took: one that began before the breaker last closed is old news."""
     id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sense:
+    """Look how an upstream is doing, without asking for anything. Returns `Sensed`."""
+
+    upstream: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sensed:
+    """How an upstream is doing."""
+
+    open: bool = False
+    """Its breaker would refuse a call now."""
+    waited: float = 0.0
+    """Seconds that the call waiting longest for a slot has waited so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +371,7 @@ Effect: TypeAlias = (
     | Leave
     | Permit
     | Report
+    | Sense
     | Withdraw
     | Publish
     | Call

@@ -34,8 +34,9 @@ __all__ = [
     "standing",
 ]
 
-Reason: TypeAlias = Literal["idle", "model", "tools", "pays", "window"]
-"""Why: the cache went cold, the model or the tools are others, it pays, there is no room."""
+Reason: TypeAlias = Literal["idle", "model", "tools", "pays", "window", "budget"]
+"""Why: the cache went cold, the model or the tools are others, it pays, there is no room, or a
+budget is nearly used up."""
 
 
 @runtime_checkable

@@ -217,7 +217,7 @@ class EpochBegan:
     time: float
     stage: str
     reason: str
-    """`idle`, `model`, `tools` (the cache was cold), `pays` or `window`."""
+    """`idle`, `model`, `tools` (the cache was cold), `pays`, `window` or `budget`."""
     before: int
     """Tokens of the call's context without it."""
     after: int

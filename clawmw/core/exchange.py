@@ -41,6 +41,7 @@ from clawmw.core.pipeline import Pipeline
 from clawmw.core.prefix import Warm, tools_digest, tools_tokens, warm
 from clawmw.core.render import Replacement
 from clawmw.core.setup import Result, Run, Setup
+from clawmw.core.spending import Spending
 from clawmw.core.stage import Context, Effects, Mode, Stage, Tried
 from clawmw.core.types import Json, Message, Outcome, Request, Usage
 from clawmw.errors import StoreError
@@ -121,6 +122,7 @@ class Exchange:
         self.events: list[Event] = []
         self.target = ""
         """The model that a `Retry` said to ask."""
+        self.spending = Spending()
         self.labels: dict[str, str] = {}
         """Headers that tell the caller what was done."""
         self.silent: Usage | None = None
@@ -195,7 +197,9 @@ class Exchange:
                 effect = replace(effect, id=f"{base}/0")  # of what was asked for first
             number += 1
             try:
-                step = partial(phase.send, (yield effect))
+                given = yield effect
+                self.spending.seen(effect, given)
+                step = partial(phase.send, given)
             except StoreError as error:
                 step = partial(phase.throw, error)
 

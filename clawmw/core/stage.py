@@ -103,7 +103,7 @@ class Context:
     stopped: Halt | None = None
     """In `after`: why the attempt was not made."""
     target: str = ""
-    """The policy's name of the model that a `Retry` said to ask; "": none did."""
+    """What a `Retry` said to ask, a model by the policy's name for one; "": none did."""
     place: str = ""
     """Where the caller's own model answers, and under which key: told apart, never shown."""
 

@@ -18,6 +18,7 @@ __all__ = [
     "Done",
     "Extra",
     "Extras",
+    "Fault",
     "Finish",
     "Frame",
     "FrameDecoder",
@@ -83,7 +84,14 @@ class Done:
     """The stream says that it is over."""
 
 
-StreamEvent: TypeAlias = Begin | TextDelta | ToolDelta | Extra | UsageEvent | Finish | Done
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An error instead of an answer, and the HTTP status that it stands for."""
+
+    status: int
+
+
+StreamEvent: TypeAlias = Begin | TextDelta | ToolDelta | Extra | UsageEvent | Finish | Done | Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +104,12 @@ class Frame:
     wire: bytes
     events: tuple[StreamEvent, ...] = ()
     raw: Json | None = None
+
+    @property
+    def says(self) -> bool:
+        """Whether there is anything in it but comments, which servers send to be thought alive."""
+        lines = () if self.raw is not None else self.wire.splitlines()
+        return self.raw is not None or any(line and line[:1] != b":" for line in lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +135,11 @@ class Streamer(Protocol):
 
 class FrameDecoder(Protocol):
     """Cuts a byte stream into frames; holds an unfinished frame back."""
+
+    @property
+    def held(self) -> bytes:
+        """The beginning of what is held back, a few bytes at most; b"" for nothing."""
+        ...
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames complete with `data`."""
@@ -217,7 +236,7 @@ class StreamFold:
             case Begin(model, id_):
                 self.model = self.model or model
                 self.id = self.id or id_
-            case Done():
+            case Done() | Fault():
                 pass
 
     def beside(self) -> tuple[Json, list[Json]] | None:

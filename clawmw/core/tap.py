@@ -6,6 +6,7 @@ read along.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -14,6 +15,7 @@ from clawmw.core.stream import (
     Begin,
     Cut,
     Done,
+    Fault,
     Finish,
     Frame,
     FrameDecoder,
@@ -22,9 +24,12 @@ from clawmw.core.stream import (
     StreamFold,
     UsageEvent,
 )
-from clawmw.core.types import Json, Response, Usage
+from clawmw.core.types import Failure, Json, Response, Usage
 
 __all__ = ["Tap", "add_usage"]
+
+_EARLY = 64 * 1024
+"""Bytes held back at most until the first event is whole."""
 
 
 def add_usage(one: Usage | None, other: Usage | None) -> Usage | None:
@@ -58,27 +63,55 @@ class Tap:
     continuing: bool = False
     earlier: Usage | None = None
     begun: Callable[[], None] | None = None
-    """Told when the first bytes come."""
+    """Told when the first event has come."""
     fold: StreamFold = field(default_factory=StreamFold)
     finished: bool = False
     """The reader has been given the end of the message."""
     cut: str | None = None
     """Why a stage ended the stream, if one did."""
+    fault: Failure | None = None
+    """What the stream says instead of an answer, before anything else was handed on."""
     forwarded: bool = False
+    """The reader was given more than comments: no other attempt's answer can follow."""
+    moved: bool = False
+    """Whether the last bytes brought the answer forward; comments do not."""
+    _early: bytes = b""
     _decoder: FrameDecoder | None = None
     _states: dict[str, dict[str, Json]] = field(default_factory=dict)
 
     def feed(self, data: bytes) -> bytes:
-        """What the reader gets for `data`."""
+        """What the reader gets for `data`: nothing before the first event is whole.
+
+        It may be an error, after which the call can be made again.
+        """
         if self._decoder is None:
             self._decoder = self.codec.decoder()
-            if self.begun is not None:
-                self.begun()
-        given = b"".join([self._frame(frame) for frame in self._decoder.feed(data)])
+        frames = self._decoder.feed(data)
+        whole = any(frame.says for frame in frames)
+        self.moved = whole or self._decoder.held[:1] not in (b"", b":", b"\n", b"\r")
+        if not self.forwarded and self._failed(frames):
+            return b""
+        given = b"".join([self._frame(frame) for frame in frames])
         if not self.watchers and not self.continuing:
             given = data  # untouched, even mid-frame
-        self.forwarded = self.forwarded or bool(given)
+            if not self.forwarded:
+                whole = whole or len(self._early) > _EARLY
+                if self._decoder.held and not whole:
+                    self._early += data
+                    return b""
+                given, self._early = self._early + data, b""
+        if whole and not self.forwarded and self.begun is not None:
+            self.begun()
+        self.forwarded = self.forwarded or (whole and bool(given))
         return given
+
+    def _failed(self, frames: Sequence[Frame]) -> bool:
+        """Whether the stream begins with an error."""
+        first = next((frame for frame in frames if frame.says), None)
+        if first is not None and first.events and isinstance(first.events[0], Fault):
+            status, body = first.events[0].status, json.dumps(first.raw).encode()
+            self.fault = Failure("status", f"HTTP 200, then {status}", status, body)
+        return self.fault is not None
 
     def end(self, *, complete: bool) -> tuple[bytes, Response]:
         """The stream is over: bytes held back, and the answer as far as it came."""
@@ -91,6 +124,11 @@ class Tap:
             message = self.codec.enriched(response.message, *beside)
             response = replace(response, message=message)
         return rest, response
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more of the stream is of use."""
+        return self.cut is not None or self.fault is not None
 
     def close(self, response: Response) -> bytes:
         """The end of the message, if a stage kept it from the reader."""

@@ -180,6 +180,8 @@ class Request:
     source: object | None = field(default=None, compare=False, repr=False)
     target: str = ""
     """The policy's name of the model to send to, when a stage chose one."""
+    reuse: Literal["", "may", "must"] = ""
+    """Whether an earlier answer will do, even an old one; `must`: or none."""
 
     @property
     def stream(self) -> bool:
@@ -237,7 +239,8 @@ class Response:
 class Failure:
     """A failed call, as a value. `status` is None when no HTTP answer came.
 
-    `unusable`: what answers there cannot be used at all (a redirect, no trusted certificate).
+    `unusable`: what answers there is of no use to us (a redirect, no trusted certificate, a form
+    of answer that we do not know).
     `refused`: a stage stopped it before it was sent.
     """
 

@@ -184,5 +184,5 @@ def _agents(policy: Policy, agent: str | None) -> Iterator[AgentView]:
 
 
 def _general(policy: Policy) -> Iterator[Setting]:
-    shown = ("mode", "refusal", "holdout", "trace", "store")
+    shown = ("mode", "refusal", "timeout", "holdout", "trace", "store")
     yield from _settings(policy, skip=tuple(set(Policy.model_fields) - set(shown)))

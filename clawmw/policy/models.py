@@ -42,6 +42,7 @@ __all__ = [
     "NotifyConfig",
     "Policy",
     "StoreConfig",
+    "Timeouts",
     "TraceConfig",
     "for_stages",
 ]
@@ -248,6 +249,15 @@ class StoreConfig(_Model):
         return _or(handler(core), {"const": "memory"})
 
 
+class Timeouts(_Model):
+    """How long a model's server is waited for. A client's own timeouts hold where shorter."""
+
+    first_byte: Annotated[Duration, Field(gt=0)] = 600.0
+    """Until an answer begins; models think for minutes. Comments in a stream are no beginning."""
+    idle: Annotated[Duration, Field(gt=0)] = 300.0
+    """Without anything more, once it began."""
+
+
 class General(_Model):
     """Everything a policy may say besides its stages."""
 
@@ -267,6 +277,8 @@ class General(_Model):
     with (OpenClaw, Claude Code, Codex, OpenCode), unless they ask for structured output or force
     a tool; the error for all others. The header `x-clawmw-refusal` says it for one call.
     """
+    timeout: Timeouts = Timeouts()
+    """How long a model's server is waited for."""
     holdout: Share = 0.0
     """The share of chains that go untouched, so that savings can be measured against them."""
     trace: TraceConfig = TraceConfig()

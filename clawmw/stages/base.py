@@ -35,6 +35,7 @@ BUILTIN: Mapping[str, str] = {
     "retry": "clawmw.stages.guard.retry",
     "breaker": "clawmw.stages.guard.breaker",
     "fallback": "clawmw.stages.guard.fallback",
+    "degrade": "clawmw.stages.guard.degrade",
     "admission": "clawmw.stages.guard.admission",
 }
 """Section -> module, whose `REGISTRATION` says the rest."""

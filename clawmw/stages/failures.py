@@ -8,15 +8,16 @@ from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 from typing import Literal, TypeAlias
 
-from clawmw.core.types import Failure, Outcome
+from clawmw.core.stage import Context
+from clawmw.core.types import Failure, Outcome, Request
 
-__all__ = ["Trouble", "retry_after", "trouble"]
+__all__ = ["Trouble", "asked_by", "retry_after", "trouble"]
 
 Trouble: TypeAlias = Literal["throttled", "transient", "final", "none"]
 """`throttled`: the upstream had no room. `transient`: it may go well next time. `final`: it will
 not. `none`: nothing is wrong with the upstream."""
 
-_TRANSIENT = frozenset({408, 425, 500, 502, 504})
+_TRANSIENT = frozenset({408, 409, 425, 500, 502, 504})
 _THROTTLED = frozenset({429, 503, 529})
 _NOT_LATER = re.compile(rb"insufficient_quota|billing|context_length|context window", re.IGNORECASE)
 """What a 429 or 5xx says that waiting will not mend."""
@@ -36,6 +37,15 @@ def trouble(outcome: Outcome) -> Trouble:
         case "status":
             return "final"
     return "none"
+
+
+def asked_by(request: Request, ctx: Context) -> str | None:
+    """The model whose call of a tool the request answers; None: it answers none.
+
+    No model of another family may take over then: it would not know the call's id.
+    """
+    between = bool(request.messages and request.messages[-1].tool_results)
+    return (ctx.last_model or request.model) if between else None
 
 
 def retry_after(headers: Iterable[tuple[str, str]], now: float) -> float | None:

@@ -141,7 +141,7 @@ def scene(request: Request, ctx: Context, reason: Reason, calls: float) -> Scene
         if other.model != request.model and not _cold(other, theirs, ctx.now):
             others.append(theirs)
     held = 0
-    if reason == "pays" or reason == "window":
+    if reason in ("pays", "window", "budget"):
         # After an edit or a fork, what was sent before may still be held: taken as if it were.
         last = ctx.account.for_model(request.model)
         known = len(steps) - len(ctx.history.fresh())

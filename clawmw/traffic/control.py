@@ -19,6 +19,8 @@ from clawmw.core.effects import (
     Permit,
     Publish,
     Report,
+    Sense,
+    Sensed,
     Share,
     Sleep,
     Wait,
@@ -41,6 +43,11 @@ class Guest:
         self.lead: Lead = traffic.leaders.lead()
         self.held: Held = {}
         self.led: Led = {}
+
+    def begun(self) -> None:
+        """A streamed answer has begun."""
+        self.lead.begun()
+        self._traffic.health.begun(self.exchange)
 
     def over(self, *, ok: bool = False) -> None:
         """The exchange is over: give back what it still holds. May be told twice."""
@@ -109,7 +116,9 @@ class Traffic:
         else:
             self._sleep(seconds)
 
-    def perform(self, guest: Guest, effect: Leave | Permit | Report | Withdraw | Publish) -> Any:
+    def perform(
+        self, guest: Guest, effect: Leave | Permit | Report | Sense | Withdraw | Publish
+    ) -> Any:
         """What needs no waiting."""
         match effect:
             case Leave():
@@ -120,6 +129,9 @@ class Traffic:
                 return self.health.report(effect)
             case Publish():
                 return self.flights.publish(guest.led, effect)
+            case Sense(upstream):
+                waited = self.gates.waited(upstream)
+                return Sensed(self.health.is_open(upstream), waited)
             case Withdraw():
                 return self.health.withdraw(effect)
             case _:

@@ -86,6 +86,14 @@ class Gates:
         if held:
             self._gone.append(held)
 
+    def waited(self, upstream: str) -> float:
+        """Seconds that the call waiting longest at an upstream has waited so far."""
+        with self._lock:
+            gate = self._gates.get(upstream)
+            lines = gate.waiting if gate is not None and gate.queued else {}
+            came = [next(iter(line.values())).came for line in lines.values() if line]
+            return max(self._clock() - min(came), 0.0) if came else 0.0
+
     def census(self) -> dict[str, int]:
         """Slots held and callers waiting."""
         self._sweep()

@@ -6,7 +6,6 @@ import random
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 
 from clawmw.core.effects import Permit, Permitted, Report, Withdraw
 from clawmw.traffic.breaker import Breaker
@@ -14,7 +13,7 @@ from clawmw.traffic.breaker import Breaker
 __all__ = ["Health"]
 
 _UPSTREAMS = 256
-"""Upstreams remembered, newest longest."""
+"""Upstreams remembered; the one not used for the longest is forgotten."""
 
 
 class Health:
@@ -27,11 +26,15 @@ class Health:
         self._lock = threading.Lock()
         self._breakers: OrderedDict[str, Breaker] = OrderedDict()
         self._probes: dict[str, str] = {}
+        """Upstreams by the id of a probe that is out."""
+        self._turned: dict[str, str] = {}
+        """What the beginning of a probe's answer has turned a breaker to, to be told."""
 
     def permit(self, permit: Permit) -> Permitted:
         """Ask an upstream's breaker."""
         with self._lock:
-            answer = self._of(permit.upstream).permit(permit.id, self._clock())
+            breaker = self._of(permit.upstream)
+            answer = breaker.permit(permit.id, self._clock(), self._dice())
             if answer.probe:
                 self._probes[permit.id] = permit.upstream
             return answer
@@ -40,22 +43,42 @@ class Health:
         """Tell it; the new state where that changed, else ""."""
         with self._lock:
             self._probes.pop(report.id, None)
-            breaker = self._of(report.upstream)
-            changed = breaker.report(report.id, report.verdict, self._clock(), self._dice())
-            return breaker.state if changed else ""
+            turned = self._turned.pop(report.id, "") if self._turned else ""
+            breaker, now = self._of(report.upstream), self._clock()
+            if breaker.report(report.id, report.verdict, now, report.seconds, self._dice()):
+                return breaker.state
+            return turned
 
     def withdraw(self, withdraw: Withdraw) -> bool:
         """Take from an upstream's retry budget."""
         with self._lock:
             return self._of(withdraw.upstream).withdraw(withdraw.amount)
 
+    def is_open(self, upstream: str) -> bool:
+        """Whether a call would be refused now."""
+        with self._lock:
+            breaker = self._breakers.get(upstream)
+            waits = breaker is not None and breaker.opened is not None
+            return waits and breaker is not None and self._clock() < breaker.until
+
+    def begun(self, exchange: str) -> None:
+        """An answer has begun: its upstream is back, however long the rest takes."""
+        for name, upstream in self._out(exchange):
+            with self._lock:
+                breaker = self._of(upstream)
+                if breaker.report(name, "ok", self._clock(), 0.0, self._dice()):
+                    self._turned[name] = breaker.state
+
     def over(self, exchange: str) -> None:
         """An exchange is over: a probe of it that never reported was none."""
-        if not self._probes:
-            return
-        for name in [n for n in list(self._probes) if n.startswith(f"{exchange}/")]:
-            with suppress(KeyError):
-                self.report(Report(self._probes[name], "neutral", name))
+        for name, upstream in self._out(exchange):
+            self.report(Report(upstream, "neutral", id=name))
+
+    def _out(self, exchange: str) -> list[tuple[str, str]]:
+        if not self._probes:  # almost always
+            return []
+        with self._lock:
+            return [(n, u) for n, u in self._probes.items() if n.startswith(f"{exchange}/")]
 
     def probes(self) -> int:
         """Probes that are out."""
@@ -67,4 +90,6 @@ class Health:
             breaker = self._breakers[upstream] = Breaker()
             if len(self._breakers) > _UPSTREAMS:
                 self._breakers.popitem(last=False)
+        else:
+            self._breakers.move_to_end(upstream)
         return breaker

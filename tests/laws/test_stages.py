@@ -52,7 +52,7 @@ IDLE = 8000.0
 """Seconds that pass before each call, so that caches of any lifetime go cold."""
 LEAST = 5
 """Times that a stage must have acted over a run."""
-OTHERS = {"admission", "breaker", "fallback", "reuse", "single_flight"}
+OTHERS = {"admission", "breaker", "degrade", "fallback", "reuse", "single_flight"}
 """These act on what becomes of other calls: tests/traffic and tests/stages have that."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -130,7 +131,7 @@ BODY: dict[str, Any] = {
     "temperature": 0,
     "messages": [{"role": "user", "content": "hello"}],
 }
-SLOW = {"x-emulate": "delay=250ms"}
+SLOW = {"x-emulate": "delay=150ms"}
 
 
 @pytest.fixture
@@ -150,6 +151,11 @@ def runtime(events: list[Event]) -> Iterator[Runtime]:
     yield made
     assert set(made.traffic.census().values()) == {0}
     made.close()
+
+
+def until_asked(upstream: Emulator) -> None:
+    while not upstream.requests:
+        time.sleep(0.005)
 
 
 async def many(
@@ -229,8 +235,7 @@ def test_a_failure_is_told_to_all_and_the_next_call_is_fresh(
 def test_when_the_leader_is_cancelled_another_asks(upstream: Emulator, runtime: Runtime) -> None:
     async def run() -> Any:
         leader = asyncio.create_task(many(runtime, upstream, [BODY]))
-        while not upstream.requests:
-            await asyncio.sleep(0.005)
+        await asyncio.to_thread(until_asked, upstream)
         others = asyncio.create_task(many(runtime, upstream, [BODY] * 4))
         await asyncio.sleep(0.05)
         leader.cancel()

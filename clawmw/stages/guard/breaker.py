@@ -6,10 +6,10 @@ cancellations say nothing against the upstream.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from clawmw.core.decisions import Because, Decision, Halt, Pass
-from clawmw.core.effects import Permit, Permitted, Report
+from clawmw.core.effects import Permit, Permitted, Report, Verdict
 from clawmw.core.events import BreakerTurned
 from clawmw.core.stage import Context, Effects, StageTraits
 from clawmw.core.types import Failure, Json, Outcome, Request
@@ -17,14 +17,15 @@ from clawmw.stages.base import Build, Registration, StageConfig
 
 __all__ = ["REGISTRATION", "BreakerConfig", "CircuitBreaker"]
 
-_RULE = Because("breaker", "open")
+_OPEN, _CROWDED = Because("breaker", "open"), Because("breaker", "crowded")
+"""Whether it is worth waiting for, which `retry` does."""
 
 
 class BreakerConfig(StageConfig):
     """Leave an upstream alone that fails again and again.
 
-    It opens when half of the last 20 answers, and at least five, were failures; a single call at a
-    time then finds out whether the upstream is back.
+    It opens when half of the last 20 answers, and at least five, were failures; single calls then
+    find out whether the upstream is back, at most four seconds apart while others wait.
     """
 
 
@@ -43,7 +44,7 @@ class CircuitBreaker:
             return Pass()
         name = request.target or request.model
         return Halt(
-            _RULE,
+            _CROWDED if permitted.crowded else _OPEN,
             f"upstream {name}",
             "no call while half of the last ones failed",
             f"{name} has failed again and again of late",
@@ -56,28 +57,30 @@ class CircuitBreaker:
         self, request: Request, outcome: Outcome, slot: Json | None, ctx: Context
     ) -> Decision | Effects:
         """Tell how the call ended."""
-        if ctx.mode != "enforce" or (ctx.stopped is not None and ctx.stopped.because == _RULE):
+        refused = ctx.stopped is not None and ctx.stopped.because in (_OPEN, _CROWDED)
+        if ctx.mode != "enforce" or refused:
             return Pass()
         return self._tell(request, outcome, ctx)
 
     def _tell(self, request: Request, outcome: Outcome, ctx: Context) -> Effects:
-        turned = yield Report(ctx.upstream(request), _verdict(outcome, ctx))
+        seconds = ctx.called.ended - ctx.called.started if ctx.called is not None else 0.0
+        turned = yield Report(ctx.upstream(request), _verdict(outcome, ctx), seconds)
         if not turned:
             return Pass()
         name = request.target or request.model
         return Pass(events=(BreakerTurned(ctx.exchange, ctx.now, name, turned),))
 
 
-def _verdict(outcome: Outcome, ctx: Context) -> Literal["ok", "failed", "neutral"]:
+def _verdict(outcome: Outcome, ctx: Context) -> Verdict:
     if ctx.called is None:
         return "neutral"
     if not isinstance(outcome, Failure):
         return "ok"
+    status = outcome.status or 0
     if outcome.kind == "status":
-        status = outcome.status or 0
-        if status == 429:
-            return "neutral"
-        return "failed" if status >= 500 or status == 408 else "ok"
+        return "failed" if status >= 500 or status == 408 else "alive"
+    if outcome.kind == "unusable" and 0 < status < 400:
+        return "alive"
     return "neutral" if outcome.kind in ("cancelled", "refused") else "failed"
 
 

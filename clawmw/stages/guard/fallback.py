@@ -17,7 +17,7 @@ from clawmw.core.stage import Context, StageTraits
 from clawmw.core.types import Failure, Json, Outcome, Request
 from clawmw.errors import PolicyError
 from clawmw.stages.base import Build, ModelRef, Registration, StageConfig
-from clawmw.stages.failures import trouble
+from clawmw.stages.failures import asked_by, trouble
 from clawmw.stages.references import ModelName
 
 __all__ = ["REGISTRATION", "Fallback", "FallbackConfig"]
@@ -51,12 +51,20 @@ class Fallback:
 
     def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision:
         """Ask the model that is its turn, once the first could not answer."""
-        other = self.models.get(ctx.target)
+        other = self.models.get(ctx.target) or self._still(request, ctx)
         if other is None or request.target == other.name:
             return Pass()
         asked = replace(request, model=other.id, target=other.name)
         label = {"x-clawmw-fallback": other.name}
         return Rewrite(Because("fallback", other.name), asked, labels=label)
+
+    def _still(self, request: Request, ctx: Context) -> ModelRef | None:
+        """The model that took over, while it waits for the result of a tool it asked for."""
+        asker = asked_by(request, ctx) if ctx.attempt == 1 else None
+        if asker is None or asker == request.model or ctx.identity.wishes.pinned:
+            return None
+        chain = self.chains.get(request.target) or self.chains.get(request.model) or ()
+        return next((other for other in chain if other.id == asker), None)
 
     def after(
         self, request: Request, outcome: Outcome, slot: Json | None, ctx: Context
@@ -70,18 +78,18 @@ class Fallback:
         other = next(self._left(request, ctx), None)
         if other is None:
             return Pass()
-        return Retry(Because("fallback", other.name), target=other.name)
+        return Retry(Because("fallback", other.name), target=other.name, at_once=busy)
 
     def _left(self, request: Request, ctx: Context) -> Iterator[ModelRef]:
         """The models that were not asked so far."""
         first = ctx.tried[0]
         asked = {(t.model, t.target) for t in ctx.tried}
-        between = bool(request.messages and request.messages[-1].tool_results)
-        family = ctx.profile(first.model).family
+        asker = asked_by(request, ctx)
+        family = ctx.profile(asker or first.model).family
         for other in self.chains.get(first.target) or self.chains.get(first.model) or ():
             if (other.id, other.name) in asked:
                 continue
-            if not between or ctx.profile(other.id).family == family:
+            if asker is None or ctx.profile(other.id).family == family:
                 yield other
 
 

@@ -1,15 +1,21 @@
 """`retry`: the one owner of retries. What failed for now is tried again, a bounded number of times.
 
 Full jitter (AWS): a random wait of up to 0.5, 1, 2 ... seconds; what the upstream asks for in
-`Retry-After` is waited instead. Nothing is tried again after the first byte was forwarded: then a
-broken stream is an incomplete answer, not a failure. A failure that is passed on says
-`x-should-retry: false`, so that an SDK above does not multiply the attempts.
+`Retry-After` is waited besides. A breaker that is open is waited for, by a few. Nothing is tried
+again after the first byte was forwarded: then a broken stream is an incomplete answer, not a
+failure. A failure that is passed on says `x-should-retry: false`, so that an SDK above does not
+multiply the attempts.
+
+Our own code: tenacity and stamina (29 us a call) own the loop and wrap a function; here a failure
+is a value, the loop is the engine's, and what is decided must replay, so the dice are the
+exchange's name. hyx and purgatory have no retry budget.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from math import inf
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -38,7 +44,8 @@ class RetryConfig(StageConfig):
     longest: Duration = 8.0
     """The longest wait of our own choosing."""
     patience: Duration = 30.0
-    """The longest `Retry-After` that is waited for; a longer one is passed on to the caller."""
+    """The longest `Retry-After` that is waited for, if the caller's deadline is not shorter; a
+    longer one is passed on to the caller."""
 
 
 class Retrying(Quiet):
@@ -67,12 +74,13 @@ class Retrying(Quiet):
         return Pass()
 
     def _failed(self, request: Request, outcome: Failure, ctx: Context) -> Effects:
-        waits = ctx.stopped is not None and ctx.stopped.because.section == "breaker"
+        waits = ctx.stopped is not None and str(ctx.stopped.because) == "breaker.open"
         kind: Trouble = "transient" if waits else trouble(outcome)
-        if kind not in _COST:
+        if kind not in _COST and not _tempting(outcome):
             return Pass()
-        delay = self._delay(outcome, ctx)
-        if len(self._mine(request, ctx)) >= self.config.attempts:
+        made = len(self._mine(request, ctx))
+        delay = self._delay(outcome, made, ctx) if kind in _COST else None
+        if made >= self.config.attempts:
             delay = None
         # Waiting for a breaker asks nothing of the upstream.
         if delay is not None and (waits or (yield Withdraw(ctx.upstream(request), _COST[kind]))):
@@ -85,16 +93,23 @@ class Retrying(Quiet):
         at = (request.model, request.target)
         return [t.outcome for t in ctx.tried if (t.model, t.target) == at]
 
-    def _delay(self, outcome: Failure, ctx: Context) -> float | None:
-        """Seconds to wait; None: longer than anybody should."""
+    def _delay(self, outcome: Failure, made: int, ctx: Context) -> float | None:
+        """Seconds to wait after `made` attempts; None: longer than anybody should."""
         asked = retry_after(outcome.headers, ctx.now)
         if ctx.stopped is not None:
             asked = ctx.stopped.retry_after
-        most = min(self.config.base * 2.0 ** (ctx.attempt - 1), self.config.longest)
+        most = min(self.config.base * 2.0 ** (made - 1), self.config.longest)
         own = most * _dice(f"{ctx.exchange}/{ctx.attempt}/{ctx.seed}")
         if asked is None:
             return own
-        return asked + own / 4 if asked <= self.config.patience else None
+        patience = min(self.config.patience, ctx.identity.wishes.deadline or inf)
+        return asked + own if asked <= patience else None
+
+
+def _tempting(outcome: Failure) -> bool:
+    """Whether an SDK would try again what we know to be final."""
+    status = outcome.status or 0
+    return outcome.kind == "status" and (status in (408, 409, 429) or status >= 500)
 
 
 def _dice(name: str) -> float:

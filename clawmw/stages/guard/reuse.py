@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from clawmw.core.decisions import Answer, Because, Decision, Pass
+from clawmw.core.decisions import Answer, Because, Decision, Halt, Pass
 from clawmw.core.effects import GetBlob, PutBlob
 from clawmw.core.stage import Context, Effects, StageTraits
 from clawmw.core.types import Json, Message, Outcome, Request, Response, Role, Text, Usage
@@ -37,6 +37,8 @@ class ReuseConfig(StageConfig):
     """Whether calls at temperature 0 or with a seed are among them."""
     ttl: Annotated[Duration, Field(gt=0)] = 600.0
     """How old an answer may be."""
+    stale: Annotated[Duration, Field(gt=0)] = 86_400.0
+    """How old it may be where `degrade` asks for one."""
 
 
 class Reuse:
@@ -55,24 +57,30 @@ class Reuse:
         asked = named or (config.deterministic and deterministic(request))
         return asked and ctx.mode == "enforce" and replayable(request)
 
+    def _lacking(self, request: Request, ctx: Context) -> bool:
+        return request.reuse == "must" and ctx.mode == "enforce"
+
     def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision | Effects:
         """Answer with what is kept, if something is."""
-        return self._look(request, ctx) if self._applies(request, ctx) else Pass()
+        if self._applies(request, ctx):
+            return self._look(request, ctx)
+        return _none_kept(request) if self._lacking(request, ctx) else Pass()
 
     def _look(self, request: Request, ctx: Context) -> Effects:
         scope, name = ctx.identity.scope("tenant"), key(request, ctx)
+        most = self.config.stale if request.reuse else self.config.ttl
         for bucket in (0, 1):
-            data: bytes | None = yield GetBlob(scope, self._ref(name, ctx.now, bucket))
+            data: bytes | None = yield GetBlob(scope, _ref(name, ctx.now, most, bucket))
             kept = _read(data)
-            if kept is None or not 0 <= (age := ctx.now - kept["at"]) <= self.config.ttl:
+            if kept is None or not 0 <= (age := ctx.now - kept["at"]) <= most:
                 continue
             message = Message(Role.ASSISTANT, (Text(kept["text"]),))
             usage = Usage(0, 0, 0, 0)
             response = Response(message, usage, kept["end"], kept["model"], kept["id"])
-            return Answer(
-                Because("reuse", "ttl"), response, labels={"x-clawmw-reused": f"{age:.0f}"}
-            )
-        return Pass()
+            rule = "ttl" if age <= self.config.ttl else "stale"
+            told = f"{age:.0f}" if rule == "ttl" else f"{age:.0f}; stale"
+            return Answer(Because("reuse", rule), response, labels={"x-clawmw-reused": told})
+        return _none_kept(request) if request.reuse == "must" else Pass()
 
     def after(
         self, request: Request, outcome: Outcome, slot: Json | None, ctx: Context
@@ -93,13 +101,28 @@ class Reuse:
                 "model": answer.model,
                 "id": answer.id,
             }
-            ref = self._ref(key(request, ctx), ctx.now, 0)
-            yield PutBlob(ctx.identity.scope("tenant"), ref, json.dumps(kept).encode())
+            name, data = key(request, ctx), json.dumps(kept).encode()
+            for lifetime in sorted({self.config.ttl, self.config.stale}):
+                ref = _ref(name, ctx.now, lifetime, 0)
+                yield PutBlob(ctx.identity.scope("tenant"), ref, data)
         return Pass()
 
-    def _ref(self, name: str, now: float, back: int) -> str:
-        """Where an answer of now is kept, or one of so many lifetimes ago."""
-        return f"reuse-{name}-{int(now // self.config.ttl) - back}"
+
+def _ref(name: str, now: float, lifetime: float, back: int) -> str:
+    """Where an answer of now is kept for a lifetime, or one of so many lifetimes ago."""
+    return f"reuse-{name}-{lifetime:g}-{int(now // lifetime) - back}"
+
+
+def _none_kept(request: Request) -> Halt:
+    name = request.target or request.model
+    return Halt(
+        Because("reuse", "none"),
+        f"upstream {name}",
+        "an earlier answer where it cannot be reached",
+        f"{name} cannot be reached, and no earlier answer to this very call is kept",
+        "Ask again later, or name the kind of call under reuse.kinds so that answers are kept.",
+        kind="busy",
+    )
 
 
 def _read(data: bytes | None) -> dict[str, Any] | None:
