@@ -135,7 +135,7 @@ class Bench:
         self.runtime = self.runtime_class.of(loaded, observers=[self.events.append])
         self.runtime.clock = self.clock
         if isinstance(self.clock, Clock):  # waiting takes no time but on this clock
-            self.runtime.traffic = Traffic(self.clock.read, self.clock.sleep)
+            self.runtime.traffic = Traffic(self.clock.read, self.clock.sleep, lambda: 0.5)
 
     def restart(self) -> Bench:
         """The same policy and stores in a process that remembers nothing."""

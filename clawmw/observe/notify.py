@@ -17,11 +17,11 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clawmw.core.events import Acted, BreakerTurned, CallFinished, Event
+from clawmw.core.events import Acted, BreakerTurned, BudgetNeared, CallFinished, Event
 from clawmw.errors import ClawmwError
 
 __all__ = ["Notifier", "send"]
@@ -32,6 +32,9 @@ _AN_HOUR = 60
 _AT_EXIT = 3.0
 """Seconds that a process which ends waits for what is not told yet."""
 _REMEMBERED = 1024
+
+_SUBJECT = ("event", "rule", "chain", "upstream", "scope", "name", "day", "meter")
+"""What makes two news the same."""
 
 News = Mapping[str, Any]
 
@@ -106,6 +109,10 @@ class Notifier:
             stop = self._stops.pop(event.exchange, None)
             if stop is not None and event.status == "halted":
                 self._stopped(event, stop)
+        elif isinstance(event, BudgetNeared):
+            told = asdict(event)
+            del told["exchange"]
+            self._tell({"event": "budget_near", **told})
         elif isinstance(event, BreakerTurned) and event.state == "open":
             self._tell({"event": "breaker_open", "upstream": event.upstream, "time": event.time})
 
@@ -129,7 +136,7 @@ class Notifier:
 
     def _tell(self, news: News) -> None:
         """Put it in line, if it was not told a moment ago."""
-        about = tuple(str(news.get(name, "")) for name in ("event", "rule", "chain", "upstream"))
+        about = tuple([str(news.get(name, "")) for name in _SUBJECT])
         now = self.clock()
         with self._lock:
             while self._hour and now - self._hour[0] > 3600:

@@ -81,6 +81,19 @@ def test_an_open_breaker_is_told_and_no_more_than_sixty_an_hour(tmp_path: Path) 
     assert told_by.held_back == 40
 
 
+def test_a_budget_near_its_limit_is_told(tmp_path: Path) -> None:
+    told_by = notifier(tmp_path)
+    case = Bench({"version": 1, "budget": {"chain": {"calls": 5}}})
+    case.runtime.observers = (told_by,)
+    for _ in range(5):
+        case.send(ASK)
+    assert told_by.flush(10)
+    (news,) = told(tmp_path)
+    assert (news["event"], news["scope"], news["meter"]) == ("budget_near", "chain", "calls")
+    assert news["limit"] == 5
+    assert news["used"] >= 4
+
+
 def test_a_command_that_hangs_or_fails_is_counted_and_delays_nothing(tmp_path: Path) -> None:
     told_by = Notifier(f'{sys.executable} -c "raise SystemExit(3)"', None, tmp_path, 1.0)
     began = time.monotonic()
