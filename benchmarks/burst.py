@@ -129,7 +129,7 @@ class Ours:
         return self._let_in()
 
     def _let_in(self) -> list[Job]:
-        found = [name for name, (ticket, _) in self.tickets.items() if ticket.answer.done()]
+        found = [name for name, (ticket, _) in self.tickets.items() if ticket.why is not None]
         return [self.tickets.pop(name)[1] for name in found]
 
 
