@@ -26,6 +26,7 @@ from heapq import heappop, heappush
 from typing import Literal
 
 from clawmw.core.effects import RANKS, Admit, Lanes, Leave, Rank
+from clawmw.traffic.rates import Bucket
 
 __all__ = ["Gate", "Ticket", "Why"]
 
@@ -102,24 +103,6 @@ class _Share:
         self.within = {n: s for n, s in known.items() if s.waiting or s.time > self.now}
         if len(self.within) > _SHARES // 2 + self.waiting:
             self.within = {n: s for n, s in known.items() if s.waiting}
-
-
-class Bucket:
-    """A token bucket that may go into debt: what was taken too little is made up for later."""
-
-    def __init__(self, a_second: float, now: float) -> None:
-        self.a_second, self.room = a_second, a_second * 60
-        self.level, self.at = self.room, now
-
-    def wait(self, amount: float, now: float) -> float:
-        """Seconds until `amount` fits; more than fits at all needs a full bucket."""
-        self.level = min(self.room, self.level + (now - self.at) * self.a_second)
-        self.at = now
-        return max(min(amount, self.room) - self.level, 0.0) / self.a_second
-
-    def take(self, amount: float) -> None:
-        """Take it, or (negative) put it back."""
-        self.level = min(self.room, self.level - amount)
 
 
 class Gate:
