@@ -78,6 +78,8 @@ class Live:
         """Go as far as the next model call; with a store that may wait, in one thread hop."""
         try:
             step = await self._aadvance(answer)
+        except GeneratorExit:  # by the garbage collector, perhaps within a lock of ours: it can
+            raise  # neither wait nor lock; the guest says so when it is collected, leases end
         except Exception:
             self.guest.over()
             raise

@@ -20,13 +20,13 @@ event loops share.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Literal
 
 from clawmw.core.effects import RANKS, Admit, Lanes, Leave, Rank
+from clawmw.traffic.rates import Bucket
 
 __all__ = ["Gate", "Ticket", "Why"]
 
@@ -38,22 +38,29 @@ _BACK = 0.7
 _CHAINS = 4096
 """Chains whose arrival is remembered, newest longest."""
 _SHARES = 1024
-"""Tenants, and agents of one, that are told apart at once."""
+"""Tenants, and agents of one, that are told apart at once; those that wait always are."""
+_LEASE = 3600.0
+"""Seconds after which a call that nobody ended no longer counts: its holder forgot it."""
 
 
 @dataclass(slots=True)
 class Ticket:
-    """One call that wants through. `answer` is set once, when it may go or never will."""
+    """One call that wants through."""
 
     admit: Admit
     came: float
     arrived: float
     """When its chain came."""
     number: int
-    answer: Future[Why] = field(default_factory=Future)
+    rank: Rank
+    charged: bool
+    path: tuple[_Share, _Share, _Share]
+    """Its rank, tenant and agent."""
+    why: Why | None = None
+    """What became of it; set once, when it may go or never will."""
+    answer: Future[Why] | None = None
+    """The same, for whoever waits: there from when it was queued."""
     began: float = 0.0
-    rank: Rank = "interactive"
-    charged: bool = True
 
     @property
     def until(self) -> float:
@@ -62,8 +69,10 @@ class Ticket:
 
     def settle(self, why: Why) -> None:
         """Say what became of it; once."""
-        if not self.answer.done():
-            self.answer.set_result(why)
+        if self.why is None:
+            self.why = why
+            if self.answer is not None:
+                self.answer.set_result(why)
 
 
 @dataclass(slots=True)
@@ -81,31 +90,19 @@ class _Share:
         """One level down. Who was idle is owed nothing for it."""
         share = self.within.get(name)
         if share is None:
-            if len(self.within) > _SHARES:  # whoever is idle and not ahead is owed nothing
-                busy = {n: s for n, s in self.within.items() if s.waiting or s.time > self.now}
-                self.within = busy if len(busy) < _SHARES else {}
+            if len(self.within) > _SHARES + self.waiting:
+                self._forget()
             share = self.within[name] = _Share()
         if not share.waiting:
             share.time = max(share.time, self.now)
         return share
 
-
-class Bucket:
-    """A token bucket that may go into debt: what was taken too little is made up for later."""
-
-    def __init__(self, a_second: float, now: float) -> None:
-        self.a_second, self.room = a_second, a_second * 60
-        self.level, self.at = self.room, now
-
-    def wait(self, amount: float, now: float) -> float:
-        """Seconds until `amount` fits; more than fits at all needs a full bucket."""
-        self.level = min(self.room, self.level + (now - self.at) * self.a_second)
-        self.at = now
-        return max(min(amount, self.room) - self.level, 0.0) / self.a_second
-
-    def take(self, amount: float) -> None:
-        """Take it, or (negative) put it back."""
-        self.level = min(self.room, self.level - amount)
+    def _forget(self) -> None:
+        """Whoever is idle and not ahead is owed nothing; if that is nobody, whoever is idle."""
+        known = self.within
+        self.within = {n: s for n, s in known.items() if s.waiting or s.time > self.now}
+        if len(self.within) > _SHARES // 2 + self.waiting:
+            self.within = {n: s for n, s in known.items() if s.waiting}
 
 
 class Gate:
@@ -118,7 +115,7 @@ class Gate:
         self.limit = AT_FIRST
         self._ranks: dict[Rank, _Share] = {rank: _Share() for rank in RANKS}
         self._now = 0.0
-        self._arrivals: OrderedDict[str, float] = OrderedDict()
+        self._arrivals: OrderedDict[tuple[str, ...], float] = OrderedDict()
         self._open: dict[tuple[str, ...], int] = {}
         """Calls under way or waiting, by tenant and agent."""
         self.queued = 0
@@ -147,33 +144,26 @@ class Gate:
             return known
         if admit.lanes is not self.lanes and admit.lanes != self.lanes:
             self.follow(admit.lanes, now)
-        self._number += 1
-        chain = "\x1f".join(admit.who)
-        ticket = Ticket(admit, now, self._arrival(chain, now), self._number)
-        others = self._open.get(admit.who[:2], 0)
-        self._open[admit.who[:2]] = others + 1
-        ticket.charged = others > 0
-        ticket.rank = "background" if self.lanes.fair and others > self.slots else admit.rank
+        ticket = self._ticket(admit, now)
         if ticket.rank == "interactive":
             self._interactive = now
         if not self.queued and self._room(ticket, now):
             self._start(ticket, now)
             return ticket
         self._queue(ticket)
+        self.dispatch(now)
         if self.queued > self.lanes.waiting:
             self._turn_away(self._least(), "full")
-        self.dispatch(now)
         return ticket
 
     def leave(self, leave: Leave, now: float) -> None:
         """A call is over: its slot is free."""
-        ticket = self.running.pop(leave.id, None)
+        ticket = self.running.get(leave.id)
         if ticket is None:
             return
-        self._others -= ticket.rank != "interactive"
-        self._left(ticket)
+        self._end(ticket)
         if leave.tokens is not None:
-            self._correct(ticket, leave.tokens)
+            self._charge(ticket, leave.tokens - ticket.admit.tokens)
         if self.lanes.slots is None:
             self._adapt(ticket, leave, now)
         self.dispatch(now)
@@ -189,7 +179,8 @@ class Gate:
 
     def dispatch(self, now: float) -> None:
         """Let in whoever may go."""
-        while self.queued:
+        self._expire(now)
+        while self.queued and len(self.running) < self.slots:
             ticket = self._next(now)
             if ticket is None or not self._room(ticket, now):
                 return
@@ -198,8 +189,11 @@ class Gate:
 
     def pause(self, now: float) -> float:
         """Seconds until it may be worth calling `dispatch` again, though nobody left."""
+        if len(self.running) >= self.slots:
+            return 1.0
         first = self._next(now)
-        return min(self._rate(first, now), 1.0) if first is not None else 1.0
+        rate = self._rate(first, now) if first is not None else 0.0
+        return min(rate, 1.0) if rate > 0 else 1.0
 
     @property
     def slots(self) -> int:
@@ -250,27 +244,33 @@ class Gate:
         return next(reversed(self.waiting[rank].values()))
 
     def _waiting(self, id: str) -> Ticket | None:
+        if not self.queued:
+            return None
         return next((line[id] for line in self.waiting.values() if id in line), None)
 
     # --- the books -------------------------------------------------------------------------
 
-    def _path(self, ticket: Ticket) -> Iterator[_Share]:
-        """The shares a ticket is in, from its rank down."""
-        tenant, agent, _ = ticket.admit.who if self.lanes.fair else ("", "", "")
-        share = self._ranks[ticket.rank]
-        yield share
-        share = share.join(tenant)
-        yield share
-        yield share.join(agent)
+    def _ticket(self, admit: Admit, now: float) -> Ticket:
+        """For one that comes."""
+        self._number += 1
+        agent, lanes = admit.who[:2], self.lanes
+        others = self._open.get(agent, 0)
+        self._open[agent] = others + 1
+        rank = "background" if lanes.fair and others > self.slots else admit.rank
+        first = self._ranks[rank]
+        second = first.join(agent[0] if lanes.fair else "")
+        path = first, second, second.join(agent[1] if lanes.fair else "")
+        arrived = self._arrival(admit.who, now)
+        return Ticket(admit, now, arrived, self._number, rank, others > 0, path)
 
     def _queue(self, ticket: Ticket) -> None:
         self.queued += 1
         self.waiting[ticket.rank][ticket.admit.id] = ticket
-        rank = self._ranks[ticket.rank]
+        ticket.answer = Future()
+        rank, _, agent = ticket.path
         if not rank.waiting:
             rank.time = max(rank.time, self._now)
-        *_, agent = path = tuple(self._path(ticket))
-        for share in path:
+        for share in ticket.path:
             share.waiting += 1
         heappush(agent.queue, (ticket.arrived, ticket.number, ticket))
 
@@ -278,20 +278,19 @@ class Gate:
         """Out of the counts; its place in the heap is skipped when it is reached."""
         self.queued -= 1
         del self.waiting[ticket.rank][ticket.admit.id]
-        for share in self._path(ticket):
+        for share in ticket.path:
             share.waiting -= 1
+            if not share.waiting:
+                share.queue.clear()
 
     def _start(self, ticket: Ticket, now: float) -> None:
         admit = ticket.admit
-        rank, tenant, agent = self._path(ticket)
+        rank, tenant, agent = ticket.path
         self._now = max(self._now, rank.time)
         rank.now, tenant.now = max(rank.now, tenant.time), max(tenant.now, agent.time)
-        rank.time += admit.tokens / self.lanes.weights[RANKS.index(ticket.rank)]
-        tenant.time += admit.tokens
-        agent.time += admit.tokens if ticket.charged else 0
-        for bucket, amount in zip(self._buckets, (1, admit.tokens), strict=True):
-            if bucket is not None:
-                bucket.take(amount)
+        self._charge(ticket, admit.tokens)
+        if self._buckets[0] is not None:
+            self._buckets[0].take(1)
         ticket.began = now
         self.running[admit.id] = ticket
         self._others += ticket.rank != "interactive"
@@ -310,22 +309,39 @@ class Gate:
         else:
             self._open.pop(agent, None)
 
-    def _correct(self, ticket: Ticket, tokens: int) -> None:
-        """Charge what was really used."""
-        more = tokens - ticket.admit.tokens
-        rank, tenant, _ = self._path(ticket)
-        rank.time += more / self.lanes.weights[RANKS.index(ticket.rank)]
-        tenant.time += more
+    def _charge(self, ticket: Ticket, tokens: int) -> None:
+        """Count tokens against whoever they are for; negative ones were charged too much."""
+        rank, tenant, agent = ticket.path
+        rank.time += tokens / self.lanes.weights[RANKS.index(ticket.rank)]
+        tenant.time += tokens
+        if ticket.charged:
+            agent.time += tokens
         if self._buckets[1] is not None:
-            self._buckets[1].take(more)
+            self._buckets[1].take(tokens)
 
-    def _arrival(self, chain: str, now: float) -> float:
+    def _expire(self, now: float) -> None:
+        """Take the slots of those whose lease is over; the first that began is the first."""
+        while self.running:
+            ticket = next(iter(self.running.values()))
+            if now - ticket.began < _LEASE:
+                return
+            self._end(ticket)
+
+    def _end(self, ticket: Ticket) -> None:
+        del self.running[ticket.admit.id]
+        self._others -= ticket.rank != "interactive"
+        self._left(ticket)
+
+    def _arrival(self, chain: tuple[str, ...], now: float) -> float:
         """When a chain came."""
-        known = self._arrivals.pop(chain, None)
-        self._arrivals[chain] = arrived = now if known is None else known
+        arrived = self._arrivals.get(chain)
+        if arrived is not None:
+            self._arrivals.move_to_end(chain)
+            return arrived
+        self._arrivals[chain] = now
         if len(self._arrivals) > _CHAINS:
             self._arrivals.popitem(last=False)
-        return arrived
+        return now
 
     def _adapt(self, ticket: Ticket, leave: Leave, now: float) -> None:
         """The limit after one more call."""
@@ -340,7 +356,7 @@ class Gate:
             self._seeded = True
             fits = leave.per_minute / 60 * max(now - ticket.began, 0.1)
             self.limit = min(self.limit, max(2 * fits, 4.0))
-        if len(self.running) + 1 >= self.limit * 0.8:  # a limit that nobody feels is no evidence
+        if len(self.running) + 1 >= self.slots * 0.8:  # a limit that nobody feels is no evidence
             self.limit = min(self.limit + 1 / self.limit, MOST)
 
 
@@ -353,6 +369,6 @@ def _head(rank: _Share) -> Ticket:
 
 def _front(agent: _Share) -> tuple[float, int, Ticket]:
     """The first of an agent's waiting tickets: when its chain came, its number, itself."""
-    while agent.queue[0][2].answer.done():  # it was let in, or gave up
+    while agent.queue[0][2].why is not None:  # it was let in, or gave up
         heappop(agent.queue)
     return agent.queue[0]

@@ -37,33 +37,40 @@ class Gates:
     def admit(self, held: Held, admit: Admit) -> Admitted:
         """Wait in this thread."""
         gate, ticket = self._enter(held, admit)
+        if ticket.answer is None:
+            return self._answer(held, ticket)
         try:
             while (pause := self._pause(gate, ticket)) > 0:
                 with suppress(TimeoutError):
                     ticket.answer.result(pause)
         except BaseException:
-            self._drop(held, gate, admit.id)
+            self._drop(held.pop(admit.id, admit.upstream), admit.id)
             raise
         return self._answer(held, ticket)
 
     async def aadmit(self, held: Held, admit: Admit) -> Admitted:
         """Wait without holding up the event loop."""
         gate, ticket = self._enter(held, admit)
-        if ticket.answer.done():
+        if ticket.answer is None:
             return self._answer(held, ticket)
         loop, woken = asyncio.get_running_loop(), asyncio.Event()
 
         def wake(_: Future[Why]) -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            try:
                 loop.call_soon_threadsafe(woken.set)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                self.gone({admit.id: admit.upstream})
 
         ticket.answer.add_done_callback(wake)
         try:
             while (pause := self._pause(gate, ticket)) > 0:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(woken.wait(), pause)
+                    async with asyncio.timeout(pause):  # wait_for of 3.11 may lose a cancellation
+                        await woken.wait()
+        except GeneratorExit:  # by the garbage collector, perhaps within our own lock
+            raise  # the exchange is gone with it, and is found then
         except BaseException:  # cancelled, perhaps just when it was let in
-            self._drop(held, gate, admit.id)
+            self._drop(held.pop(admit.id, admit.upstream), admit.id)
             raise
         return self._answer(held, ticket)
 
@@ -79,7 +86,8 @@ class Gates:
         """Give back all that is still held."""
         while held:
             with suppress(KeyError):
-                self.leave(held, Leave(id=next(iter(held))))
+                name, upstream = held.popitem()
+                self._drop(upstream, name)
 
     def gone(self, held: Held) -> None:
         """The same for an exchange that was dropped: takes no lock, so a finalizer may say it."""
@@ -108,42 +116,43 @@ class Gates:
 
     def _enter(self, held: Held, admit: Admit) -> tuple[Gate, Ticket]:
         self._sweep()
-        now = self._clock()
         with self._lock:
+            now = self._clock()
             gate = self._gates.get(admit.upstream)
             if gate is None:
-                gate = self._gates[admit.upstream] = Gate(admit.lanes, now)
                 self._forget()
+                gate = self._gates[admit.upstream] = Gate(admit.lanes, now)
+            else:
+                self._gates.move_to_end(admit.upstream)
+            held[admit.id] = admit.upstream  # before it has anything: nothing is held unknown
             ticket = gate.enter(admit, now)
-        held[admit.id] = admit.upstream
         return gate, ticket
 
     def _pause(self, gate: Gate, ticket: Ticket) -> float:
         """How long to wait before looking again; 0: the answer is there."""
-        if ticket.answer.done():
-            return 0.0
         self._sweep()
         with self._lock:
             now = self._clock()
             gate.dispatch(now)
-            if not ticket.answer.done() and now >= ticket.until:
+            if ticket.why is None and now >= ticket.until:
                 gate.drop(ticket.admit.id, now)
-            if ticket.answer.done():
+            if ticket.why is not None:
                 return 0.0
             return max(min(ticket.until - now, gate.pause(now)), 0.001)
 
     def _answer(self, held: Held, ticket: Ticket) -> Admitted:
-        why = ticket.answer.result(0)
         waited = max((ticket.began or self._clock()) - ticket.came, 0.0)
-        if why == "granted":
+        if ticket.why == "granted":
             return Admitted(True, waited)
         held.pop(ticket.admit.id, None)
-        return Admitted(False, waited, why, 1.0 + waited)
+        return Admitted(False, waited, ticket.why or "", 1.0 + waited)
 
-    def _drop(self, held: Held, gate: Gate, id: str) -> None:
-        held.pop(id, None)
+    def _drop(self, upstream: str, id: str) -> None:
+        """Whether it has a slot or waits for one."""
         with self._lock:
-            gate.drop(id, self._clock())
+            gate = self._gates.get(upstream)
+            if gate is not None:
+                gate.drop(id, self._clock())
 
     def _sweep(self) -> None:
         """Give back what dropped exchanges held."""
@@ -152,7 +161,7 @@ class Gates:
                 self.over(self._gone.popleft())
 
     def _forget(self) -> None:
-        if len(self._gates) > _UPSTREAMS:
+        if len(self._gates) >= _UPSTREAMS:
             idle = (n for n, gate in self._gates.items() if not gate.running and not gate.queued)
             with suppress(StopIteration):
                 del self._gates[next(idle)]

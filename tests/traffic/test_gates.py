@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -118,6 +119,76 @@ def test_a_dropped_exchange_gives_its_slot_back(traffic: Traffic) -> None:
     take(traffic, "next").over()
 
 
+def test_an_exchange_that_is_over_waits_no_longer(traffic: Traffic) -> None:
+    """A4: told from elsewhere, while another thread waits for it."""
+    holder, waiting = take(traffic, "holder"), traffic.guest("w")
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(traffic.wait, waiting, admit("w"))
+        while not traffic.census()["queued"]:
+            time.sleep(0.001)
+        waiting.over()
+        assert not future.result(5).granted
+    holder.over()
+
+
+def test_a_loop_closed_over_its_waiters_keeps_no_slot(traffic: Traffic) -> None:
+    """A4: nobody cancelled them, and nobody will ever run them."""
+    holder = take(traffic, "holder")
+
+    async def wait(name: str) -> None:
+        await traffic.await_(traffic.guest(name), admit(name))
+
+    loop = asyncio.new_event_loop()
+    tasks = [loop.create_task(wait(f"w{n}")) for n in range(5)]
+    loop.run_until_complete(asyncio.sleep(0))
+    assert traffic.census()["queued"] == 5
+    loop.close()
+    holder.over()
+    take(traffic, "next").over()
+    for task in tasks:  # else it complains when it is collected
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+def test_threads_and_loops_that_give_up_at_any_moment_lose_no_slot(traffic: Traffic) -> None:
+    """A4: timeouts and real cancellations race with grants, in two loops and four threads."""
+    lanes = Lanes(slots=2, waiting=8)
+
+    def ask(name: str, patience: float) -> Admit:
+        return Admit("up", patience, lanes=lanes, id=name)
+
+    def thread(number: int) -> None:
+        dice = random.Random(number)
+        for turn in range(40):
+            name = f"thread {number}/{turn}"
+            guest = traffic.guest(name)
+            if traffic.wait(guest, ask(name, dice.uniform(0, 0.004))).granted:
+                time.sleep(dice.uniform(0, 0.001))
+            guest.over()
+
+    async def task(name: str, dice: random.Random) -> None:
+        guest = traffic.guest(name)
+        try:
+            async with asyncio.timeout(dice.uniform(0, 0.004)):
+                if (await traffic.await_(guest, ask(name, 5))).granted:
+                    await asyncio.sleep(dice.uniform(0, 0.001))
+        except TimeoutError:
+            return
+        finally:
+            guest.over()
+
+    async def tasks(number: int) -> None:
+        dice = random.Random(number)
+        for turn in range(10):
+            await asyncio.gather(*(task(f"task {number}/{turn}/{n}", dice) for n in range(8)))
+
+    with ThreadPoolExecutor(6) as pool:
+        futures = [pool.submit(thread, n) for n in range(4)]
+        futures += [pool.submit(asyncio.run, tasks(n)) for n in range(2)]
+        for future in futures:
+            future.result(30)
+    assert (traffic.census()["slots"], traffic.census()["queued"]) == (0, 0)
+
+
 # --- through the transport -----------------------------------------------------------------------
 
 
@@ -177,6 +248,33 @@ def test_upstream_trouble_of_every_kind_gives_the_slot_back() -> None:
         asyncio.run(run())
         assert set(runtime.traffic.census().values()) == {0}
         assert not [e for e in events if isinstance(e, Waited) and e.refused]
+        runtime.close()
+
+
+def test_a_call_whose_deadline_passes_in_the_queue_never_goes_out() -> None:
+    """A11: the upstream does not see it; the caller is told when to ask again, the trace why."""
+    events: list[Event] = []
+
+    def odd(event: Event) -> None:
+        events.append(event)
+        raise RuntimeError("an observer that always fails")  # A10
+
+    with Emulator() as emulator:
+        runtime = Runtime.of(load_policy({**POLICY, "retry": False}), observers=[odd])
+        with clawmw.http_client(runtime, base_url=emulator.base_url) as client:
+            headers = {"x-emulate": "chunk-delay=100ms"}
+            body = {**BODY, "stream": True}
+            with client.stream("POST", "/chat/completions", json=body, headers=headers) as first:
+                next(first.iter_raw())
+                late = {"x-clawmw-deadline": "0.1"}
+                refused = client.post("/chat/completions", json=BODY, headers=late)
+            assert refused.status_code == 503
+            assert float(refused.headers["retry-after"]) >= 1
+            assert len(emulator.requests) == 1
+            assert client.post("/chat/completions", json=BODY).status_code == 200
+        waited = [e for e in events if isinstance(e, Waited)]
+        assert [e.refused for e in waited] == ["late"]
+        assert set(runtime.traffic.census().values()) == {0}
         runtime.close()
 
 

@@ -180,7 +180,7 @@ class Admission:
 
 def _per_minute(ctx: Context) -> int | None:
     for name, value in ctx.called.headers if ctx.called else ():
-        if name.lower() in _ALLOWED and value.isdecimal() and len(value) < 10:
+        if value.isdecimal() and len(value) < 10 and name.lower() in _ALLOWED:
             return int(value)
     return None
 
