@@ -13,7 +13,8 @@ from clawmw.core.identity import Identity
 from clawmw.core.types import ToolCall
 from clawmw.errors import PolicyError
 from clawmw.policy.load import load_policy
-from clawmw.stages.guard.loop_guard import repeats, signature
+from clawmw.stages.guard.loop.normal import signature
+from clawmw.stages.guard.loop.streaks import repeats
 from clawmw.testing import Bench, Sent
 from tests.conftest import tool, turn
 
