@@ -30,15 +30,16 @@ class LoopGuardConfig(StageConfig):
     """The most agents that a task may be handed down through, where callers say so
     (`x-clawmw-hop`)."""
     monologue: Count = 100
-    """Tell the model at this many rounds of tool calls without an answer. 0: never."""
+    """Say so at this many rounds of tool calls without an answer; in the trace alone, unless
+    `at_most` lets it tell the model, since long work is no loop. 0: never."""
     turns: Count = 30
     """The most turns of one conversation, without a human and without a new result ..."""
     within: Duration = 60.0
     """... within so many seconds. More is a machine talking to a machine: the chain is stopped."""
-    at_most: dict[Detector, Step] = Field(default={"monologue": "nudge"}, validate_default=True)
+    at_most: dict[Detector, Step] = Field(default={"monologue": "observe"}, validate_default=True)
     """How far a detector may go: off, observe, nudge, slow, refuse or stop. Detectors: repeat,
     cycle, stuck, tool, monologue, echo, speed, ring, hops, chant."""
-    window: Count = 256
+    window: Count = 128
     """How many of a conversation's newest results and turns are looked at."""
 
     @model_validator(mode="after")
@@ -72,4 +73,4 @@ class LoopGuardConfig(StageConfig):
 
     def limit(self, detector: Detector) -> Step:
         """How far a detector may go."""
-        return self.at_most.get(detector, "nudge" if detector == "monologue" else "stop")
+        return self.at_most.get(detector, "observe" if detector == "monologue" else "stop")

@@ -26,6 +26,8 @@ _EDGE = 1024
 it. What is between counts as it is, so that a long result costs little more than its hash."""
 _HEAD = 240
 """Characters in which an error says what it is."""
+_SHORT = 600
+"""Characters of a result that may be nothing but an error."""
 
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
 _NUMBERS = re.compile(
@@ -43,13 +45,17 @@ _UUID = re.compile(
 )
 _UUID_TAIL = re.compile(r"-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}(?!\w)")
 _TOKEN = re.compile(r"_[0-9A-Za-z]{16,}(?!\w)")
-_PROCESS = re.compile(r"\[\d+\](?=:)")
+_PROCESS = re.compile(r"\[\d+\](?=:)|(?<=pid )\d+")
 _TEMPORARY = re.compile(r"/(?:tmp[._]?\w{6,12}(?!\w)|pytest-\d+(?!\w)|folders/\w\w/\w+/T/\w*)")
 _KEYS = ("duration", "elapsed", "latency", "took", "uptime", "timestamp", "nonce", "pid")
 _IDS = ("request", "trace", "span", "run", "message", "session", "call", "correlation", "event")
 _VALUE = r"[\"']?\s?[:=]\s?)(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s,;}\])\"']+)"
-_KEYED = re.compile(rf"(?i)((?:duration|elapsed|latency|took|uptime|timestamp|nonce|\bpid)\w*{_VALUE}")
-_ASKED = re.compile(rf"(?i)((?:nonce|\btimestamp|(?:request|trace|span|correlation)[-_ ]?id){_VALUE}")
+_KEYED = re.compile(
+    rf"(?i)((?:duration|elapsed|latency|took|uptime|timestamp|nonce|\bpid)\w*{_VALUE}"
+)
+_ASKED = re.compile(
+    rf"(?i)((?:nonce|\btimestamp|(?:request|trace|span|correlation)[-_ ]?id){_VALUE}"
+)
 """The same in arguments, where any other id or time says what is asked for."""
 _NAMED = re.compile(rf"(?i)((?:{'|'.join(_IDS)})[-_ ]?id{_VALUE}")
 """A key that says itself that its value is of this moment."""
@@ -58,7 +64,7 @@ _FAILED = (
     "error", "exception", "traceback", "fail", "not found", "no such", "denied", "forbidden",
     "unauthori", "invalid", "unknown", "cannot", "can't", "could not", "couldn't", "unable",
     "refused", "timed out", "timeout", "does not exist", "doesn't exist", "not allowed",
-    "not permitted", "not valid", "not available", "not recogni",
+    "not permitted", "not valid", "unexpected", "malformed", "not available", "not recogni",
 )  # fmt: skip
 _NOTHING = re.compile(
     r"(?:\[\s*\]|\{\s*\}|null|none|n/?a|\(?(?:0|no|empty)\b[^\n]{0,60}"
@@ -122,7 +128,7 @@ def plain(text: str) -> str:
         if _UUID_TAIL.search(text) is not None:
             text = _UUID.sub("#", text)
         text = _NUMBERS.sub("#", text)
-        if "]:" in text:
+        if "]:" in text or "pid " in text:
             text = _PROCESS.sub("#", text)
     if "_" in text:
         text = _TOKEN.sub("_#", text)
@@ -138,7 +144,7 @@ def plain(text: str) -> str:
 
 
 def failure(text: str) -> str:
-    """The class of an error: `e` and a digest; `u` an unknown tool, `n` nothing found, "" none.
+    """The class of an error: `x` and a digest; `u` an unknown tool, `n` nothing found, "" none.
 
     Two errors are of one class when they say the same of different names, paths and numbers.
     """
@@ -149,13 +155,13 @@ def failure(text: str) -> str:
         return "n"
     if head.startswith("traceback"):  # its last line says what it is
         head = text[-_HEAD:].strip().rpartition("\n")[2].lower()
-    elif "\n" in head:
+    elif len(text) > _SHORT:  # a long text is about something else, but for its first line
         head = head.partition("\n")[0]
     if not any(sign in head for sign in _FAILED):
         return ""
     if _NO_TOOL.search(head) is not None:
         return "u"
-    return "e" + digest(_OWN.sub("#", head))
+    return "x" + digest(_OWN.sub("#", head))
 
 
 def words(text: str) -> str:

@@ -14,15 +14,16 @@ Its own words are no evidence, in whatever role they come back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clawmw.core.effects import Note
 from clawmw.core.fold import Step
 from clawmw.core.stage import Context
-from clawmw.core.types import Request, Role, ToolCall
+from clawmw.core.types import Request, Role, ToolCall, ToolResult
 from clawmw.stages.guard.loop.normal import digest, failure, ours, plain, signature, words
 from clawmw.stages.guard.loop.progress import LONG
+from clawmw.stages.guard.loop.streaks import news
 from clawmw.stages.guard.loop.talk import QUICK, Turn
 
 __all__ = ["NOTHING", "Seen", "gathered", "read", "told"]
@@ -31,6 +32,8 @@ _LOOK_BACK = 64
 """Messages looked at to find the call that a result answers, or the answer before words."""
 _TRANSIENT = ("<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>", "<system-reminder>")
 """How begins what agents put behind the history of each call."""
+_THOUGHTS = frozenset({"think", "sequentialthinking"})
+"""Tools that only take a thought down: no progress, and no repetition."""
 _ROUNDS = 64
 """Rounds that are taken over from a history first seen whole."""
 
@@ -62,14 +65,16 @@ NOTHING = Seen((), (), (), 0, False)
 """The evidence of a conversation that begins."""
 
 
-def gathered(request: Request, ctx: Context, *, known: bool) -> tuple[Note, ...]:
+def gathered(
+    request: Request, ctx: Context, fresh: Sequence[Step], *, known: bool
+) -> tuple[Note, ...]:
     """What this call shows for the first time.
 
     A history first seen whole (a fork, a compaction, a restart elsewhere) was not made under our
     eyes. Where the conversation is `known`, only its last round is new; where it is not, all
     since its user's last words is taken over: a loop outlives whoever watched it.
     """
-    steps, fresh = ctx.history.steps, ctx.history.fresh()
+    steps = ctx.history.steps
     if len(fresh) == len(steps):
         return tuple(_results(request, _taken_over(steps, known=known), ()))
     before = steps[: len(steps) - len(fresh)]
@@ -118,44 +123,41 @@ def _said(ctx: Context, step: Step, before: Sequence[Step]) -> list[Note]:
 
 def _results(request: Request, fresh: Sequence[Step], before: Sequence[Step]) -> list[Note]:
     """A note for each result; the same call made several times at once is one."""
-    if not any(step.raw.tool_results for step in fresh):
-        return []
-    calls = _calls(fresh, before)
-    names = {spec.name for spec in request.tools}
     notes: dict[tuple[int, str], Note] = {}
+    calls: dict[str, ToolCall] = {}
     turn = 0
     for step in fresh:
-        message = step.raw
-        turn += bool(message.tool_calls)
-        for index, result in enumerate(message.tool_results):
-            text = result.text
-            if ours(text):
-                continue
-            call = calls.get(result.call_id) or ToolCall("", result.name or "", "{}")
-            text = plain(text)
-            kind = failure(text)
-            if kind and names and call.name and call.name not in names:
-                kind = "u"
-            if not kind and len(text) >= LONG:
-                kind = "s"
-            value = f"{signature(call)}/{digest(text)}/{kind}"
-            notes[turn, value] = Note(f"r{step.digest[:16]}.{index}", value)
+        index = 0
+        for part in step.raw.parts:
+            if isinstance(part, ToolCall):
+                turn, calls[part.id] = turn + 1, part
+            elif isinstance(part, ToolResult):
+                call = calls.get(part.call_id) or _call(part, before)
+                index += 1
+                if call.name in _THOUGHTS or ours(part.text):
+                    continue
+                text = plain(part.text)
+                value = f"{signature(call)}/{digest(text)}/{_class(request, call, text)}"
+                notes[turn, value] = Note(f"r{step.digest[:16]}.{index}", value)
     return list(notes.values())
 
 
-def _calls(fresh: Sequence[Step], before: Sequence[Step]) -> Mapping[str, ToolCall]:
-    """Calls by id. Ids recur in real histories, so the nearest one before a result counts."""
-    wanted = {r.call_id for step in fresh for r in step.raw.tool_results}
-    calls = {c.id: c for step in fresh for c in step.raw.tool_calls}
-    missing = wanted - calls.keys()
+def _class(request: Request, call: ToolCall, text: str) -> str:
+    """What a result is, besides new or not; see the module."""
+    kind = failure(text)
+    if not kind:
+        return "s" if len(text) >= LONG else ""
+    known = {spec.name for spec in request.tools}
+    return "u" if known and call.name and call.name not in known else kind
+
+
+def _call(result: ToolResult, before: Sequence[Step]) -> ToolCall:
+    """The call of a result. Ids recur in real histories, so the nearest one before it counts."""
     for step in reversed(before[-_LOOK_BACK:]):
-        if not missing:
-            break
         for call in step.raw.tool_calls:
-            if call.id in missing:
-                calls[call.id] = call
-                missing.discard(call.id)
-    return calls
+            if call.id == result.call_id:
+                return call
+    return ToolCall("", result.name or "", "{}")
 
 
 def read(window: Sequence[Note], exchange: str) -> Seen:
@@ -179,8 +181,8 @@ def read(window: Sequence[Note], exchange: str) -> Seen:
             turns.append(turn)
             if not value.endswith("q") and turn.time - halted > QUICK:
                 value += note.kind[1:17]  # a human's: new whatever is said
-        if value not in seen:
-            seen.add(value)
+        if (now := news(value)) not in seen:
+            seen.add(now)
             refused, nudged = 0, False
             turns = turns if sign == "u" else []
         places.append(note.kind)

@@ -21,7 +21,7 @@ from clawmw.core.types import Json, Message, Outcome, Request, Response, Role, T
 from clawmw.stages.base import Build, Registration
 from clawmw.stages.guard.loop import chant, notes, rings, talk
 from clawmw.stages.guard.loop.config import LoopGuardConfig
-from clawmw.stages.guard.loop.found import STEPS, Found, Step
+from clawmw.stages.guard.loop.found import DETECTORS, STEPS, Found, Step
 from clawmw.stages.guard.loop.normal import words
 from clawmw.stages.guard.loop.progress import stalled
 from clawmw.stages.guard.loop.streaks import streak
@@ -63,31 +63,32 @@ class LoopGuard:
     def before(self, request: Request, slot: Json | None, ctx: Context) -> Effects:
         """Add what is new to the evidence, and judge the conversation by it."""
         if slot is not None:
-            return self._halt(Found("repeat", 0, 0, "the chain was stopped as a loop before"), "stop")
+            return self._halt(_stopped(slot), "stop")
         who, most = ctx.identity, self.config.hops
         if who.hop > most:
             found = Found("hops", who.hop, self.config.stop, "the task was handed on {} times")
             return (yield from self._decided(found, notes.NOTHING, ctx))
-        steps = ctx.history.steps
+        steps, fresh = ctx.history.steps, ctx.history.fresh()
         named = "chain" not in who.derived
-        new = notes.gathered(request, ctx, known=False)
+        new = notes.gathered(request, ctx, fresh, known=False)
         scope = _scope(ctx)
-        if len(ctx.history.fresh()) == len(steps):
+        if len(fresh) == len(steps):
             if not new:  # it begins: there is nothing to judge it by
                 return (yield from self._begun(ctx, notes.NOTHING)) if named and steps else Pass()
             if (yield Append(scope, (), 1)):
-                new = notes.gathered(request, ctx, known=True)
+                new = notes.gathered(request, ctx, fresh, known=True)
         window: tuple[Note, ...] = yield Append(scope, new, self.config.window)
-        if _moves(new, window) and not self._gate(ctx):
+        looks = self._gate(ctx, len(fresh))
+        if not looks and _moves(new, window):
             return Pass()
         seen = notes.read(window, ctx.exchange)
         spoken = any(note.kind[0] == "u" for note in new)
-        found = self._judged(seen, len(new), ctx, spoken=spoken)
-        if named and spoken and (found is None or found.weight < self.config.refuse):
-            return (yield from self._begun(ctx, seen, found))
-        return (yield from self._decided(found, seen, ctx))
+        worst = self._judged(seen, len(new), spoken=spoken, looks=looks)
+        if named and spoken and (worst is None or worst.weight < self.config.refuse):
+            return (yield from self._begun(ctx, seen, worst))
+        return (yield from self._decided(worst, seen, ctx))
 
-    def _judged(self, seen: notes.Seen, new: int, ctx: Context, *, spoken: bool) -> Found | None:
+    def _judged(self, seen: notes.Seen, new: int, *, spoken: bool, looks: bool) -> Found | None:
         """The worst that the detectors see in a conversation."""
         config = self.config
         found: list[Found | None] = []
@@ -96,7 +97,7 @@ class LoopGuard:
         if seen.turns and (spoken or not new):
             found.append(talk.echo(seen.turns))
             found.append(talk.speed(seen.turns, config.turns, config.within, config.stop))
-        if self._gate(ctx):
+        if looks:
             last = max((i for i, v in enumerate(seen.values) if v[0] == "u"), default=-1)
             found.append(talk.monologue(seen.places[last + 1 :], config.monologue))
         allowed = [one for one in found if one is not None and config.limit(one.detector) != "off"]
@@ -113,16 +114,16 @@ class LoopGuard:
         )
         ring = rings.ring(rings.visits(window))
         if ring is not None and self.config.limit("ring") != "off":
-            found = max(found or ring, ring, key=lambda one: one.weight)
+            found = ring if found is None or found.weight < ring.weight else found
         return (yield from self._decided(found, seen, ctx))
 
-    def _gate(self, ctx: Context) -> bool:
+    def _gate(self, ctx: Context, fresh: int) -> bool:
         """Whether it is time to look for a monologue: at every N/4 results."""
         every = self.config.monologue // talk.GATE
         if not every or self.config.limit("monologue") == "off":
             return False
         steps = ctx.history.steps
-        before = len(steps) - len(ctx.history.fresh())
+        before = len(steps) - fresh
         earlier = steps[before - 1].upto.count if before else 0
         return earlier // every != ctx.history.sums.count // every
 
@@ -155,19 +156,16 @@ class LoopGuard:
             return Rewrite(_because(found, "nudge"), journal=note)
         return Rewrite(_because(found, "slow")) if step == "slow" else Pass()
 
-    def _insisted(
-        self, found: Found, step: Step, ctx: Context
-    ) -> Generator[Effect, Any, None]:
+    def _insisted(self, found: Found, step: Step, ctx: Context) -> Generator[Effect, Any, None]:
         """Remember that a call was refused, or that the chain is stopped."""
         if step == "refuse":
             yield Append(_scope(ctx), (notes.told("!", ctx),), 1)
             return
         key = (ctx.identity.scope("chain"), self.traits.name)
         for _ in range(_TRIES):  # many stop a chain at once; one of them is enough
-            [slot]: list[Slot] = yield Load((key,))
-            if slot.value is not None:
-                return
-            if (yield Commit((Write(key, {"stopped": found.detector}, slot.version),))):
+            slots: list[Slot] = yield Load((key,))
+            stopped = Write(key, {"stopped": found.detector}, slots[0].version)
+            if slots[0].value is not None or (yield Commit((stopped,))):
                 return
 
     def _halt(self, found: Found, step: Step) -> Halt:
@@ -245,9 +243,9 @@ def _moves(new: Sequence[Note], window: Sequence[Note]) -> bool:
         kind = note.value[26:]
         if kind not in ("", "s") or values.count(note.value) > 1:
             return False
-        if kind == "s" and len(values) > len(new):
-            if values[-1 - len(new)][13:25] == note.value[13:25]:
-                return False
+        before = values[-1 - len(new) : -len(new)]
+        if kind == "s" and before and before[0][13:25] == note.value[13:25]:
+            return False
     return True
 
 
@@ -263,6 +261,13 @@ def _thought(delta: Json) -> str:
             if isinstance(delta.get(key), str):
                 return str(delta[key])
     return ""
+
+
+def _stopped(slot: Json) -> Found:
+    """What a chain was stopped for, as its slot has it."""
+    detector = slot.get("stopped") if isinstance(slot, dict) else None
+    found = next((known for known in DETECTORS if known == detector), DETECTORS[0])
+    return Found(found, 0, 0, "the chain was stopped as a loop before")
 
 
 def _because(found: Found, rule: str) -> Because:

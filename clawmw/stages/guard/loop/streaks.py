@@ -1,7 +1,8 @@
 """The same calls with the same results, since anything new was last seen.
 
 Counted so, a single call, a cycle of any period and calls made in parallel or in another order
-are one case: all of them are old, and one of them is old for the n-th time.
+are one case: all of them are old, and one of them is old for the n-th time. A failure is new by
+its class: to be refused the same way for another name is nothing new.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 
 from clawmw.stages.guard.loop.found import Found
 
-__all__ = ["repeats", "since_new", "streak"]
+__all__ = ["news", "repeats", "since_new", "streak"]
 
 
 def since_new(values: Sequence[str]) -> int:
@@ -32,21 +33,34 @@ def repeats(values: Sequence[str]) -> int:
 def streak(values: Sequence[str], new: int) -> Found | None:
     """What the newest values repeat; `new` of them came with this call.
 
-    `values` hold words as well, which are new or they are not, and never a streak.
+    `values` are as `notes.py` makes them; words among them are new or they are not.
     """
-    tail = values[since_new(values) :]
+    keys = [news(value) for value in values]
+    start = since_new(keys)
+    tail = keys[start:]
     rounds = [value for value in tail[-max(new, 1) :] if value[0] != "u"]
     if not rounds:
         return None
-    count = max(tail.count(value) for value in rounds)
+    worst = max(rounds, key=tail.count)
+    count = tail.count(worst)
+    if worst[0] == "x":
+        calls = {v[:12] for v, one in zip(values[start:], tail, strict=True) if one == worst}
+        if len(calls) > 1:
+            weight = count if count <= 4 else 4 + (count - 4) // 2  # names are tried on purpose
+            return Found("stuck", count, weight, "{} tool calls failed in the same way")
+        return Found("repeat", count, count * 4 // 3, "the same tool call failed {} times alike")
     every = _period(tail)
-    failed = rounds[-1].rpartition("/")[2].startswith(("e", "u"))
-    # To try what failed once more is worth less than to look once more.
-    weight = count * 4 // 3 if failed and every <= 1 else count
     if every <= 1:
-        return Found("repeat", count, weight, "the same tool call gave the same result {} times")
+        return Found("repeat", count, count, "the same tool call gave the same result {} times")
+    count += worst in keys[max(start - every + 1, 0) : start]  # its first round, but for the last
+    weight = count * 4 // 3 if every > 2 else count
     said = f"the same {every} tool calls in turn gave the same results {{}} times"
     return Found("cycle", count, weight, said)
+
+
+def news(value: str) -> str:
+    """What of a value is new or not: the class of a failure, else the call and its result."""
+    return value[26:] if value[26:27] == "x" else value
 
 
 def _period(tail: Sequence[str]) -> int:
