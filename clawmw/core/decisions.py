@@ -19,6 +19,8 @@ class Because:
 
     section: str
     rule: str
+    detail: Mapping[str, str | int] = field(default_factory=dict, hash=False, compare=False)
+    """More for the trace: names and counts, never content."""
 
     def __str__(self) -> str:
         return f"{self.section}.{self.rule}" if self.rule else self.section

@@ -369,6 +369,6 @@ class Exchange:
                 action,
                 str(because),
                 not self.acts(stage),
-                detail,
+                {**because.detail, **detail},
             )
         )

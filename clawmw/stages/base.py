@@ -21,7 +21,7 @@ from clawmw.errors import PolicyError
 __all__ = ["BUILTIN", "Build", "ModelRef", "Registration", "StageConfig", "register", "registered"]
 
 BUILTIN: Mapping[str, str] = {
-    "loop_guard": "clawmw.stages.guard.loop_guard",
+    "loop_guard": "clawmw.stages.guard.loop.stage",
     "expand": "clawmw.stages.context.expand",
     "dedupe": "clawmw.stages.context.dedupe.stage",
     "compress": "clawmw.stages.context.compress.stage",

@@ -13,7 +13,8 @@ from clawmw.core.identity import Identity
 from clawmw.core.types import ToolCall
 from clawmw.errors import PolicyError
 from clawmw.policy.load import load_policy
-from clawmw.stages.guard.loop_guard import repeats, signature
+from clawmw.stages.guard.loop.normal import signature
+from clawmw.stages.guard.loop.streaks import repeats
 from clawmw.testing import Bench, Sent
 from tests.conftest import tool, turn
 
@@ -45,10 +46,10 @@ def test_same_call_same_result_is_nudged_refused_and_stopped() -> None:
     said = [rules(s) for s in sent]
     assert said[:3] == [[], [], []]
     assert said[3] == ["loop_guard.nudge"]
-    assert said[4:7] == [[], [], []]
+    assert said[4:7] == [[], ["loop_guard.slow"], ["loop_guard.slow"]]
     assert said[7] == ["loop_guard.refuse"]
     assert said[-1] == ["loop_guard.stop"]
-    assert "made 4 times" in sent[3].body["messages"][-1]["content"]
+    assert "the same result 4 times" in sent[3].body["messages"][-1]["content"]
     assert all(not s.bodies for s in sent[7:])
     halt = sent[7].result.halt
     assert halt is not None
