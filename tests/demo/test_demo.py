@@ -25,7 +25,7 @@ from clawmw.policy.load import load_policy
 from clawmw.policy.models import Policy
 from clawmw.providers.load import profile_for
 from clawmw.stages.context.expand import Expand
-from clawmw.stages.guard.budget import Limits
+from clawmw.stages.guard.budget.limits import Limits
 from clawmw.stores.memory import MemoryBlobs
 
 RUNG = {rung.name: rung for rung in RUNGS}
