@@ -25,7 +25,7 @@ from clawmw.policy.load import load_policy
 from clawmw.policy.models import Policy
 from clawmw.providers.load import profile_for
 from clawmw.stages.context.expand import Expand
-from clawmw.stages.guard.budget.limits import Limits
+from clawmw.stages.guard.budget.limits import ChainLimits
 from clawmw.stores.memory import MemoryBlobs
 
 RUNG = {rung.name: rung for rung in RUNGS}
@@ -226,7 +226,7 @@ def test_a_limit_that_stops_a_run_is_told_with_exit_code_3(
 ) -> None:
     def limited(path: Path) -> Policy:
         policy = load_policy(path)
-        budget = policy.stages["budget"].model_copy(update={"chain": Limits(calls=3)})
+        budget = policy.stages["budget"].model_copy(update={"chain": ChainLimits(calls=3)})
         return policy.model_copy(update={"stages": {**policy.stages, "budget": budget}})
 
     monkeypatch.setattr("clawmw.demo.play.load_policy", limited)
