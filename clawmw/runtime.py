@@ -235,7 +235,7 @@ class Runtime:
         """Show events; how long we took ourselves is known only here."""
         for event in events:
             if isinstance(event, CallFinished):
-                live.guest.over(ok=event.status == "ok")
+                live.guest.over(ok=event.status == "ok", failed=event.status == "failed")
                 spent = max(time.perf_counter() - live.began - live.called, 0.0)
                 self.emit(replace(event, overhead=spent))
             else:

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import atexit
 import json
+import os
 import queue
 import shlex
+import signal
 import subprocess
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,20 +54,33 @@ def send(news: News, *, command: str | None, webhook: str | None, folder: Path) 
 def _run(command: str, text: str, folder: Path) -> None:
     words = shlex.split(command)
     try:
-        done = subprocess.run(  # noqa: S603 - the policy's own command, without a shell
+        done = subprocess.Popen(  # noqa: S603 - the policy's own command, without a shell
             words,
-            input=text.encode(),
             cwd=folder,
-            capture_output=True,
-            timeout=_SECONDS,
-            check=False,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,  # whatever it says is nobody's to keep
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
-    except subprocess.TimeoutExpired:
-        raise ClawmwError(f"notify.command: {words[0]} took longer than {_SECONDS:.0f} s") from None
     except OSError as error:
         raise ClawmwError(f"notify.command: {words[0]}: {error.strerror}") from None
+    try:
+        done.communicate(text.encode(), _SECONDS)
+    except subprocess.TimeoutExpired:
+        _end(done)
+        raise ClawmwError(f"notify.command: {words[0]} took longer than {_SECONDS:g} s") from None
     if done.returncode:
         raise ClawmwError(f"notify.command: {words[0]} ended with code {done.returncode}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a command with all that it started, where the system knows groups of processes."""
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.communicate()
 
 
 def _post(webhook: str, text: str) -> None:
@@ -72,11 +88,15 @@ def _post(webhook: str, text: str) -> None:
 
     try:
         headers = {"content-type": "application/json"}
-        answer = httpx.post(webhook, content=text, headers=headers, timeout=_SECONDS)
-    except httpx.HTTPError as error:
+        # Only the head of the answer is read: its body may be long, or never end.
+        with httpx.stream(
+            "POST", webhook, content=text, headers=headers, timeout=_SECONDS
+        ) as answer:
+            status = answer.status_code
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ClawmwError(f"notify.webhook: {type(error).__name__}") from None
-    if not answer.is_success:  # a redirect, too, is not followed
-        raise ClawmwError(f"notify.webhook: HTTP {answer.status_code}")
+    if not 200 <= status < 300:  # a redirect, too, is not followed
+        raise ClawmwError(f"notify.webhook: HTTP {status}")
 
 
 @dataclass

@@ -7,6 +7,7 @@ and an editor show for it. Stage sections are described beside their stages.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
@@ -213,10 +214,22 @@ def _webhook(value: str) -> str:
     return value
 
 
+def _command(value: str) -> str:
+    try:
+        words = shlex.split(value)
+    except ValueError as error:
+        raise PydanticCustomError(
+            "command", "cannot be split into words: {why}", {"why": str(error).lower()}
+        ) from None
+    if not words:
+        raise PydanticCustomError("command", "expected a program")
+    return value
+
+
 class NotifyConfig(_Model):
     """Who is told when a chain is stopped, a budget is near its limit, a breaker opens."""
 
-    command: Text | None = None
+    command: Annotated[Text, AfterValidator(_command)] | None = None
     """A command that gets one JSON object on standard input; run without a shell, in the policy's
     folder."""
     webhook: Annotated[Text, AfterValidator(_webhook)] | None = None

@@ -10,8 +10,9 @@ from clawmw.core.types import Request
 
 __all__ = ["deterministic", "key", "replayable"]
 
-_ALONE = ("stream", "stream_options", "prompt_cache_key", "user", "metadata")
-"""Fields that change how an answer comes, not what it is."""
+_ALONE = ("stream", "stream_options", "prompt_cache_key")
+"""Fields that change how an answer comes, not what it is. `user` and `metadata` are none of them:
+upstreams that are proxies route and bill by those."""
 _ACTS = ("store", "background", "previous_response_id", "conversation")
 """Fields by which a call does more than answer."""
 

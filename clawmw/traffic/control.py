@@ -50,14 +50,17 @@ class Guest:
         self.lead.begun()
         self._traffic.health.begun(self.exchange)
 
-    def over(self, *, ok: bool = False) -> None:
-        """The exchange is over: give back what it still holds. May be told twice."""
+    def over(self, *, ok: bool = False, failed: bool = False) -> None:
+        """The exchange is over: give back what it still holds. May be told twice.
+
+        `failed`: its model call did, for good; neither given means that it was left.
+        """
         self.lead.over(ok=ok)
         if self.held:
             self._traffic.gates.over(self.held)
         self._traffic.health.over(self.exchange)
         if self.led:
-            self._traffic.flights.over(self.led)
+            self._traffic.flights.over(self.led, failed=failed)
 
     def __del__(self) -> None:
         """It was dropped: whoever comes next gives back what it held."""

@@ -1,7 +1,7 @@
 """Calls under way that others want the same answer of.
 
-The first asks, the others wait. When the first is gone without an answer, the next in line asks;
-a failure is told to all, and whoever comes later asks anew.
+The first asks, the others wait. When the first is gone without an answer, the next in line asks.
+A failure is told to all once the first tries no more, and whoever comes later asks anew.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from clawmw.core.effects import Publish, Share, Shared
-from clawmw.core.types import Outcome
+from clawmw.core.types import Failure, Outcome
 
 __all__ = ["Flights", "Led"]
 
@@ -32,6 +32,8 @@ class _Flight:
     leader: str
     landed: Future[Outcome | None] = field(default_factory=Future)
     """None: its leader is gone."""
+    failure: Failure | None = None
+    """How the leader's latest attempt failed; it may try again."""
 
 
 class Flights:
@@ -73,17 +75,25 @@ class Flights:
         return step
 
     def publish(self, led: Led, publish: Publish) -> None:
-        """Give the answer to those who wait; the flight is over."""
-        key = led.pop(publish.id, None)
-        if key is not None:
-            self._land(key, publish.id, publish.outcome)
+        """Give the answer to those who wait; a failure is kept until the leader gives up.
 
-    def over(self, led: Led) -> None:
-        """A leader is gone: the next in line asks."""
+        Whichever attempt it is of: an exchange leads by its first.
+        """
+        if isinstance(publish.outcome, Failure):
+            for name, key in list(led.items()):
+                self._note(key, name, publish.outcome)
+            return
         while led:
             with suppress(KeyError):
                 name, key = led.popitem()
-                self._land(key, name, None)
+                self._land(key, name, publish.outcome)
+
+    def over(self, led: Led, *, failed: bool = False) -> None:
+        """A leader is gone: the next in line asks, or, where it `failed`, all are told how."""
+        while led:
+            with suppress(KeyError):
+                name, key = led.popitem()
+                self._land(key, name, None, failed=failed)
 
     def gone(self, led: Led) -> None:
         """The same for an exchange that was dropped: takes no lock, so a finalizer may say it."""
@@ -110,11 +120,19 @@ class Flights:
         led[share.id] = share.key
         return Shared(leads=True)
 
-    def _land(self, key: str, leader: str, outcome: Outcome | None) -> None:
+    def _note(self, key: str, leader: str, failure: Failure) -> None:
+        with self._lock:
+            flight = self._flights.get(key)
+            if flight is not None and flight.leader == leader:
+                flight.failure = failure
+
+    def _land(
+        self, key: str, leader: str, outcome: Outcome | None, *, failed: bool = False
+    ) -> None:
         with self._lock:
             flight = self._flights.get(key)
             if flight is None or flight.leader != leader:
                 return  # another one's by now
             del self._flights[key]
         if not flight.landed.done():
-            flight.landed.set_result(outcome)
+            flight.landed.set_result(flight.failure if failed else outcome)

@@ -18,6 +18,7 @@ from clawmw.cli.main import cli
 from clawmw.core.events import BreakerTurned
 from clawmw.core.identity import Identity
 from clawmw.errors import ClawmwError, PolicyError
+from clawmw.observe import notify
 from clawmw.observe.notify import Notifier, send
 from clawmw.policy import build
 from clawmw.policy.load import load_policy
@@ -94,7 +95,30 @@ def test_a_budget_near_its_limit_is_told(tmp_path: Path) -> None:
     assert news["used"] >= 4
 
 
-def test_a_command_that_hangs_or_fails_is_counted_and_delays_nothing(tmp_path: Path) -> None:
+def test_a_command_that_hangs_ends_with_all_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify, "_SECONDS", 0.5)
+    script = tmp_path / "hangs.sh"
+    script.write_text("#!/bin/sh\nsleep 60 &\necho $! > child\nwait\n")
+    script.chmod(0o700)
+    with pytest.raises(ClawmwError, match=r"longer than 0\.5 s"):
+        send({"event": "test"}, command="./hangs.sh", webhook=None, folder=tmp_path)
+    child = int((tmp_path / "child").read_text())
+    deadline = time.monotonic() + 3
+    while _runs(child) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not _runs(child)
+
+
+def _runs(process: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{process}/stat").read_text()  # Z: dead, not yet reaped
+    except OSError:
+        return False
+
+
+def test_a_command_that_fails_is_counted_and_delays_nothing(tmp_path: Path) -> None:
     told_by = Notifier(f'{sys.executable} -c "raise SystemExit(3)"', None, tmp_path, 1.0)
     began = time.monotonic()
     told_by(BreakerTurned("x", 1.0, "m", "open"))
@@ -143,6 +167,9 @@ def test_the_policy_names_who_is_told(tmp_path: Path) -> None:
     (observer,) = build.observers(policy)
     assert isinstance(observer, Notifier)
     assert build.observers(load_policy({"version": 1, "trace": "off"})) == ()
+    for broken in ("", "say 'hello"):
+        with pytest.raises(PolicyError, match=r"notify\.command"):
+            load_policy({"version": 1, "notify": {"command": broken}})
     with pytest.raises(PolicyError, match="https"):
         load_policy({"version": 1, "notify": {"webhook": "http://example.com/x"}})
 

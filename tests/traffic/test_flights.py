@@ -83,15 +83,24 @@ class Flying(RuleBasedStateMachine):
         waiting = list(self.waiting[key])
         outcome = answer("x") if ok else Failure("status", "HTTP 500", 500)
         self.traffic.perform(guest, Publish(outcome, name))
+        if not ok:
+            self.settle()
+            assert not any(t.done() for t in waiting)  # it may try again
+            guest.over(failed=True)
         self.settle()
         assert all(t.done() and t.result().outcome == outcome for t in waiting)
         assert key not in self.leaders  # the next call is fresh
 
-    @rule(key=st.sampled_from("ab"))
-    def the_leader_leaves(self, key: str) -> None:
+    @rule(key=st.sampled_from("ab"), failed=st.booleans())
+    def the_leader_leaves(self, key: str, *, failed: bool) -> None:
+        """After a failed attempt, too: whoever left was not refused."""
         if key in self.leaders:
-            self.leaders.pop(key)[1].over()
+            name, guest = self.leaders.pop(key)
+            if failed:
+                self.traffic.perform(guest, Publish(Failure("status", "HTTP 500", 500), name))
+            guest.over()
             self.settle()
+            assert not self.waiting[key] or key in self.leaders
 
     @rule(key=st.sampled_from("ab"), index=st.integers(0, 20))
     def a_waiter_leaves(self, key: str, index: int) -> None:
@@ -200,6 +209,7 @@ def test_samples_stay_samples(upstream: Emulator, runtime: Runtime) -> None:
         {"response_format": {"type": "json_object"}},
         {"stop": ["x"]},
         {"unheard_of": 1},
+        {"user": "ann"},
         {"messages": [{"role": "user", "content": "hello", "name": "ann"}]},
     ],
 )
@@ -230,6 +240,51 @@ def test_a_failure_is_told_to_all_and_the_next_call_is_fresh(
     assert len(upstream.requests) == 1
     assert asyncio.run(many(runtime, upstream, [BODY]))[0].status_code == 200
     assert len([e for e in events if isinstance(e, Attempted)]) == 2
+
+
+def test_what_the_first_tries_again_is_tried_once_for_all(
+    upstream: Emulator, runtime: Runtime
+) -> None:
+    """A bad moment upstream costs one more request, and nobody is worse off for having waited."""
+    upstream.fail_next(Fault(status=503, delay=0.15))
+    answers = asyncio.run(many(runtime, upstream, [BODY] * 20))
+    assert [a.status_code for a in answers] == [200] * 20
+    assert len(upstream.requests) == 2
+
+
+def test_who_waits_gets_what_the_first_one_fell_back_to(upstream: Emulator) -> None:
+    policy = {
+        "version": 1,
+        "trace": "off",
+        "retry": False,
+        "models": {"light": {"model": "gpt-4o-mini", "base_url": upstream.base_url}},
+        "fallback": {"gpt-4o": ["light"]},
+    }
+    runtime = Runtime.of(load_policy(policy))
+    upstream.fail_next(Fault(status=503, delay=0.15))
+    answers = asyncio.run(many(runtime, upstream, [BODY] * 5))
+    assert [a.status_code for a in answers] == [200] * 5
+    assert {a.json()["model"] for a in answers} == {"gpt-4o-mini"}
+    assert len(upstream.requests) == 2
+    runtime.close()
+
+
+def test_when_all_leave_the_upstream_call_ends(upstream: Emulator, runtime: Runtime) -> None:
+    """S7: within a second nothing is under way, and no one asked in the others' place."""
+
+    async def run() -> float:
+        late = {"x-emulate": "delay=5s"}
+        calls = asyncio.create_task(many(runtime, upstream, [BODY] * 5, **late))
+        await asyncio.sleep(0.3)
+        assert runtime.traffic.census()["flights"] == 1
+        began = asyncio.get_running_loop().time()
+        calls.cancel()
+        await asyncio.gather(calls, return_exceptions=True)
+        return asyncio.get_running_loop().time() - began
+
+    assert asyncio.run(run()) < 1.0
+    assert len(upstream.requests) <= 1
+    assert set(runtime.traffic.census().values()) == {0}
 
 
 def test_when_the_leader_is_cancelled_another_asks(upstream: Emulator, runtime: Runtime) -> None:

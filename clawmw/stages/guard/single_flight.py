@@ -3,7 +3,7 @@
 Only where the caller asked for the same answer every time (temperature 0, a seed) or the policy
 names the kind, and never where a call has effects or wants several samples. Who waits gets the
 whole answer when it is complete, as a stream where it asked for one, and pays for nothing but
-the call it made.
+the call it made. Retries and fallbacks are the first one's: the others get what it came to.
 """
 
 from __future__ import annotations
@@ -53,11 +53,13 @@ class SingleFlight:
 
     def _applies(self, request: Request, ctx: Context) -> bool:
         asked = deterministic(request) or ctx.identity.kind in self.config.kinds
-        return asked and ctx.mode == "enforce" and ctx.attempt == 1 and replayable(request)
+        return asked and ctx.mode == "enforce" and replayable(request)
 
     def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision | Effects:
         """Make the call, or wait for who makes it."""
-        return self._share(request, ctx) if self._applies(request, ctx) else Pass()
+        if ctx.attempt > 1 or not self._applies(request, ctx):
+            return Pass()
+        return self._share(request, ctx)
 
     def _share(self, request: Request, ctx: Context) -> Effects:
         shared: Shared = yield Share(key(request, ctx), self.config.patience)
