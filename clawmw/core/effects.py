@@ -288,8 +288,6 @@ class Report:
 
     upstream: str
     verdict: Verdict
-    seconds: float = 0.0
-    """How long the call took: one that began before the breaker last closed is old news."""
     id: str = ""
 
 

@@ -77,11 +77,11 @@ class Breaker:
         self._wait(now, PAUSES[-1], dice)
         return Permitted(True, probe=True)
 
-    def report(self, id: str, verdict: Verdict, now: float, seconds: float, dice: float) -> bool:
-        """How a permitted call that took `seconds` ended; True when that changed the state."""
+    def report(self, id: str, verdict: Verdict, now: float, began: float, dice: float) -> bool:
+        """How a call that was permitted at `began` ended; True when that changed the state."""
         if self.opened is not None:
             return self._probed(id, verdict, now, dice)
-        if verdict in ("neutral", "alive") or now - seconds < self.turned:
+        if verdict in ("neutral", "alive") or began < self.turned:
             return False  # it began before: what a probe found out since is newer
         self.results.append(verdict == "failed")
         failed = sum(self.results)

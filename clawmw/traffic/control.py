@@ -29,7 +29,7 @@ from clawmw.core.effects import (
 )
 from clawmw.traffic.flights import Flights, Led
 from clawmw.traffic.gates import Gates, Held
-from clawmw.traffic.health import Health
+from clawmw.traffic.health import Begun, Health
 from clawmw.traffic.leaders import Lead, Leaders
 
 __all__ = ["Guest", "Traffic"]
@@ -44,6 +44,7 @@ class Guest:
         self.lead: Lead = traffic.leaders.lead()
         self.held: Held = {}
         self.led: Led = {}
+        self.let_through: Begun = {}
 
     def begun(self) -> None:
         """A streamed answer has begun."""
@@ -129,9 +130,9 @@ class Traffic:
             case Leave():
                 return self.gates.leave(guest.held, effect)
             case Permit():
-                return self.health.permit(effect)
+                return self.health.permit(effect, guest.let_through)
             case Report():
-                return self.health.report(effect)
+                return self.health.report(effect, guest.let_through)
             case Publish():
                 return self.flights.publish(guest.led, effect)
             case Sense(upstream):

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from clawmw.core.effects import Permit, Permitted, Report, Withdraw
 from clawmw.traffic.breaker import Breaker
 
-__all__ = ["Health"]
+__all__ = ["Begun", "Health"]
+
+Begun = dict[str, float]
+"""When the calls of an exchange were let through, by the id of their `Permit`."""
 
 _UPSTREAMS = 256
 """Upstreams remembered; the one not used for the longest is forgotten."""
@@ -30,22 +33,25 @@ class Health:
         self._turned: dict[str, str] = {}
         """What the beginning of a probe's answer has turned a breaker to, to be told."""
 
-    def permit(self, permit: Permit) -> Permitted:
-        """Ask an upstream's breaker."""
+    def permit(self, permit: Permit, held: Begun) -> Permitted:
+        """Ask an upstream's breaker; `held` keeps when a call was let through."""
         with self._lock:
-            breaker = self._of(permit.upstream)
-            answer = breaker.permit(permit.id, self._clock(), self._dice())
+            breaker, now = self._of(permit.upstream), self._clock()
+            answer = breaker.permit(permit.id, now, self._dice())
+            if answer.granted:
+                held[permit.id] = now
             if answer.probe:
                 self._probes[permit.id] = permit.upstream
             return answer
 
-    def report(self, report: Report) -> str:
+    def report(self, report: Report, held: Begun) -> str:
         """Tell it; the new state where that changed, else ""."""
         with self._lock:
             self._probes.pop(report.id, None)
             turned = self._turned.pop(report.id, "") if self._turned else ""
             breaker, now = self._of(report.upstream), self._clock()
-            if breaker.report(report.id, report.verdict, now, report.seconds, self._dice()):
+            began = held.pop(report.id, now)
+            if breaker.report(report.id, report.verdict, now, began, self._dice()):
                 return breaker.state
             return turned
 
@@ -66,13 +72,14 @@ class Health:
         for name, upstream in self._out(exchange):
             with self._lock:
                 breaker = self._of(upstream)
-                if breaker.report(name, "ok", self._clock(), 0.0, self._dice()):
+                now = self._clock()
+                if breaker.report(name, "ok", now, now, self._dice()):
                     self._turned[name] = breaker.state
 
     def over(self, exchange: str) -> None:
         """An exchange is over: a probe of it that never reported was none."""
         for name, upstream in self._out(exchange):
-            self.report(Report(upstream, "neutral", id=name))
+            self.report(Report(upstream, "neutral", name), {})
 
     def _out(self, exchange: str) -> list[tuple[str, str]]:
         if not self._probes:  # almost always

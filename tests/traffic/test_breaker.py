@@ -55,7 +55,7 @@ class Upstream(RuleBasedStateMachine):
             return
         name, began = self.out.pop(index % len(self.out))
         was_closed, probing = self.breaker.opened is None, name in self.probes
-        self.breaker.report(name, verdict, self.now, self.now - began, 0.5)
+        self.breaker.report(name, verdict, self.now, began, 0.5)
         is_closed = self.breaker.opened is None
         if was_closed:
             if verdict in ("ok", "failed") and began >= self.closed:
@@ -96,7 +96,7 @@ TestUpstream.settings = settings(max_examples=40, stateful_step_count=40, deadli
 def broken(now: float = 0.0) -> Breaker:
     breaker = Breaker()
     for number in range(ENOUGH):
-        breaker.report(f"{number}", "failed", now, 0.0, 0.0)
+        breaker.report(f"{number}", "failed", now, now, 0.0)
     assert breaker.state == "open"
     return breaker
 
@@ -114,7 +114,7 @@ def test_while_traffic_waits_it_is_probed_at_least_every_four_seconds() -> None:
     while now < 60:
         if breaker.permit(f"p{now}", now, 0.0).probe:
             probes.append(now)
-            breaker.report(f"p{now}", "failed", now + 0.05, 0.05, 0.0)
+            breaker.report(f"p{now}", "failed", now + 0.05, now, 0.0)
         now += 0.1
     gaps = [b - a for a, b in pairwise(probes)]
     assert max(gaps) <= 4.3
@@ -128,7 +128,7 @@ def test_flapping_does_not_make_it_oscillate() -> None:
         now, name = tick / 50, f"{tick}"
         if breaker.permit(name, now, 1.0).granted:
             verdict = "failed" if tick % 2 else "ok"
-            if breaker.report(name, verdict, now, 0.0, 1.0):
+            if breaker.report(name, verdict, now, now, 1.0):
                 turned.append((now, breaker.state))
     opened = [at for at, state in turned if state == "open"]
     closed = [at for at, state in turned if state == "closed"]
@@ -149,14 +149,14 @@ def test_a_probe_that_was_dropped_does_not_block_the_next() -> None:
     traffic = Traffic(lambda: now[0])
     traffic.health = health = Health(lambda: now[0], lambda: 0.0)
     for number in range(ENOUGH):
-        health.report(Report("up", "failed", id=f"{number}"))
+        health.report(Report("up", "failed", f"{number}"), {})
     now[0] = 2.0
     guest = traffic.guest("dropped")
-    assert health.permit(Permit("up", "dropped/1/breaker/0")).probe
-    assert not health.permit(Permit("up", "other/1/breaker/0")).granted
+    assert health.permit(Permit("up", "dropped/1/breaker/0"), {}).probe
+    assert not health.permit(Permit("up", "other/1/breaker/0"), {}).granted
     guest.over()
     now[0] += PAUSES[0]
-    assert health.permit(Permit("up", "other/1/breaker/0")).probe
+    assert health.permit(Permit("up", "other/1/breaker/0"), {}).probe
     traffic.guest("other").over()
     assert traffic.census()["probes"] == 0
     assert health.withdraw(Withdraw("elsewhere", BUDGET))

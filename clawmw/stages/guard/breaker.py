@@ -63,8 +63,7 @@ class CircuitBreaker:
         return self._tell(request, outcome, ctx)
 
     def _tell(self, request: Request, outcome: Outcome, ctx: Context) -> Effects:
-        seconds = ctx.called.ended - ctx.called.started if ctx.called is not None else 0.0
-        turned = yield Report(ctx.upstream(request), _verdict(outcome, ctx), seconds)
+        turned = yield Report(ctx.upstream(request), _verdict(outcome, ctx))
         if not turned:
             return Pass()
         name = request.target or request.model
