@@ -132,7 +132,7 @@ def test_every_captured_request_of_openclaw_is_recognised(path: Path) -> None:
 
 
 def test_who_gives_nothing_gets_a_derived_session_and_chain() -> None:
-    """B20, first half: never no limit. A name from outside cannot be one of ours."""
+    """Never no limit. A name from outside cannot be one of ours."""
     who = identify(request(), {})
     assert who.derived == {"session", "chain"}
     assert who.agent == "default"
