@@ -16,12 +16,11 @@ charged with it, whatever the amount; `hops` the deepest ever charged; `concurre
 spent: given back when settled or when the lease expires. The others add up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """An amount of one meter drawn from one scope; `limit` None only counts.
 
     What asks for nothing (amount 0) is never refused. `soft`: from so much on, the scope is
-    near its limit.
+    near its limit. (A tuple, because dozens are made for each call.)
     """
 
     scope: str
@@ -63,14 +62,13 @@ class Reserved:
 
 @dataclass(frozen=True, slots=True)
 class Above:
-    """What is also drawn from every scope above `scope`, whatever scope the charges name.
+    """What is drawn from `scope` is also drawn from every scope above it.
 
     `parent` is the scope that started it ("": not said); the first one said is remembered.
     """
 
     scope: str
     parent: str = ""
-    charges: tuple[Charge, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

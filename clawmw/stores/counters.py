@@ -141,6 +141,9 @@ def ancestors(scope: str, parent: Callable[[str], str]) -> list[str]:
     return found if len(found) <= _DEPTH else [*found[: _DEPTH - 1], found[-1]]
 
 
-def upwards(up: Sequence[Charge], scopes: Sequence[str]) -> list[Charge]:
-    """`up`, drawn from each of `scopes`."""
-    return [Charge(s, c.meter, c.amount, c.limit, c.soft) for s in scopes for c in up]
+def upwards(charges: Sequence[Charge], scope: str, above: Sequence[str]) -> Sequence[Charge]:
+    """`charges`; and those on `scope` once more on each of those above it."""
+    if not above:
+        return charges
+    up = [charge for charge in charges if charge.scope == scope]
+    return [*charges, *(charge._replace(scope=one) for one in above for charge in up)]

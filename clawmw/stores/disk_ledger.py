@@ -91,8 +91,8 @@ class DiskLedger:
             if known is not None:
                 return _answer(json.loads(known[0]))
             up = [] if above is None else _lineage(connection, above)
-            if above is not None and up:
-                charges = [*charges, *upwards(above.charges, up)]
+            if above is not None:
+                charges = upwards(charges, above.scope, up)
             asked = amounts(charges)
             scopes = _scopes(connection, dict.fromkeys(charge.scope for charge in charges))
             answer = decide(charges, asked, _at(connection, asked, now), scopes)
@@ -220,7 +220,7 @@ class DiskLedger:
             up: list[str] = []
             if above is not None:
                 up = json.loads(row[2] or "[]") if row else _lineage(connection, above)
-                charges = [*charges, *upwards(above.charges, up)]
+                charges = upwards(charges, above.scope, up)
             spent = {k: n for k, n in amounts(charges).items() if k[1] not in (HOLD, CLOCK)}
             taken = {} if row is None else {(s, m): n for s, m, n in json.loads(row[0])}
             if not durable and any(n > taken.get(k, 0) for k, n in spent.items() if k[1] != PEAK):

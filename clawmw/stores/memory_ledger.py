@@ -74,8 +74,8 @@ class MemoryLedger:
             if (known := self._leases.get(id)) is not None:
                 return known.answer
             scopes = () if above is None else self._lineage(above.scope, above.parent)
-            if above is not None and scopes:
-                charges = [*charges, *upwards(above.charges, scopes)]
+            if above is not None:
+                charges = upwards(charges, above.scope, scopes)
             asked = amounts(charges)
             answer = decide(charges, asked, self._at(asked, now), self._scopes)
             if answer.granted:
@@ -107,7 +107,7 @@ class MemoryLedger:
             scopes: Sequence[str] = ()
             if above is not None:
                 scopes = lease.up if lease else self._lineage(above.scope, above.parent)
-                charges = [*charges, *upwards(above.charges, scopes)] if scopes else charges
+                charges = upwards(charges, above.scope, scopes)
             spent = amounts(charges)  # before anything changes: it may raise
             totals, touched = self._totals, self._touched
             for key, amount in (_NOTHING if lease is None else lease.drawn).items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_args
 
 from hypothesis import strategies as st
@@ -33,7 +33,6 @@ _ABOVE = st.none() | st.builds(
     Above,
     scope=st.sampled_from(_SCOPES[:3]),
     parent=st.sampled_from(["", *_SCOPES[:3]]),
-    charges=_CHARGES.map(tuple),
 )
 Counter = tuple[str, str]
 
@@ -119,8 +118,8 @@ class _LedgerModel:
 
 
 def _all(charges: list[Charge], above: Above | None, up: list[str]) -> list[Charge]:
-    higher = above.charges if above is not None else ()
-    return [*charges, *(replace(c, scope=scope) for scope in up for c in higher)]
+    mine = [c for c in charges if above is not None and c.scope == above.scope]
+    return [*charges, *(c._replace(scope=scope) for scope in up for c in mine)]
 
 
 class _LedgerMachine(RuleBasedStateMachine):

@@ -37,12 +37,16 @@ def _whole(value: Json) -> int | None:
 
 def answers(request: Request) -> int:
     """How many answers are made, and paid for: `n`, or `best_of` of which `n` are shown."""
-    return max(_whole(request.params.get(name)) or 1 for name in ("n", "best_of"))
+    params = request.params
+    if "n" not in params and "best_of" not in params:
+        return 1
+    return max(_whole(params.get("n")) or 1, _whole(params.get("best_of")) or 1)
 
 
 def asked_output(request: Request) -> int | None:
     """The caller's own limit on an answer; of several the largest, None: no usable one."""
-    values = [_whole(request.params.get(name)) for name in _LIMITS]
+    params = request.params
+    values = [_whole(params[name]) for name in _LIMITS if name in params]
     return max((v for v in values if v is not None), default=None)
 
 

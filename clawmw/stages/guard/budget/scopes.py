@@ -130,6 +130,7 @@ class Books:
             name: _level(getattr(config, name), soft)
             for name in ("session", "agent", "tenant", "derived")
         }
+        self._named = [n for n in ("session", "agent", "tenant") if self._levels[n].any]
         self._rules = [(r, _level(r.limits, soft) if r.limits else _Level((), ())) for r in rules]
         levels = (*self._levels.values(), *(level for _, level in self._rules))
         self.any = bool(self._chain or self.call) or any(level.any for level in levels)
@@ -141,22 +142,19 @@ class Books:
         identity = ctx.identity
         found = _drawn(identity.scope("chain"), self._chain, amounts, settling)
         for scope, level in self._used(identity):
-            found += _drawn(scope, level.good, amounts, settling)
+            if level.good:
+                found += _drawn(scope, level.good, amounts, settling)
             if level.daily:
                 day = f"{scope}\x1f{day_of(ctx.now)}"
                 found += _drawn(day, level.daily, amounts, settling)
         return tuple(found)
 
-    def above(
-        self, ctx: Context, amounts: Mapping[Meter, int], *, settling: bool = False
-    ) -> Above | None:
-        """What chains above the call's own are charged."""
+    def above(self, identity: Identity) -> Above | None:
+        """Who started the call's chain: what the chain is charged, those above it are, too."""
         if not self._chain:
             return None
-        identity = ctx.identity
         parent = f"chain:{identity.tenant}\x1f{identity.parent}" if identity.parent else ""
-        charges = tuple(_drawn(parent, self._chain, amounts, settling))
-        return Above(identity.scope("chain"), parent, charges)
+        return Above(identity.scope("chain"), parent)
 
     def in_usd(self, identity: Identity) -> bool:
         """Whether a limit in USD holds for a call."""
@@ -178,12 +176,10 @@ class Books:
 
     def _used(self, identity: Identity) -> Iterator[tuple[str, _Level]]:
         """The levels that have limits for a call, but for its chain."""
-        levels = self._levels
-        for name in ("session", "agent", "tenant"):
-            if levels[name].any:
-                yield identity.scope(name), levels[name]
-        if identity.derived >= _NAMELESS and levels["derived"].any:
-            yield f"derived:{identity.tenant}\x1f{identity.agent}", levels["derived"]
+        for name in self._named:
+            yield identity.scope(name), self._levels[name]
+        if identity.derived >= _NAMELESS:
+            yield f"derived:{identity.tenant}\x1f{identity.agent}", self._levels["derived"]
         for rule, level in self._rules:
             if rule.holds(identity):
                 if level.any:
@@ -198,9 +194,9 @@ def _drawn(
     scope: str, lines: Iterable[_Line], amounts: Mapping[Meter, int], settling: bool
 ) -> list[Charge]:
     return [
-        Charge(scope, line.meter, amount, line.limit, line.soft)
-        for line in lines
-        if (not settling or line.meter in _SPENT) and (amount := amounts[line.meter]) >= 0
+        Charge(scope, meter, amount, limit, soft)
+        for meter, limit, soft in lines
+        if (not settling or meter in _SPENT) and (amount := amounts[meter]) >= 0
     ]
 
 

@@ -52,10 +52,10 @@ class Budget:
         return self._reserve(request, ctx)
 
     def _reserve(self, given: Request, ctx: Context) -> Effects:
-        request = given
+        request, above = given, self._books.above(ctx.identity)
         most = amounts.worst(request, ctx)
         for left in reversed(range(_TRIES)):
-            charges, above = self._books.charges(ctx, most), self._books.above(ctx, most)
+            charges = self._books.charges(ctx, most)
             if most["usd"] < 0 and self._refuses(ctx):
                 return unknown_price(request.model)
             if ctx.mode == "observe":
@@ -98,10 +98,7 @@ class Budget:
         self, charges: Sequence[Charge], above: Above | None, most: Amounts, ctx: Context
     ) -> Effects:
         """Observing: draw without limits, and say whether they would have held."""
-        free = tuple(replace(c, limit=None, soft=None) for c in charges)
-        if above is not None:
-            higher = tuple(replace(c, limit=None, soft=None) for c in above.charges)
-            above = replace(above, charges=higher)
+        free = tuple([charge._replace(limit=None, soft=None) for charge in charges])
         name = _reservation(ctx, most)
         reserved: Reserved = yield Reserve(free, self.config.lease, name, above)
         for charge in charges:
@@ -188,8 +185,7 @@ class Budget:
         most = amounts.worst(request, ctx)
         spent = amounts.used(outcome, request, ctx, most)
         charges = self._books.charges(ctx, spent, settling=True)
-        above = self._books.above(ctx, spent, settling=True)
-        yield Settle(charges, _reservation(ctx, most), above)
+        yield Settle(charges, _reservation(ctx, most), self._books.above(ctx.identity))
         over = amounts.overrun(most, spent)
         return Pass(
             events=tuple([Overdrawn(ctx.exchange, ctx.now, m, most[m], spent[m]) for m in over])
