@@ -20,7 +20,7 @@ WALK = 64
 """Visits that are remembered of a chain."""
 _PAUSE = 600.0
 """Seconds of silence after which a walk is another."""
-_PACE = (10, 15.0)
+_PACE = (8, 12.0)
 """So many visits within so many seconds are nobody's reading and writing."""
 
 
@@ -77,5 +77,6 @@ def ring(walk: Sequence[Visit]) -> Found | None:
         return None
     number, seconds = _PACE
     quick = len(walk) >= number and last.time - walk[-number].time <= seconds
+    count = again + 1
     text = "agents handed on to one another {} times over the same ways, without a new result"
-    return Found("ring", again, again if quick or said_before else again // 2, text)
+    return Found("ring", count, count if quick or said_before else count // 2, text)
