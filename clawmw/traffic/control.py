@@ -8,6 +8,7 @@ nothing behind (`over`).
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
 from typing import Any, assert_never
@@ -72,11 +73,12 @@ class Traffic:
         self,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        dice: Callable[[], float] = random.random,
     ) -> None:
         self._sleep = sleep
         self.leaders = Leaders(clock)
         self.gates = Gates(clock)
-        self.health = Health(clock)
+        self.health = Health(clock, dice)
         self.flights = Flights(clock)
 
     def guest(self, exchange: str) -> Guest:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -23,7 +22,7 @@ class Health:
     """See the module. `clock` is in seconds and never goes back; `dice` gives 0 to 1."""
 
     def __init__(
-        self, clock: Callable[[], float], dice: Callable[[], float] = random.random
+        self, clock: Callable[[], float], dice: Callable[[], float]
     ) -> None:
         self._clock, self._dice = clock, dice
         self._lock = threading.Lock()
