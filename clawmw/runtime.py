@@ -87,6 +87,7 @@ class Runtime:
         self.models: Mapping[str, ModelEntry] = {}
         """Models a stage may send to, by the policy's name."""
         self.clock = clock
+        self.name: Callable[[float], str] = _name
         self.traffic = Traffic()
         self.sessions = Sessions()
         self._make_spare = spare
@@ -147,7 +148,7 @@ class Runtime:
         if given.tenant == "default":
             given = replace(given, tenant=self.tenant)
         identity, fresh = self.sessions.begins(identify(request, headers or {}, given), now)
-        name = f"{int(now * 1000):x}-{secrets.token_hex(6)}"
+        name = self.name(now)
         codec = self.codecs[request.dialect]
         pipeline = self.pipeline
         history = self.remembered.history((pipeline.digest, identity.scope("session")))
@@ -282,6 +283,11 @@ def shared(policy: Runtime | Policy | Mapping[str, Any] | str | Path) -> Runtime
         if key not in _shared:
             _shared[key] = Runtime.of(loaded)
         return _shared[key]
+
+
+def _name(now: float) -> str:
+    """A new exchange's id: unique anywhere, in the order of time."""
+    return f"{int(now * 1000):x}-{secrets.token_hex(6)}"
 
 
 def _home(effect: Effect) -> str:

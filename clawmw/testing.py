@@ -71,7 +71,7 @@ class Clock:
 
     def __init__(self, start: float = 1_800_000_000.0, step: float = 1.0) -> None:
         self.now, self.step = start, step
-        self.readings = 0
+        self.readings = self.names = 0
 
     def __call__(self) -> float:
         self.now += self.step
@@ -81,6 +81,11 @@ class Clock:
     def read(self) -> float:
         """The time without what readings moved it: the same however often it was read."""
         return self.now - self.readings * self.step
+
+    def name(self, _now: float) -> str:
+        """An exchange's id; waits are drawn from it, so the same run has the same ones."""
+        self.names += 1
+        return f"x{self.names}"
 
     def sleep(self, seconds: float) -> None:
         """Let time pass."""
@@ -135,6 +140,7 @@ class Bench:
         self.runtime = self.runtime_class.of(loaded, observers=[self.events.append])
         self.runtime.clock = self.clock
         if isinstance(self.clock, Clock):  # waiting takes no time but on this clock
+            self.runtime.name = self.clock.name
             self.runtime.traffic = Traffic(self.clock.read, self.clock.sleep, lambda: 0.5)
 
     def restart(self) -> Bench:

@@ -190,7 +190,7 @@ class Gate:
     def pause(self, now: float) -> float:
         """Seconds until it may be worth calling `dispatch` again, though nobody left."""
         if len(self.running) >= self.slots:
-            return 1.0
+            return 1.0  # whoever leaves lets the next one in
         first = self._next(now)
         rate = self._rate(first, now) if first is not None else 0.0
         return min(rate, 1.0) if rate > 0 else 1.0
@@ -346,7 +346,8 @@ class Gate:
     def _adapt(self, ticket: Ticket, leave: Leave, now: float) -> None:
         """The limit after one more call."""
         if leave.verdict == "throttled":
-            if ticket.began > self._cut:  # those that began before have seen the old limit
+            # Those that began before have seen the old limit; one alone was not too many.
+            if ticket.began > self._cut and self.running:
                 self.limit, self._cut = max(self.limit * _BACK, LEAST), now
             return
         if leave.verdict != "ok":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -22,9 +21,7 @@ _UPSTREAMS = 256
 class Health:
     """See the module. `clock` is in seconds and never goes back; `dice` gives 0 to 1."""
 
-    def __init__(
-        self, clock: Callable[[], float], dice: Callable[[], float] = random.random
-    ) -> None:
+    def __init__(self, clock: Callable[[], float], dice: Callable[[], float]) -> None:
         self._clock, self._dice = clock, dice
         self._lock = threading.Lock()
         self._breakers: OrderedDict[str, Breaker] = OrderedDict()
