@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
-from clawmw.core.events import Acted
+import clawmw
+from clawmw.core.events import Acted, CallFinished
 from clawmw.core.identity import Identity
 from clawmw.core.types import Response, Usage
 from clawmw.errors import PolicyError
 from clawmw.policy.load import load_policy
+from clawmw.runtime import Runtime
 from clawmw.stages.guard.loop import chant
 from clawmw.stages.guard.loop.normal import failure, ours, plain, signature
 from clawmw.testing import Bench, Clock, Sent, answer
@@ -414,6 +418,35 @@ def test_l16_a_chanting_stream_is_cut_within_a_kilobyte_and_billed_as_far_as_it_
     usage = sent.result.finished.usage
     assert usage is not None
     assert (usage.output_tokens or 0) > 100
+
+
+def test_l16_the_upstream_is_not_read_to_its_end() -> None:
+    """L16, over HTTP: who reads sees one whole message, and the connection is closed."""
+    given: list[bytes] = []
+
+    def chunks() -> Iterator[bytes]:
+        for _ in range(2000):
+            delta = {"choices": [{"index": 0, "delta": {"content": CHANT}, "finish_reason": None}]}
+            given.append(f"data: {json.dumps(delta)}\n\n".encode())
+            yield given[-1]
+
+    def provider(request: httpx.Request) -> httpx.Response:
+        kind = {"content-type": "text/event-stream"}
+        return httpx.Response(200, content=chunks(), headers=kind)
+
+    events: list[Any] = []
+    policy = load_policy({"version": 1, "trace": "off"})
+    runtime = Runtime.of(policy, observers=[events.append])
+    with clawmw.http_client(runtime, transport=httpx.MockTransport(provider)) as client:
+        body = {"model": "m", "messages": [ASK], "stream": True}
+        text = client.post("http://x/v1/chat/completions", json=body).text
+    assert len(given) < 40
+    assert "was cut here" in text
+    assert text.endswith("data: [DONE]\n\n")
+    assert '"finish_reason": "stop"' in text or '"finish_reason":"stop"' in text
+    [finished] = [e for e in events if isinstance(e, CallFinished)]
+    assert (finished.status, finished.usage.basis) == ("ok", "estimated")
+    assert finished.usage.output_tokens > 100
 
 
 def test_l16_a_finished_answer_is_cut_at_the_same_place() -> None:

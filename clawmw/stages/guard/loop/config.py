@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from clawmw.stages.base import StageConfig
-from clawmw.stages.guard.loop.found import Detector, Step
+from clawmw.stages.guard.loop.found import STEPS, Detector, Found, Step
 from clawmw.stages.guard.loop.talk import GATE
 from clawmw.stages.units import Count, Duration
 
@@ -61,15 +61,20 @@ class LoopGuardConfig(StageConfig):
             )
         return self
 
-    def step(self, detector: Detector, weight: int) -> Step:
+    def step(self, weight: int) -> Step:
         """What is to be done at so many."""
         if weight >= self.stop:
             return "stop"
         if weight >= self.refuse:
             return "refuse"
-        if self.slow <= weight and self.slow > self.nudge:
+        if weight >= max(self.slow, self.nudge):
             return "slow"
         return "nudge" if weight >= self.nudge else "off"
+
+    def reach(self, found: Found) -> tuple[int, int]:
+        """How far a finding may go, and how bad it is: the larger, the worse."""
+        step = min(self.step(found.weight), self.limit(found.detector), key=STEPS.index)
+        return STEPS.index(step), found.weight
 
     def limit(self, detector: Detector) -> Step:
         """How far a detector may go."""

@@ -64,7 +64,8 @@ _FAILED = (
     "error", "exception", "traceback", "fail", "not found", "no such", "denied", "forbidden",
     "unauthori", "invalid", "unknown", "cannot", "can't", "could not", "couldn't", "unable",
     "refused", "timed out", "timeout", "does not exist", "doesn't exist", "not allowed",
-    "not permitted", "not valid", "unexpected", "malformed", "not available", "not recogni",
+    "not permitted", "not valid", "unexpected", "malformed", "wrong",
+    "incorrect", "not available", "not recogni",
 )  # fmt: skip
 _NOTHING = re.compile(
     r"(?:\[\s*\]|\{\s*\}|null|none|n/?a|\(?(?:0|no|empty)\b[^\n]{0,60}"

@@ -5,9 +5,9 @@ by a client that sends again, counts once: `r` for a tool's result, `u` for word
 refused here, `n` a note to the model. Values:
 
 - a result: `call/result/class`, two digests and what `normal.failure` says (`s`: long);
-- words: `u/pair/flag`; `pair` stands for the answer before and the words, and the flag is `q`
-  where they came as fast as a machine's, or where no answer was before them: such words are
-  new the first time only. What an agent adds to each call by itself is no words.
+- words: `u/pair/flags`; `pair` stands for the answer before and the words. `q`: they came as fast
+  as a machine's, or no answer was before them, so that they are new the first time only; `x`: they
+  say that something failed. What an agent adds to each call by itself is no words.
 
 Its own words are no evidence, in whatever role they come back.
 """
@@ -118,7 +118,8 @@ def _said(ctx: Context, step: Step, before: Sequence[Step]) -> list[Note]:
     answered = ctx.account.answered
     quick = not said or (answered is not None and ctx.now - answered < QUICK)
     pair = digest(answer + words(step.raw.text))
-    return [Note(f"u{step.digest[:16]}{int(ctx.now * 10)}", f"u/{pair}/{'q' if quick else ''}")]
+    flags = ("q" if quick else "") + ("x" if failure(step.raw.text)[:1] in ("x", "u") else "")
+    return [Note(f"u{step.digest[:16]}{int(ctx.now * 10)}", f"u/{pair}/{flags}")]
 
 
 def _results(request: Request, fresh: Sequence[Step], before: Sequence[Step]) -> list[Note]:
@@ -177,9 +178,9 @@ def read(window: Sequence[Note], exchange: str) -> Seen:
             halted = int(value) / 10 if sign == "!" else halted
             continue
         if sign == "u":
-            turn = Turn(value[2:14], int(note.kind[17:]) / 10)
+            turn = Turn(value[2:14], int(note.kind[17:]) / 10, value.endswith("x"))
             turns.append(turn)
-            if not value.endswith("q") and turn.time - halted > QUICK:
+            if "q" not in value and turn.time - halted > QUICK:
                 value += note.kind[1:17]  # a human's: new whatever is said
         if (now := news(value)) not in seen:
             seen.add(now)

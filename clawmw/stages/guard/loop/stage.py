@@ -65,7 +65,7 @@ class LoopGuard:
         if slot is not None:
             return self._halt(_stopped(slot), "stop")
         who, most = ctx.identity, self.config.hops
-        if who.hop > most:
+        if who.hop > most and self.config.limit("hops") != "off":
             found = Found("hops", who.hop, self.config.stop, "the task was handed on {} times")
             return (yield from self._decided(found, notes.NOTHING, ctx))
         steps, fresh = ctx.history.steps, ctx.history.fresh()
@@ -100,8 +100,7 @@ class LoopGuard:
         if looks:
             last = max((i for i, v in enumerate(seen.values) if v[0] == "u"), default=-1)
             found.append(talk.monologue(seen.places[last + 1 :], config.monologue))
-        allowed = [one for one in found if one is not None and config.limit(one.detector) != "off"]
-        return max(allowed, key=lambda one: one.weight, default=None)
+        return max((one for one in found if one is not None), key=config.reach, default=None)
 
     def _begun(self, ctx: Context, seen: notes.Seen, found: Found | None = None) -> Effects:
         """Somebody spoke to this agent: the chain's walk goes on."""
@@ -113,9 +112,9 @@ class LoopGuard:
             f"{who.scope('chain')}\x1fwalk", (rings.visit(last.digest[:16], said),), rings.WALK
         )
         ring = rings.ring(rings.visits(window))
-        if ring is not None and self.config.limit("ring") != "off":
-            found = ring if found is None or found.weight < ring.weight else found
-        return (yield from self._decided(found, seen, ctx))
+        both = [one for one in (found, ring) if one is not None]
+        worst = max(both, key=self.config.reach, default=None)
+        return (yield from self._decided(worst, seen, ctx))
 
     def _gate(self, ctx: Context, fresh: int) -> bool:
         """Whether it is time to look for a monologue: at every N/4 results."""
@@ -135,7 +134,7 @@ class LoopGuard:
             return Pass()
         weight = found.weight + seen.refused  # whoever insists is a turn further
         limit = self.config.limit(found.detector)
-        asked = self.config.step(found.detector, weight)
+        asked = self.config.step(weight)
         step = min(asked, limit, key=STEPS.index)
         if step == "off":
             return Pass()

@@ -33,6 +33,8 @@ class Turn:
     pair: str
     """Digest of the answer before and of the words."""
     time: float
+    failed: bool = False
+    """Whether the words say that something failed."""
 
 
 def echo(turns: Sequence[Turn]) -> Found | None:
@@ -51,7 +53,7 @@ def echo(turns: Sequence[Turn]) -> Found | None:
             times.append(turn.time)
     if count < 2:
         return None
-    weight = count
+    weight = count * 4 // 3 if last.failed else count
     if count >= _SURE and times[0] - times[-1] <= _PACE * (count - 1):
         weight = _SURE * (count - _SURE + 1)
     return Found("echo", count, weight, "the same words were exchanged {} times")
