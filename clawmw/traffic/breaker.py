@@ -1,10 +1,10 @@
 """A circuit breaker an upstream, and its retry budget. Pure: the time and the dice are given.
 
 Closed, it counts the last 20 answers and opens when at least five came and half of them failed.
-Open, it refuses; while calls ask, a single one is let through as a probe after one, two and then
-every four seconds (less up to a quarter, so that many processes do not probe together). With no
-caller there is no probe. A probe that takes long keeps others back for four seconds, not for as
-long as a model may think.
+Open, it refuses; while calls ask, a single one is let through as a probe after one and then every
+two seconds (less up to a quarter, so that many processes do not probe together). With no caller
+there is no probe. A probe that takes long keeps others back for four seconds, not for as long as
+a model may think.
 
 The retry budget is a token bucket as in AWS's SDKs: a retry costs 14 tokens, 5 after throttling;
 what succeeds at first try puts one in, a retry that succeeds puts its cost back. When it is
@@ -26,8 +26,9 @@ from clawmw.core.effects import Permitted, Verdict
 __all__ = ["Breaker", "Verdict"]
 
 WINDOW, ENOUGH, SHARE = 20, 5, 0.5
-PAUSES = (1.0, 2.0, 4.0)
-"""Seconds between probes, while it stays open."""
+PAUSES, LONGEST = (1.0, 2.0), 4.0
+"""Seconds after a probe that failed, and after one that is still out, until the next. With four
+after a failure a busy process needs eight, not five, until all is normal (benchmarks.outage)."""
 CROWD = 32
 """Calls that may wait out one pause: what waits comes at once when the upstream is back, and a
 service that has just come back is not to meet a whole backlog."""
@@ -74,7 +75,7 @@ class Breaker:
             after = min(left, PAUSES[0]) if self.probes else left
             return Permitted(False, retry_after=after, crowded=self.refused > CROWD)
         self.probes.add(id)
-        self._wait(now, PAUSES[-1], dice)
+        self._wait(now, LONGEST, dice)
         return Permitted(True, probe=True)
 
     def report(self, id: str, verdict: Verdict, now: float, began: float, dice: float) -> bool:

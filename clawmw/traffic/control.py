@@ -132,7 +132,10 @@ class Traffic:
             case Permit():
                 return self.health.permit(effect, guest.let_through)
             case Report():
-                return self.health.report(effect, guest.let_through)
+                turned = self.health.report(effect, guest.let_through)
+                if turned == "closed":
+                    self.gates.afresh(effect.upstream)
+                return turned
             case Publish():
                 return self.flights.publish(guest.led, effect)
             case Sense(upstream):

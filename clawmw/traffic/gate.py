@@ -168,6 +168,10 @@ class Gate:
             self._adapt(ticket, leave, now)
         self.dispatch(now)
 
+    def afresh(self) -> None:
+        """The upstream is back from an outage, of which the limit bears the marks."""
+        self.limit = max(self.limit, AT_FIRST)
+
     def drop(self, id: str, now: float, why: Why = "late") -> None:
         """Somebody no longer waits, or went without a word."""
         ticket = self._waiting(id)

@@ -94,6 +94,12 @@ class Gates:
         if held:
             self._gone.append(held)
 
+    def afresh(self, upstream: str) -> None:
+        """An upstream is back: its gate begins anew."""
+        with self._lock:
+            if (gate := self._gates.get(upstream)) is not None:
+                gate.afresh()
+
     def waited(self, upstream: str) -> float:
         """Seconds that the call waiting longest at an upstream has waited so far."""
         with self._lock:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from clawmw.core.effects import Permit, Report, Verdict, Withdraw
-from clawmw.traffic.breaker import BUDGET, ENOUGH, PAUSES, SHARE, WINDOW, Breaker
+from clawmw.traffic.breaker import BUDGET, ENOUGH, LONGEST, PAUSES, SHARE, WINDOW, Breaker
 from clawmw.traffic.control import Traffic
 from clawmw.traffic.health import Health
 
@@ -44,7 +44,7 @@ class Upstream(RuleBasedStateMachine):
         if permitted.granted:
             self.out.append((name, self.now))
         else:
-            assert 0 < (permitted.retry_after or 0) <= PAUSES[-1]
+            assert 0 < (permitted.retry_after or 0) <= LONGEST
 
     @rule(
         index=st.integers(0, 30),
@@ -86,7 +86,7 @@ class Upstream(RuleBasedStateMachine):
     @invariant()
     def while_traffic_waits_the_next_probe_is_never_far(self) -> None:
         if self.breaker.opened is not None:
-            assert self.breaker.until - self.now <= PAUSES[-1]
+            assert self.breaker.until - self.now <= LONGEST
 
 
 TestUpstream = Upstream.TestCase
@@ -118,7 +118,7 @@ def test_while_traffic_waits_it_is_probed_at_least_every_four_seconds() -> None:
         now += 0.1
     gaps = [b - a for a, b in pairwise(probes)]
     assert max(gaps) <= 4.3
-    assert len(probes) < 20
+    assert len(probes) <= 40
 
 
 def test_flapping_does_not_make_it_oscillate() -> None:
