@@ -148,9 +148,10 @@ def peers() -> dict[str, Any]:
     done = subprocess.run(
         [str(python), str(worker)], capture_output=True, text=True, check=False, timeout=300
     )
-    if done.returncode:
-        return {"unavailable": done.stderr.strip().splitlines()[-1][:200]}
-    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+    lines = done.stdout.strip().splitlines()
+    if not lines:  # litellm's logging may end it badly after the figures are there
+        return {"unavailable": f"their process ended with code {done.returncode}"}
+    return dict(json.loads(lines[-1]))
 
 
 def main() -> None:
