@@ -71,6 +71,8 @@ class Account:
     """The last call's opener, the chain that its messages alone imply, and its hop."""
     spent: float = 0.0
     """The share of the tightest limit that was used when the chain's last call ended."""
+    answerer: str = ""
+    """The model that gave the last answer, whichever was asked first."""
 
     @staticmethod
     def key(session_scope: str) -> Key:
@@ -88,6 +90,7 @@ class Account:
             "e": self.epoch.to_json() if self.epoch else None,
             "t": list(self.task),
             **({"s": round(self.spent, 4)} if self.spent else {}),
+            "m": self.answerer,
         }
 
     @classmethod
@@ -102,8 +105,8 @@ class Account:
             chain, calls = value.get("c", ("", 0))
             opener, name, hop = value.get("t", ("", "", 0))
             task = (opener, name, hop)
-            spent = float(value.get("s", 0.0))
-            return cls(value["x"], kept, value["a"], gaps, chain, calls, running, task, spent)
+            rest = (running, task, float(value.get("s", 0.0)), str(value.get("m", "")))
+            return cls(value["x"], kept, value["a"], gaps, chain, calls, *rest)
         except (KeyError, TypeError, ValueError):
             return cls()
 
@@ -113,7 +116,7 @@ class Account:
         kept = (self.can_expand, self.warm, self.answered, self.gaps)
         task = (who.opener, who.implied, who.hop)
         spent = self.spent if who.chain == self.chain else 0.0
-        return Account(*kept, who.chain, calls, self.epoch, task, spent)
+        return Account(*kept, who.chain, calls, self.epoch, task, spent, self.answerer)
 
     def for_model(self, model: str) -> Warm | None:
         """What is known of that model's cache."""

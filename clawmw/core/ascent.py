@@ -47,6 +47,8 @@ def ascend(ex: Exchange, request: Request, outcome: Outcome) -> Generator[Effect
             writes.append(Write(key, decision.slot, slot.version))
         _decided(ex, stage, decision, request, landing)
     refused = isinstance(outcome, Failure) and outcome.status in (400, 422)
+    if isinstance(landing.outcome, Response) and ex.stop is None and ex.answer is None:
+        ex.state.account = replace(ex.state.account, answerer=request.model)
     yield from _keep(ex, writes, refused=refused)
     return landing
 

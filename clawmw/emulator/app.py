@@ -158,7 +158,7 @@ async def _chat(world: World, request: Request) -> Response:
     if fault.reset_after == 0:
         world.reset(request.client)
         return Response(status_code=500)
-    broken = _broken(fault)
+    broken = _broken(fault, stream=bool(body.get("stream")))
     if broken is not None:
         received.status, received.finished = broken.status_code, True
         return broken
@@ -206,8 +206,10 @@ async def _answer(world: World, request: Request, received: Received, call: _Cal
         if not (body.get("stream_options") or {}).get("include_usage"):
             told = None
         events = [sse(c) for c in chunks(reply, head, told, body.get("n") or 1)]
-        stream = _stream(world, request, received, fault, [*events, sse("[DONE]")])
-        return StreamingResponse(stream, media_type="text/event-stream")
+        shaped = _shaped([*events, sse("[DONE]")], fault)
+        stream = _stream(world, request, received, fault, shaped)
+        kind = "text/plain" if fault.mislabel else "text/event-stream"
+        return StreamingResponse(stream, media_type=kind)
     received.finished = True
     if fault.reset_after is not None or fault.truncate_after is not None:
         raw = json.dumps(completion(reply, head, told, body.get("n") or 1)).encode()
@@ -220,6 +222,22 @@ async def _answer(world: World, request: Request, received: Received, call: _Cal
         )
         return StreamingResponse(half, media_type="application/json")
     return JSONResponse(completion(reply, head, told, body.get("n") or 1))
+
+
+def _shaped(events: list[bytes], fault: Fault) -> list[bytes]:
+    """The stream as the fault wants it on the wire."""
+    if fault.error:
+        message, kind, _ = ERRORS[503]
+        events = [sse({"error": {"message": message, "type": kind, "code": 503}})]
+    if fault.big:
+        events = [sse({"choices": [], "padding": "x" * fault.big}), *events]
+    if fault.crlf:
+        events = [event.replace(b"\n", b"\r\n") for event in events]
+    events = [b": still thinking\n\n"] * fault.comments + events
+    if fault.pieces:
+        whole, size = b"".join(events), fault.pieces
+        events = [whole[at : at + size] for at in range(0, len(whole), size)]
+    return events
 
 
 async def _stream(
@@ -237,13 +255,17 @@ async def _stream(
             return
         if sent == fault.truncate_after:
             return
+        if sent == fault.stall_after:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            return
         if fault.chunk_delay:
             await asyncio.sleep(fault.chunk_delay)
         yield event
     received.finished = True
 
 
-def _broken(fault: Fault) -> Response | None:
+def _broken(fault: Fault, *, stream: bool) -> Response | None:
     """The answer of a request that is to fail before any brain is asked; None to go on."""
     headers = {} if fault.retry_after is None else {"retry-after": f"{fault.retry_after:g}"}
     if fault.status is not None:
@@ -251,6 +273,9 @@ def _broken(fault: Fault) -> Response | None:
             fault.status, ("The emulator was told to fail.", "server_error", None)
         )
         return JSONResponse(error_body(message, kind, code=code), fault.status, headers)
+    if fault.error and not stream:
+        message, kind, _ = ERRORS[503]
+        return JSONResponse(error_body(message, kind, code="503"), 200, headers)
     if fault.html:
         return Response(HTML, 200, headers, media_type="text/html")
     if fault.empty:

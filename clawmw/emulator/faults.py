@@ -43,6 +43,20 @@ class Fault:
     """Answer 200 with an HTML page, as a broken proxy does."""
     empty: bool = False
     """Answer 200 with an empty body."""
+    error: bool = False
+    """Answer 200 with an error in the body, in a stream as its first event (OpenRouter)."""
+    comments: int = 0
+    """Send so many comments before the stream, as servers do to be thought alive."""
+    stall_after: int | None = None
+    """Send nothing more after that many chunks, and keep the connection open."""
+    pieces: int | None = None
+    """Cut the stream every so many bytes, whatever is there: a character, a `data:`."""
+    crlf: bool = False
+    """End the stream's lines with CRLF."""
+    big: int = 0
+    """Put a line of so many bytes before the stream."""
+    mislabel: bool = False
+    """Say that a stream is plain text."""
     no_usage: bool = False
     """Leave `usage` out."""
     times: int | None = None
@@ -128,6 +142,13 @@ _READ: Mapping[str, Callable[[str], Any]] = {
     "truncate_after": _count,
     "html": _flag,
     "empty": _flag,
+    "error": _flag,
+    "comments": _count,
+    "stall_after": _count,
+    "pieces": _count,
+    "crlf": _flag,
+    "big": _count,
+    "mislabel": _flag,
     "no_usage": _flag,
     "times": _count,
 }

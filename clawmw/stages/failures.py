@@ -45,7 +45,7 @@ def asked_by(request: Request, ctx: Context) -> str | None:
     No model of another family may take over then: it would not know the call's id.
     """
     between = bool(request.messages and request.messages[-1].tool_results)
-    return (ctx.last_model or request.model) if between else None
+    return (ctx.account.answerer or request.model) if between else None
 
 
 def retry_after(headers: Iterable[tuple[str, str]], now: float) -> float | None:

@@ -149,6 +149,20 @@ def test_no_other_family_between_a_tool_call_and_its_result() -> None:
     assert len(bench([failing(503)] * 2, **policy).send(between, model="gpt-4o").bodies) == 1
 
 
+def test_the_model_that_took_over_reads_the_result_of_the_tool_it_asked_for() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    between = [
+        *ASK,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "result"},
+    ]
+    policy = {"models": MODELS, "fallback": {"gpt-4o": ["light"]}, "retry": False}
+    case = bench([failing(503), answer("light asks"), answer("light reads")], **policy)
+    case.send(ASK, model="gpt-4o")
+    after = case.send(between, model="gpt-4o")
+    assert [_json(b)["model"] for b in after.bodies] == [MODELS["light"]]
+
+
 def test_an_open_breaker_goes_straight_to_the_other_model() -> None:
     case = bench(
         [failing(500)] * 5 + [answer("light")] * 5,

@@ -36,6 +36,8 @@ __all__ = ["REGISTRATION", "Degrade", "DegradeConfig"]
 
 LABEL = "x-clawmw-degraded"
 HYSTERESIS = 0.1
+_NEAR = 1e-4
+"""Shares are remembered with four digits."""
 _KEPT, _GAIN = 4, 0.1
 """Newest rounds of tool calls that are not shortened, and the least share that must go."""
 _MARK = "degrade/"
@@ -99,7 +101,7 @@ class Degrade:
         """How many rungs down, coming from `was`."""
         level = 0
         for index, begins in enumerate(self.begins, 1):
-            if pressure >= begins - (HYSTERESIS if index <= was else 0.0):
+            if pressure + _NEAR >= begins - (HYSTERESIS if index <= was else 0.0):
                 level = index
         return level
 
