@@ -17,10 +17,12 @@ import pytest
 import clawmw
 from clawmw.core.effects import Admit, Lanes, Leave
 from clawmw.core.events import Event, Waited
+from clawmw.core.identity import Identity, Wishes
 from clawmw.emulator import Emulator
 from clawmw.errors import PolicyError
 from clawmw.policy.load import load_policy
 from clawmw.runtime import Runtime
+from clawmw.testing import Bench
 from clawmw.traffic.control import Guest, Traffic
 
 ONE = Lanes(slots=1)
@@ -289,6 +291,32 @@ def test_an_odd_priority_or_deadline_is_as_if_not_said(said: str) -> None:
                 answer = client.post("/chat/completions", json=BODY, headers=headers)
                 assert answer.status_code == 200
         runtime.close()
+
+
+def test_the_first_rule_that_matches_says_the_class_and_a_caller_does_not_override_it() -> None:
+    rules = {
+        "night": {"match": {"agent": "cron", "kind": "batch"}, "priority": "background"},
+        "cron": {"priority": "chain"},
+    }
+    case = Bench({"version": 1, "agents": rules})
+    admission = next(s for s in case.runtime.pipeline.stages if s.traits.name == "admission")
+    asked: list[str] = []
+    begin = admission.before
+
+    def before(request: Any, slot: Any, ctx: Any) -> Any:
+        asked.append(admission._rank(ctx))  # type: ignore[attr-defined]
+        return begin(request, slot, ctx)
+
+    admission.before = before  # type: ignore[method-assign]
+    urgent = Wishes(priority="interactive")
+    for who in (
+        Identity(session="s", chain="c", agent="cron", kind="batch", wishes=urgent),
+        Identity(session="s", chain="c", agent="cron"),
+        Identity(session="s", chain="c", agent="other", kind="batchy", wishes=urgent),
+    ):
+        case.identity = who
+        case.send(BODY["messages"])
+    assert asked == ["background", "chain", "interactive"]
 
 
 def test_a_priority_of_the_policy_is_one_of_the_classes() -> None:

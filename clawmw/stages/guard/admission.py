@@ -8,7 +8,7 @@ tenants within a class equally, chains come in the order in which they began.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -19,6 +19,7 @@ from clawmw.core.events import Waited
 from clawmw.core.stage import Context, Effects, StageTraits
 from clawmw.core.types import Failure, Json, Outcome, Request
 from clawmw.stages.base import Build, Registration, StageConfig
+from clawmw.stages.callers import Callers
 from clawmw.stages.units import Count, Duration
 
 __all__ = ["REGISTRATION", "Admission", "AdmissionConfig"]
@@ -95,7 +96,9 @@ class Admission:
         "admission", below=("budget", "breaker", "prompt_cache")
     )
 
-    def __init__(self, config: AdmissionConfig, priorities: Mapping[str, Rank]) -> None:
+    def __init__(
+        self, config: AdmissionConfig, rules: Sequence[tuple[Callers, Rank | None]] = ()
+    ) -> None:
         self.config = config
         classes, rate = config.classes, config.rate
         self._lanes = Lanes(
@@ -106,7 +109,7 @@ class Admission:
             requests=rate.requests / 60 if rate.requests else None,
             tokens=rate.tokens / 60 if rate.tokens else None,
         )
-        self._priorities = priorities
+        self._rules = rules
 
     def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision | Effects:
         """Wait for a slot, or refuse."""
@@ -145,10 +148,10 @@ class Admission:
         )
 
     def _rank(self, ctx: Context) -> Rank:
-        """The class of a call: as somebody said, else by what it is."""
+        """The class of a call: as the policy says, or its caller; else by what it is."""
         who = ctx.identity
-        ruled = self._priorities.get(who.agent) or self._priorities.get(who.kind or "")
-        said = who.wishes.priority or ruled
+        ruled = next((rank for about, rank in self._rules if about.include(who)), None)
+        said = ruled or who.wishes.priority
         if said in RANKS:
             return said
         if who.kind in _BACKGROUND:
@@ -186,17 +189,8 @@ def _per_minute(ctx: Context) -> int | None:
 
 
 def _build(config: AdmissionConfig, build: Build) -> Admission:
-    priorities: dict[str, Rank] = {}
-    for name, rule in build.agents.items():
-        if rule.get("priority"):
-            match = rule.get("match") or {}
-            for about in (*_names(match.get("agent")), *_names(match.get("kind"))) or (name,):
-                priorities.setdefault(about, rule["priority"])
-    return Admission(config, priorities)
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value or ())
+    rules = [(Callers.of(n, rule), rule.get("priority")) for n, rule in build.agents.items()]
+    return Admission(config, rules if any(rank for _, rank in rules) else ())
 
 
 REGISTRATION = Registration("admission", AdmissionConfig, _build)

@@ -14,6 +14,7 @@ from clawmw.core.effects import Above, Charge, Meter
 from clawmw.core.identity import Identity
 from clawmw.core.money import NANO
 from clawmw.core.stage import Context
+from clawmw.stages.callers import Callers
 from clawmw.stages.guard.budget.limits import BudgetConfig, CallLimits, Daily
 from clawmw.stages.units import show_duration
 
@@ -95,16 +96,8 @@ class Rule:
     """Limits of a rule under `agents`, and whom it is about."""
 
     name: str
-    agents: frozenset[str]
-    kinds: frozenset[str]
-    """Empty: any."""
+    about: Callers
     limits: Daily | None
-
-    def holds(self, identity: Identity) -> bool:
-        """Whether a call is one of those."""
-        return (not self.agents or identity.agent in self.agents) and (
-            not self.kinds or identity.kind in self.kinds
-        )
 
 
 class _Level(NamedTuple):
@@ -181,7 +174,7 @@ class Books:
         if identity.derived >= _NAMELESS:
             yield f"derived:{identity.tenant}\x1f{identity.agent}", self._levels["derived"]
         for rule, level in self._rules:
-            if rule.holds(identity):
+            if rule.about.include(identity):
                 if level.any:
                     yield f"rule:{identity.tenant}\x1f{rule.name}", level
                 return

@@ -19,6 +19,7 @@ from clawmw.core.stage import Context, Cut, Effects, StageTraits
 from clawmw.core.stream import StreamEvent, UsageEvent
 from clawmw.core.types import Json, Outcome, Request
 from clawmw.stages.base import Build, Registration
+from clawmw.stages.callers import Callers
 from clawmw.stages.guard.budget import amounts
 from clawmw.stages.guard.budget.amounts import MARGIN, Amounts, answers, asked_output, limited
 from clawmw.stages.guard.budget.limits import BudgetConfig
@@ -206,17 +207,8 @@ def _neared(ctx: Context, near: Near) -> BudgetNeared:
 
 def books(config: BudgetConfig, agents: Mapping[str, Mapping[str, Any]]) -> Books:
     """The limits of a policy's `budget` and of its rules under `agents`."""
-    rules = []
-    for name, rule in agents.items():
-        match = rule.get("match") or {}
-        kinds = frozenset(_names(match.get("kind")))
-        about = frozenset(_names(match.get("agent"))) or frozenset(() if kinds else (name,))
-        rules.append(Rule(name, about, kinds, rule.get("budget")))
-    return Books(config, rules)
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value or ())
+    about = [(name, Callers.of(name, rule), rule) for name, rule in agents.items()]
+    return Books(config, [Rule(name, who, rule.get("budget")) for name, who, rule in about])
 
 
 def _build(config: BudgetConfig, build: Build) -> Budget:
