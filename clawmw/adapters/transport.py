@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, ClassVar, Literal
 
 from clawmw.adapters import failures, wire
+from clawmw.adapters.calling import caller
 from clawmw.adapters.patience import Patience
 from clawmw.adapters.refusal import refusal
 from clawmw.core.drive import advance
@@ -20,7 +21,7 @@ from clawmw.core.engine import Result
 from clawmw.core.identity import Identity
 from clawmw.core.types import Failure, Response
 from clawmw.errors import CodecError, InternalError
-from clawmw.ownership import Token, body_digest, passing
+from clawmw.ownership import Token, body_digest, claimed, passing
 from clawmw.runtime import Live, Runtime, switched_off
 
 __all__ = ["AsyncTransport", "Attempt", "Base", "Transport"]
@@ -108,10 +109,23 @@ class Base:
             decoded = decoded or self.runtime.decode(dialect, body)
         except CodecError:
             return None  # not ours to judge: the provider says what is wrong with it
+        claim = claimed(decoded, body)
+        if claim is not None:
+            self._hand_on(request, claim.exchange, body)
+            return None
         headers = {k.lower(): v for k, v in request.headers.items()}
         place = wire.place(str(request.url), headers)
         said = request.extensions.get(wire.CALLER, headers)
-        return self.runtime.begin(decoded, said, self.identity, place)
+        return self.runtime.begin(decoded, said, caller(self.identity), place)
+
+    def _hand_on(self, request: Any, exchange: str, body: bytes) -> None:
+        """A request that an outer layer decided about, as the next layer is to see it."""
+        url, given = str(request.url), request.headers.multi_items()
+        request.headers = self.module.Headers(wire.outgoing_headers(given, url, exchange, body))
+        request.extensions = {
+            **request.extensions,
+            wire.EXTENSION: Token(exchange, body_digest(body)),
+        }
 
     def outgoing(
         self, request: Any, live: Live, call: Call, patience: Patience
