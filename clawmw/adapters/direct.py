@@ -92,13 +92,13 @@ class Direct:
     ) -> Answered:
         """Make one call. Raises what `send` raised."""
         going = self._begin(body, headers, identity)
-        if going is None:
-            return Answered(send(_as_it_is(body)), changed=False)
+        if isinstance(going, Asked):
+            return Answered(send(going), changed=False)
         try:
             step = advance(going.live.run, going.live.perform, None)
         except Exception as error:  # noqa: BLE001 - a bug of ours must not stop an agent
             self.runtime.broke(going.live, error)
-            return Answered(send(_as_it_is(body)), changed=False)
+            return Answered(send(going.as_it_is()), changed=False)
         while isinstance(step, Call):
             asked = going.asked(step)
             try:
@@ -125,13 +125,13 @@ class Direct:
     ) -> Answered:
         """`call`, awaiting."""
         going = self._begin(body, headers, identity)
-        if going is None:
-            return Answered(await send(_as_it_is(body)), changed=False)
+        if isinstance(going, Asked):
+            return Answered(await send(going), changed=False)
         try:
             step = await going.live.aadvance(None)
         except Exception as error:  # noqa: BLE001 - a bug of ours must not stop an agent
             self.runtime.broke(going.live, error)
-            return Answered(await send(_as_it_is(body)), changed=False)
+            return Answered(await send(going.as_it_is()), changed=False)
         while isinstance(step, Call):
             asked = going.asked(step)
             try:
@@ -150,30 +150,44 @@ class Direct:
 
     def _begin(
         self, body: Body, headers: Mapping[str, str] | None, identity: Identity | None
-    ) -> _Going | None:
-        """The exchange; None when the call is to pass as it is."""
-        if switched_off():
-            return None
+    ) -> _Going | Asked:
+        """The exchange; or what to ask when the call is to pass."""
+        own = body
         try:
-            request = self.runtime.decode(DIALECT, json.dumps(body).encode())
-        except (CodecError, TypeError, ValueError):
-            return None  # not ours to judge: the model's server says what is wrong with it
+            wire = json.dumps(body).encode()
+        except (TypeError, ValueError):
+            return _as_it_is(body, body)  # no JSON: the framework says what is wrong with it
+        if switched_off():
+            return _as_it_is(body, own)
+        clean = self.runtime.redactor.data(wire)
+        if clean is not wire:
+            body = json.loads(clean)
+        try:
+            request = self.runtime.decode(DIALECT, clean)
+        except CodecError:
+            return _as_it_is(body, own)  # not ours to judge, either
         who = caller(identity or self.identity)
         live = self.runtime.begin(request, dict(headers or {}), who, "direct")
-        return _Going(self.runtime, live, body)
+        return _Going(self.runtime, live, body, own)
 
 
 class _Going:
     """One exchange under way: what was asked last, and what came of it."""
 
-    def __init__(self, runtime: Runtime, live: Live, body: Body) -> None:
+    def __init__(self, runtime: Runtime, live: Live, body: Body, own: Body) -> None:
         self.runtime = runtime
         self.live = live
-        self.body = body
-        self._places = {id(message): at for at, message in enumerate(live.request.messages)}
+        self.body, self.own = body, own
+        places = _as_it_is(body, own).messages
+        pairs = zip(live.request.messages, places, strict=True)
+        self._places = {id(message): at for message, (at, _) in pairs if at is not None}
         self._given: Body | None = None
         self._error: Exception | None = None
         self._started, self._clock = 0.0, 0.0
+
+    def as_it_is(self) -> Asked:
+        """The caller's own call, without secrets."""
+        return _as_it_is(self.body, self.own)
 
     def asked(self, call: Call) -> Asked:
         """What `send` is to ask; the time from now on is the model's."""
@@ -247,8 +261,11 @@ class _Going:
         return {**named, "object": "chat.completion", "created": 0, "choices": [choice]}
 
 
-def _as_it_is(body: Body) -> Asked:
-    return Asked(body, tuple(enumerate(body.get("messages") or ())))
+def _as_it_is(body: Body, own: Body) -> Asked:
+    """`body`, which is the caller's `own`, or that without secrets."""
+    mine, theirs = body.get("messages") or (), own.get("messages") or ()
+    pairs = enumerate(zip(mine, theirs, strict=True))
+    return Asked(body, tuple([(at if a is b or a == b else None, a) for at, (a, b) in pairs]))
 
 
 def _failure(error: Exception) -> Failure:

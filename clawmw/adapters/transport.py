@@ -91,13 +91,23 @@ class Base:
         dialect = wire.dialect_of(request.method, request.url.path)
         return dialect in self.runtime.codecs and not switched_off()
 
-    def passing(self, request: Any) -> Any:
-        """A request that passes as it is, but for what we alone understand."""
+    def passing(self, request: Any, body: bytes | None = None) -> Any:
+        """A request that passes as it is, but for what we alone understand, and secrets."""
         if wire.EXTENSION in request.extensions:
             return request  # the layer that owns it has seen to that
         for name in [n for n in request.headers if n.lower().startswith("x-clawmw-")]:
             del request.headers[name]
-        return request
+        clean = self.runtime.redactor.data(body or b"")
+        if clean == (body or b""):
+            return request
+        headers = [(n, v) for n, v in request.headers.multi_items() if n != "content-length"]
+        more = {"headers": headers, "content": clean, "extensions": request.extensions}
+        return self.module.Request(request.method, request.url, **more)
+
+    def redacts(self, request: Any) -> bool:
+        """Whether a request that is no model call may hold secrets to be replaced: it is JSON."""
+        kind = request.headers.get("content-type", "")
+        return bool(self.runtime.redactor) and "json" in kind and not switched_off()
 
     def start(self, request: Any, body: bytes) -> Live | None:
         """The exchange of a model call; None when the request is to pass as it is."""
@@ -246,15 +256,17 @@ class Transport(Base):
 
     def handle_request(self, request: Any) -> Any:
         """Answer one request."""
-        live = self.start(request, request.read()) if self.ours(request) else None
+        ours = self.ours(request)
+        body = request.read() if ours or self.redacts(request) else None
+        live = self.start(request, body) if ours and body is not None else None
         if live is None:
-            return self.inner.handle_request(self.passing(request))
+            return self.inner.handle_request(self.passing(request, body))
         attempt: Attempt | None = None
         try:
             step = advance(live.run, live.perform, None)
         except Exception as error:  # noqa: BLE001 - a bug of ours must not stop an agent
             self.runtime.broke(live, error)
-            return self.inner.handle_request(request)
+            return self.inner.handle_request(self.passing(request, body))
         after: Call | Result | None = step
         while isinstance(after, Call):
             attempt, called = self.call(request, live, after)
@@ -306,15 +318,17 @@ class AsyncTransport(Base):
 
     async def handle_async_request(self, request: Any) -> Any:
         """Answer one request."""
-        live = self.start(request, await request.aread()) if self.ours(request) else None
+        ours = self.ours(request)
+        body = await request.aread() if ours or self.redacts(request) else None
+        live = self.start(request, body) if ours and body is not None else None
         if live is None:
-            return await self.inner.handle_async_request(self.passing(request))
+            return await self.inner.handle_async_request(self.passing(request, body))
         attempt: Attempt | None = None
         try:
             step = await live.aadvance(None)
         except Exception as error:  # noqa: BLE001 - a bug of ours must not stop an agent
             self.runtime.broke(live, error)
-            return await self.inner.handle_async_request(request)
+            return await self.inner.handle_async_request(self.passing(request, body))
         after: Call | Result | None = step
         while isinstance(after, Call):
             attempt, called = await self.call(request, live, after)
