@@ -4,6 +4,6 @@ The engine, stages and traces always see the caller's dialect; what the model's 
 between transport and wire. Chat completions are the hub: messages and Responses meet there.
 """
 
-from clawmw.codecs.translate.translator import Translator, translator
+from clawmw.codecs.translate.translator import Translator, refusal, translator
 
-__all__ = ["Translator", "translator"]
+__all__ = ["Translator", "refusal", "translator"]

@@ -29,7 +29,7 @@ from clawmw.codecs.translate.faults import Fault, error_body, read_error
 from clawmw.codecs.translate.sse import Stream
 from clawmw.errors import CodecError, TranslationError
 
-__all__ = ["Translator", "translator"]
+__all__ = ["Translator", "refusal", "translator"]
 
 _ODD = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
 """What reading a body raises that is not what its dialect says it must be."""
@@ -156,9 +156,10 @@ class Translator:
         """An upstream's error in the caller's shape; the status stays as it is."""
         return encoded(error_body(self.caller, read_error(body, status)))
 
-    def refusal(self, error: TranslationError) -> bytes:
-        """What the caller is told of what cannot be translated; goes with a status of 400."""
-        return encoded(error_body(self.caller, Fault(400, str(error))))
+
+def refusal(caller: str, error: TranslationError) -> bytes:
+    """What a caller is told of what cannot be translated; goes with a status of 400."""
+    return encoded(error_body(caller, Fault(400, str(error))))
 
 
 def translator(caller: str, wire: str) -> Translator | None:
