@@ -55,14 +55,16 @@ def lead(
     at = server(entry) if entry is not None and request.dialect in _ENDS else None
     if entry is None or at is None:
         return Lead(url, given, codec.encode(request))
+    if own:
+        return _sent(at, codec, request, given, urlsplit(url).query)
     home = urlsplit(at.base_url).hostname == urlsplit(url).hostname
-    if entry.base_url is None and not own:
-        if not entry.api_key_env and not (home or urlsplit(url).hostname in OFFICIAL):
+    if entry.base_url is None and not entry.api_key_env:
+        if home:
+            return Lead(url, given, codec.encode(replace(request, model=at.model)))
+        if urlsplit(url).hostname not in OFFICIAL:
             # A gateway or an aggregator: it knows many models, and their ids with a provider.
             return Lead(url, given, codec.encode(request))
-        if home and not entry.api_key_env:
-            return Lead(url, given, codec.encode(replace(request, model=at.model)))
-    return _sent(at, codec, request, given, own=own)
+    return _sent(at, codec, request, _open(given))
 
 
 def onward(inner: Any, module: ModuleType, url: str) -> Any:
@@ -72,21 +74,23 @@ def onward(inner: Any, module: ModuleType, url: str) -> Any:
     return litellm_upstream.upstream(module)
 
 
-def _sent(at: Server, codec: Codec, request: Request, given: wire.Headers, *, own: bool) -> Lead:
+def _sent(
+    at: Server, codec: Codec, request: Request, headers: wire.Headers, query: str = ""
+) -> Lead:
     dialect = at.dialect_for(request.dialect)
     named = request if request.model == at.model else replace(request, model=at.model)
     body = codec.encode(named)
     through = translator(request.dialect, dialect)
     if through is not None:
-        body = through.request(body)
+        body, query = through.request(body), ""
     base = at.base_url
     if dialect == "anthropic.messages" and not base.endswith("/v1"):
         base += "/v1"  # its SDKs' base URLs leave it out
-    headers = given if own else _open(given)
     key = os.environ.get(at.key_env) if at.key_env else None
     if through is not None or key is not None:
         headers = _keyed(headers, dialect, key)
-    return Lead(base + _ENDS[dialect], headers, body, through)
+    url = base + _ENDS[dialect] + (f"?{query}" if query else "")
+    return Lead(url, headers, body, through)
 
 
 def _open(headers: wire.Headers) -> wire.Headers:
