@@ -89,7 +89,8 @@ def messages_request(body: Body, names: Names, dropped: list[str]) -> Body:
 def _sampling(fields: Fields, out: Body) -> None:
     """Temperature: OpenAI's goes to 2, Anthropic's to 1; with thinking, or from Claude 4.7 on,
     there is none, and one of it and `top_p` is all that Claude 4.5 takes."""
-    fixed = not facts.samples(out["model"]) or "thinking" in out
+    thinks = out.get("thinking", {}).get("type") in ("enabled", "adaptive")
+    fixed = thinks or not facts.samples(out["model"])
     for name in ("temperature", "top_p"):
         value = fields.take(name)
         if value is None:

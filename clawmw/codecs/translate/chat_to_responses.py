@@ -51,7 +51,7 @@ def responses_request(body: Body, dropped: list[str]) -> Body:
     if "audio" in (fields.take("modalities") or ()):
         refuse("modalities", *_NO["audio"])
     fields.refuse(_NO)
-    out: Body = {}
+    out: Body = {"model": body["model"]}
     fields.move(out, *_SAME)
     out["store"] = bool(fields.take("store", False))
     items: list[Body] = []

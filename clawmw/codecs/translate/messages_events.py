@@ -97,7 +97,7 @@ class ChatEvents:
         match delta.get("type"):
             case "text_delta":
                 yield chunk(self._head, {"content": delta["text"]})
-            case "input_json_delta" if index in self._calls:
+            case "input_json_delta" if index in self._calls and delta["partial_json"]:
                 piece = {"arguments": delta["partial_json"]}
                 call = {"index": self._calls[index], "function": piece}
                 yield chunk(self._head, {"tool_calls": [call]})

@@ -90,7 +90,11 @@ class ChatEvents:
 
 
 class ResponsesEvents:
-    """Chat completions on the wire, Responses for the reader: items are added as they begin."""
+    """Chat completions on the wire, Responses for the reader: items are added as they begin.
+
+    While another provider's model reasons there is nothing to show (see `responses_answer`)
+    but that it is alive, as OpenAI itself says it.
+    """
 
     def __init__(self, request: Body) -> None:
         self._request = request
@@ -137,6 +141,8 @@ class ResponsesEvents:
                 yield from self._text(kind, text)
         for call in delta.get("tool_calls") or ():
             yield from self._call(call)
+        if delta.get("reasoning_content") or delta.get("reasoning"):
+            yield {"type": "keepalive"}
 
     def _text(self, kind: str, text: str) -> Iterator[Body]:
         if kind not in self._open:
@@ -177,6 +183,9 @@ class ResponsesEvents:
             if not function.get("name"):
                 return
             assert self._head is not None
+            for kind in ("output_text", "refusal"):  # what is said later is another message
+                if kind in self._open:
+                    yield from self._done(self._open.pop(kind))
             place = self._open[index] = len(self._output)
             began = {"id": call.get("id"), "function": {"name": function["name"]}}
             item = {**call_item(began, index, self._head["id"]), "status": "in_progress"}

@@ -51,6 +51,8 @@ def chat_request(body: Body, dropped: list[str]) -> Body:
     elif reasoning.get("effort"):
         fields.drop("reasoning.effort")
     fields.move(out, "temperature", "top_p")
+    if not body.get("store"):
+        fields.take("store")
     fields.take("stream_options")
     if fields.take("stream"):
         out |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -125,6 +127,7 @@ class _Conversation:
 
 def _message(item: Body, where: str) -> Body:
     role, content = item["role"], item["content"]
+    role = "system" if role == "developer" else role  # which only OpenAI's models know
     if isinstance(content, str):
         return {"role": role, "content": content}
     parts = [
@@ -161,10 +164,10 @@ def _tools(fields: Fields, out: Body) -> None:
             out["tool_choice"] = choice
         case {"type": "function", "name": name}:
             out["tool_choice"] = {"type": "function", "function": {"name": name}}
-        case {"type": "allowed_tools", "tools": allowed, "mode": mode}:
-            names_of = [{"type": "function", "function": {"name": t["name"]}} for t in allowed]
-            inner = {"mode": mode, "tools": names_of}
-            out["tool_choice"] = {"type": "allowed_tools", "allowed_tools": inner}
+        case {"type": "allowed_tools", "tools": allowed, "mode": mode}:  # OpenAI's alone
+            chosen = {tool.get("name") for tool in allowed}
+            out["tools"] = [tool for tool in tools if tool["function"]["name"] in chosen]
+            out["tool_choice"] = mode
         case _:
             refuse("tool_choice", "it names a tool of OpenAI's own", "name a function")
 
