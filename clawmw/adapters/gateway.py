@@ -126,7 +126,7 @@ class Gateway:
         given = [(n, v) for n, v in request.headers.multi_items() if n != "content-length"]
         codec, url = self.runtime.codecs[asked.dialect], str(request.url)
         try:
-            to = lead(place.entry, codec, asked, url, given, own=True)
+            to = lead(None, place.entry, codec, asked, url, given)
         except TranslationError as error:
             raise GatewayError(400, str(error), "untranslatable", x_should_retry="false") from None
         sent = httpx.Request(

@@ -38,30 +38,30 @@ class Lead:
 
 
 def lead(
-    entry: ModelEntry | None,
+    chosen: ModelEntry | None,
+    here: ModelEntry | None,
     codec: Codec,
     request: Request,
     url: str,
     headers: Iterable[tuple[str, str]],
-    *,
-    own: bool = False,
 ) -> Lead:
-    """How `request` is sent to the model of `entry`; None: to where its caller sends it.
+    """How `request` is sent to the model that a stage chose, or to where its caller sends it.
 
-    `own`: `url` and `headers` are those of the entry's place already. Raises
-    `TranslationError`.
+    `here`: the policy's entry for `url`, where it has one; `headers` are those of that place
+    already. Raises `TranslationError`.
     """
     given = list(headers)
+    entry = chosen or here
     at = server(entry) if entry is not None and request.dialect in _ENDS else None
     if entry is None or at is None:
         return Lead(url, given, codec.encode(request))
-    if own:
+    if chosen is None:
         return _sent(at, codec, request, given, urlsplit(url).query)
-    home = urlsplit(at.base_url).hostname == urlsplit(url).hostname
-    if entry.base_url is None and not entry.api_key_env:
-        if home:
-            return Lead(url, given, codec.encode(replace(request, model=at.model)))
-        if urlsplit(url).hostname not in OFFICIAL:
+    if entry.base_url is None and not entry.api_key_env and here is None:
+        host = urlsplit(url).hostname
+        if host == urlsplit(at.base_url).hostname:  # its caller's key is for it
+            return _sent(replace(at, key_env=None), codec, request, given)
+        if host not in OFFICIAL:
             # A gateway or an aggregator: it knows many models, and their ids with a provider.
             return Lead(url, given, codec.encode(request))
     return _sent(at, codec, request, _open(given))

@@ -158,8 +158,8 @@ class Base:
         """
         url, given = str(request.url), request.headers.multi_items()
         chosen = self.runtime.models.get(call.request.target)
-        entry = chosen or request.extensions.get(wire.ENTRY)
-        to = lead(entry, live.codec, call.request, url, given, own=chosen is None)
+        here = request.extensions.get(wire.ENTRY)
+        to = lead(chosen, here, live.codec, call.request, url, given)
         token = Token(live.exchange, body_digest(to.body))
         headers = wire.outgoing_headers(to.headers, to.url, live.exchange, to.body)
         extensions = {**request.extensions, wire.EXTENSION: token}

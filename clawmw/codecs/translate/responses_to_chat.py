@@ -141,7 +141,7 @@ def _message(item: Body, where: str) -> Body:
 
 
 def _tools(fields: Fields, out: Body) -> None:
-    tools = []
+    tools: list[Body] = []
     for index, tool in enumerate(items_of(fields.take("tools"))):
         if tool.get("type") != "function":
             refuse(
