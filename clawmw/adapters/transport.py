@@ -11,16 +11,18 @@ from collections.abc import AsyncIterator, Iterator
 from types import ModuleType
 from typing import Any, ClassVar, Literal
 
-from clawmw.adapters import failures, wire
+from clawmw.adapters import failures, translating, wire
 from clawmw.adapters.calling import caller
+from clawmw.adapters.leading import lead, onward
 from clawmw.adapters.patience import Patience
 from clawmw.adapters.refusal import refusal
+from clawmw.codecs.translate import Translator
 from clawmw.core.drive import advance
 from clawmw.core.effects import Call, Called
 from clawmw.core.engine import Result
 from clawmw.core.identity import Identity
 from clawmw.core.types import Failure, Response
-from clawmw.errors import CodecError, InternalError
+from clawmw.errors import CodecError, InternalError, TranslationError
 from clawmw.ownership import Token, body_digest, claimed, passing
 from clawmw.runtime import Live, Runtime, switched_off
 
@@ -35,9 +37,14 @@ class Attempt:
         timeout = owner.runtime.timeout
         late = owner.module.ReadTimeout
         self.patience = Patience(timeout.first_byte, timeout.idle, late)
-        self.sent, self.token = owner.outgoing(request, live, call, self.patience)
-        self.started, self._clock = owner.runtime.clock(), time.perf_counter()
         self.response: Any = None
+        self.sent, self.token, self.through = request, Token(live.exchange, ""), None
+        try:
+            self.sent, self.token, self.through = owner.outgoing(request, live, call, self.patience)
+        except TranslationError as error:
+            dialect = live.request.dialect
+            self.response = translating.refused(owner.module, dialect, error)
+        self.started, self._clock = owner.runtime.clock(), time.perf_counter()
         self.error: Exception | None = None
         self.body = b""
         self.first_byte: float | None = None
@@ -46,6 +53,11 @@ class Attempt:
         """The attempt as the engine wants to know it."""
         headers = tuple(self.response.headers.multi_items()) if self.response is not None else ()
         return Called(outcome, self.started, self.owner.runtime.clock(), self.first_byte, headers)
+
+    def came(self, response: Any) -> Any:
+        """The answer has begun: the caller's dialect is read from it."""
+        self.response = translating.translated(self.owner.module, response, self.through)
+        return self.response
 
     def arrived(self) -> None:
         """Some of the answer is here."""
@@ -139,23 +151,25 @@ class Base:
 
     def outgoing(
         self, request: Any, live: Live, call: Call, patience: Patience
-    ) -> tuple[Any, Token]:
-        """The request to send for `call`, and the token that goes with it."""
-        body = live.codec.encode(call.request)
-        token = Token(live.exchange, body_digest(body))
+    ) -> tuple[Any, Token, Translator | None]:
+        """The request to send for `call`, the token that goes with it, and who translates.
+
+        Raises `TranslationError`.
+        """
         url, given = str(request.url), request.headers.multi_items()
-        entry = self.runtime.models.get(call.request.target)
-        if entry is not None:
-            url, given = wire.elsewhere(entry.base_url, entry.api_key_env, url, given)
-        headers = wire.outgoing_headers(given, url, live.exchange, body)
+        chosen = self.runtime.models.get(call.request.target)
+        here = request.extensions.get(wire.ENTRY)
+        to = lead(chosen, here, live.codec, call.request, url, given)
+        token = Token(live.exchange, body_digest(to.body))
+        headers = wire.outgoing_headers(to.headers, to.url, live.exchange, to.body)
         extensions = {**request.extensions, wire.EXTENSION: token}
-        for ours in (wire.DECODED, wire.CALLER):
+        for ours in (wire.DECODED, wire.CALLER, wire.ENTRY):
             extensions.pop(ours, None)
         extensions["timeout"] = patience.extension(request.extensions.get("timeout"))
         sent = self.module.Request(
-            request.method, url, headers=headers, content=body, extensions=extensions
+            request.method, to.url, headers=headers, content=to.body, extensions=extensions
         )
-        return sent, token
+        return sent, token, to.translator
 
     def open(self, live: Live, request: Any, attempt: Attempt) -> Any:
         """The caller's answer while a stream is open: it is read as the caller reads."""
@@ -281,8 +295,10 @@ class Transport(Base):
         """Make one attempt. No outcome: a stream is open and wants to be read."""
         attempt = Attempt(self, request, live, call)
         try:
-            with passing(attempt.token):
-                response = attempt.response = self.inner.handle_request(attempt.sent)
+            if (response := attempt.response) is None:
+                with passing(attempt.token):
+                    inner = onward(self.inner, self.module, str(attempt.sent.url))
+                    response = attempt.came(inner.handle_request(attempt.sent))
             attempt.patience.begun()
             if call.tap is not None and wire.streams(response):
                 attempt.waited()
@@ -342,12 +358,13 @@ class AsyncTransport(Base):
     async def call(self, request: Any, live: Live, call: Call) -> tuple[Attempt, Called | None]:
         """Make one attempt. No outcome: a stream is open and wants to be read."""
         attempt = Attempt(self, request, live, call)
-        response: Any = None
+        response = attempt.response
         try:
-            with passing(attempt.token):
-                going = self.inner.handle_async_request(attempt.sent)
-                response = await attempt.patience.of(going)
-            attempt.response = response
+            if response is None:
+                with passing(attempt.token):
+                    inner = onward(self.inner, self.module, str(attempt.sent.url))
+                    going = inner.handle_async_request(attempt.sent)
+                    response = attempt.came(await attempt.patience.of(going))
             attempt.patience.begun()
             if call.tap is not None and wire.streams(response):
                 attempt.waited()

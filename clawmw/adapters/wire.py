@@ -21,6 +21,7 @@ from clawmw.runtime import Live
 __all__ = [
     "CALLER",
     "DECODED",
+    "ENTRY",
     "EXTENSION",
     "Headers",
     "answer_headers",
@@ -41,6 +42,8 @@ DECODED = "clawmw.decoded"
 
 CALLER = "clawmw.headers"
 """The key under which a request carries its caller's headers, where not all of them are sent."""
+ENTRY = "clawmw.entry"
+"""The key under which a request carries the policy's entry for the place its URL names."""
 
 Headers: TypeAlias = list[tuple[str, str]]
 

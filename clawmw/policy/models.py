@@ -123,6 +123,10 @@ class ModelEntry(_Model):
     """The model or provider family whose prices and caching rules hold; default: by id."""
     api_key_env: Annotated[Text, AfterValidator(_env)] | None = None
     """The environment variable that holds the key. Keys themselves never go in a policy."""
+    dialect: Literal["openai.chat", "openai.responses", "anthropic.messages"] | None = None
+    """What its server speaks; calls in another dialect are translated. Default: by the address
+    (api.anthropic.com, or one that ends in /anthropic: anthropic.messages; api.openai.com: both of
+    OpenAI's), without one by the provider in `model`, else openai.chat."""
 
     @model_validator(mode="before")
     @classmethod
