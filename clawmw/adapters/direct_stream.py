@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Generic, Protocol, TypeVar
 
@@ -47,15 +47,15 @@ class Talk(Protocol[C]):
         """The end of an attempt that did not say that it ended."""
         ...
 
-    def made(self, frame: Body) -> C:
-        """A chunk that says what `frame` says."""
+    def made(self, frame: Body) -> Sequence[C]:
+        """What the reader gets for a frame that a stage changed or made."""
         ...
 
-    def passed(self, chunk: C) -> C:
-        """A chunk as it is handed on, unchanged."""
+    def passed(self, chunk: C) -> Sequence[C]:
+        """What the reader gets for a chunk that says what it said."""
         ...
 
-    def refused(self, halt: Halt) -> C:
+    def refused(self, halt: Halt) -> Sequence[C]:
         """What the reader is told of a stopped call; or raises."""
         ...
 
@@ -66,7 +66,7 @@ def streamed(
     send: Callable[[Asked], Iterator[C]],
     talk: Talk[C],
     identity: Identity | None = None,
-) -> Iterator[C]:
+) -> Generator[C, None, None]:
     """The chunks of one call. `body` asks for a stream. Raises what `send` raised last."""
     going = direct._begin(body, None, identity)
     if going is None:
@@ -116,7 +116,7 @@ async def astreamed(
     send: Callable[[Asked], AsyncIterator[C]],
     talk: Talk[C],
     identity: Identity | None = None,
-) -> AsyncIterator[C]:
+) -> AsyncGenerator[C, None]:
     """`streamed`, awaiting."""
     going = direct._begin(body, None, identity)
     if going is None:
@@ -205,7 +205,7 @@ class _Reading(Generic[C]):
         finally:
             self.live.called += time.perf_counter() - began
 
-    def feed(self, chunk: C) -> list[C]:
+    def feed(self, chunk: C) -> Sequence[C]:
         """What the reader gets for a chunk."""
         if self._first is None:
             self._first = self.going.runtime.clock()
@@ -215,9 +215,9 @@ class _Reading(Generic[C]):
         except Exception as error:  # noqa: BLE001 - a bug of ours must not stop a stream
             self.going.runtime.broke(self.live, error)
             return [chunk]
-        return [self.talk.passed(chunk)] if given == data else self._made(given)
+        return self.talk.passed(chunk) if given == data else self._made(given)
 
-    def finish(self) -> list[C]:
+    def finish(self) -> Sequence[C]:
         """What was held back to the end of an attempt that did not say that it ended."""
         if self.tap.fold.reason is not None or self.tap.cut is not None:
             return []
@@ -274,7 +274,7 @@ class _Reading(Generic[C]):
         if isinstance(step, Result):
             self.live.ended(step)
 
-    def rest(self, step: Call | Result | None) -> list[C]:
+    def rest(self, step: Call | Result | None) -> Sequence[C]:
         """What the reader is still owed once the exchange is over; raises what `send` raised."""
         if not isinstance(step, Result):
             if self.error is not None:
@@ -283,7 +283,7 @@ class _Reading(Generic[C]):
         self.live.ended(step)
         outcome = step.outcome
         if step.halt is not None:
-            return [self.talk.refused(step.halt)]
+            return self.talk.refused(step.halt)
         if self.error is not None and not (isinstance(outcome, Response) and outcome.complete):
             raise self.error
         if not isinstance(outcome, Response):
@@ -298,7 +298,7 @@ class _Reading(Generic[C]):
 
     def _made(self, data: bytes) -> list[C]:
         frames = SseDecoder().feed(data)
-        return [self.talk.made(f.raw) for f in frames if isinstance(f.raw, dict)]
+        return [c for f in frames if isinstance(f.raw, dict) for c in self.talk.made(f.raw)]
 
 
 def _data(frame: Body) -> bytes:

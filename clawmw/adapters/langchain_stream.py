@@ -70,7 +70,7 @@ class Chunks:
         choice = {"index": 0, "delta": {}, "finish_reason": reason}
         return {"object": "chat.completion.chunk", "choices": [choice]}
 
-    def made(self, frame: Body) -> ChatGenerationChunk:
+    def made(self, frame: Body) -> list[ChatGenerationChunk]:
         """A chunk that says what `frame` says."""
         choice = (frame.get("choices") or [{}])[0]
         delta = choice.get("delta") or {}
@@ -86,20 +86,19 @@ class Chunks:
             usage_metadata=usage,
         )
         reason = choice.get("finish_reason")
-        return ChatGenerationChunk(
-            message=message, generation_info={"finish_reason": reason} if reason else None
-        )
+        info = {"finish_reason": reason} if reason else None
+        return [ChatGenerationChunk(message=message, generation_info=info)]
 
-    def passed(self, chunk: ChatGenerationChunk) -> ChatGenerationChunk:
+    def passed(self, chunk: ChatGenerationChunk) -> list[ChatGenerationChunk]:
         """A chunk as it came."""
         if isinstance(chunk.message, AIMessageChunk) and chunk.message.usage_metadata:
             self._given = add_usage(self._given, chunk.message.usage_metadata)
-        return chunk
+        return [chunk]
 
-    def refused(self, halt: Halt) -> ChatGenerationChunk:
+    def refused(self, halt: Halt) -> list[ChatGenerationChunk]:
         """What the reader is told of a stopped call."""
         message = self._refused(halt)
-        return ChatGenerationChunk(message=message, generation_info={"finish_reason": "stop"})
+        return [ChatGenerationChunk(message=message, generation_info={"finish_reason": "stop"})]
 
 
 def _call(call: Any) -> Json:
