@@ -14,7 +14,7 @@ from contextlib import aclosing, contextmanager
 from typing import Generic, Protocol, TypeVar
 
 from clawmw.adapters import wire
-from clawmw.adapters.direct import Asked, Body, Direct, _as_it_is, _failure, _Going
+from clawmw.adapters.direct import Asked, Body, Direct, _failure, _Going
 from clawmw.codecs.openai_chat_stream import SseDecoder
 from clawmw.core.decisions import Halt
 from clawmw.core.drive import advance
@@ -69,15 +69,15 @@ def streamed(
 ) -> Generator[C, None, None]:
     """The chunks of one call. `body` asks for a stream. Raises what `send` raised last."""
     going = direct._begin(body, None, identity)
-    if going is None:
-        yield from send(_as_it_is(body))
+    if isinstance(going, Asked):
+        yield from send(going)
         return
     live = going.live
     try:
         step: Call | Result | None = advance(live.run, live.perform, None)
     except Exception as error:  # noqa: BLE001 - a bug of ours must not stop an agent
         direct.runtime.broke(live, error)
-        yield from send(_as_it_is(body))
+        yield from send(going.as_it_is())
         return
     reading = _Reading(going, talk)
     try:
@@ -119,8 +119,8 @@ async def astreamed(
 ) -> AsyncGenerator[C, None]:
     """`streamed`, awaiting."""
     going = direct._begin(body, None, identity)
-    if going is None:
-        async for chunk in send(_as_it_is(body)):
+    if isinstance(going, Asked):
+        async for chunk in send(going):
             yield chunk
         return
     live = going.live
@@ -128,7 +128,7 @@ async def astreamed(
         step: Call | Result | None = await live.aadvance(None)
     except Exception as error:  # noqa: BLE001 - a bug of ours must not stop an agent
         direct.runtime.broke(live, error)
-        async for chunk in send(_as_it_is(body)):
+        async for chunk in send(going.as_it_is()):
             yield chunk
         return
     reading = _Reading(going, talk)

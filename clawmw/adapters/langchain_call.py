@@ -15,6 +15,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from clawmw.adapters.direct import Asked, Body
 from clawmw.adapters.langchain_messages import handed_on, value_of
+from clawmw.core.canon import MARKS
 from clawmw.core.types import Json
 from clawmw.policy.models import ModelEntry
 from clawmw.runtime import Runtime
@@ -81,7 +82,7 @@ class Ask:
         for name in self.body.keys() - asked.body.keys() - _WIRE:
             given.pop(name, None)
         for name, value in asked.body.items():
-            if name in _WIRE or value is self.body.get(name):
+            if name in _WIRE or value == self.body.get(name):
                 continue
             if name in _LIMITS:
                 given["max_tokens"] = value
@@ -105,13 +106,11 @@ class Ask:
         made = []
         for tool in tools:
             name = _tool_name(tool)
-            if name not in own:
+            marks = {k: v for k, v in tool.items() if k in MARKS}
+            if name not in own or {**known[name], **marks} != tool:
                 made += self.inner.bind_tools([tool]).kwargs["tools"]  # type: ignore[attr-defined]
-            elif tool == known[name] or not _marks(self.inner):
-                made.append(own[name])
             else:
-                marks = {k: v for k, v in tool.items() if k not in known[name]}
-                made.append({**own[name], **marks})
+                made.append({**own[name], **marks} if marks and _marks(self.inner) else own[name])
         return {**given, "tools": made}
 
     def _elsewhere(self, other: BaseChatModel, asked: Asked) -> dict[str, Any]:

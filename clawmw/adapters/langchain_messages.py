@@ -212,20 +212,25 @@ def _bare(block: Json) -> Json:
 
 
 def _changed(message: BaseMessage, value: Value) -> BaseMessage:
-    """A copy with the content of `value`; its blocks that no chat completion has stay."""
+    """A copy that says what `value` says; blocks that no chat completion has stay."""
     content, own = value.get("content") or "", message.content
+    update: Value = {}
+    hidden: list[Any] = [b for b in own if not _shown(b)] if isinstance(own, list) else []
+    if isinstance(message, AIMessage) and value.get("tool_calls", []) != calls_of(message):
+        update["tool_calls"], update["invalid_tool_calls"] = _read_calls(value["tool_calls"])
+        extra = message.additional_kwargs
+        update["additional_kwargs"] = {k: v for k, v in extra.items() if not k.endswith("_call")}
+        update["additional_kwargs"].pop("tool_calls", None)
+        hidden = []  # they say what the calls said before
     if isinstance(own, list) and isinstance(content, list):
-        places = [i for i, block in enumerate(own) if _shown(block)]
-        if len(places) == len(content):
-            blocks = list(own)
-            for place, block in zip(places, content, strict=True):
-                kept = blocks[place]
-                blocks[place] = {**kept, **block} if isinstance(kept, dict) else block
-            content = blocks
-    elif isinstance(own, list) and isinstance(content, str):
-        hidden = [block for block in own if not _shown(block)]
+        shown = [block for block in own if _shown(block)]
+        content = [*content, *hidden]
+        if len(shown) + len(hidden) == len(content) and hidden:
+            places = iter(content)
+            content = [next(places) if _shown(block) else block for block in own]
+    elif isinstance(own, list) and isinstance(content, str) and hidden:
         content = [{"type": "text", "text": content}, *hidden]
-    return message.model_copy(update={"content": content})
+    return message.model_copy(update={**update, "content": content})
 
 
 def message_of(value: Value) -> BaseMessage:

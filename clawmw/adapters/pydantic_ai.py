@@ -135,8 +135,7 @@ class _Guarded(WrapperModel):
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
         """One answer under the policy."""
-        params = model_request_parameters
-        ask = Ask.of(self.model_name, messages, model_settings, params, stream=False)
+        ask = self._ask(messages, model_settings, model_request_parameters, stream=False)
         came: list[ModelResponse] = []
 
         async def send(asked: Asked) -> Body:
@@ -146,7 +145,7 @@ class _Guarded(WrapperModel):
 
         answered = await self.direct.acall(ask.body, send, identity=self.who)
         if answered.halt is not None:
-            return _refusal(answered.halt, params)
+            return _refusal(answered.halt, ask)
         if answered.changed or not came:
             return response_of(answered.body, came[-1] if came else None)
         return came[-1]
@@ -160,13 +159,24 @@ class _Guarded(WrapperModel):
         run_context: Any = None,
     ) -> AsyncGenerator[StreamedResponse]:
         """One answer under the policy, as it comes; asked for when it is first read."""
-        params = model_request_parameters
-        ask = Ask.of(self.model_name, messages, model_settings, params, stream=True)
-        stream = _Stream(params, self, ask, run_context)
+        ask = self._ask(messages, model_settings, model_request_parameters, stream=True)
+        stream = _Stream(model_request_parameters, self, ask, run_context)
         try:
             yield stream
         finally:
             await stream.left()
+
+    def _ask(
+        self,
+        messages: list[ModelMessage],
+        settings: ModelSettings | None,
+        params: ModelRequestParameters,
+        *,
+        stream: bool,
+    ) -> Ask:
+        """The request; how the model gives its output is known to the model."""
+        resolved = self.wrapped.prepare_request(settings, params)
+        return Ask.of(self.model_name, messages, (settings, params), resolved, stream=stream)
 
     def asked(self, asked: Asked) -> Model:
         """The model to ask: the caller's own, or another that the policy names."""
@@ -191,7 +201,7 @@ class _Stream(StreamedResponse):
     _began: datetime = field(default_factory=lambda: datetime.now(UTC), init=False)
 
     async def _get_event_iterator(self) -> AsyncIterator[ModelResponseStreamEvent]:
-        talk = Events(lambda halt: _text(halt, self.model_request_parameters))
+        talk = Events(lambda halt: _text(halt, self.ask))
         came: list[ModelResponse] = []
 
         async def send(asked: Asked) -> AsyncGenerator[Event, None]:
@@ -301,9 +311,9 @@ def _other(entry: ModelEntry, own: Model) -> Model:
     return same  # type: ignore[no-any-return]
 
 
-def _text(halt: Halt, params: ModelRequestParameters) -> str:
+def _text(halt: Halt, ask: Ask) -> str:
     """What is said of a stopped request. Raises `Stopped` where the answer is no text."""
-    if params.allow_text_output and params.output_mode in ("text", "tool", "auto"):
+    if ask.textual:
         return str(halt)
     raise Stopped(str(halt))
 
@@ -312,6 +322,6 @@ def _details(halt: Halt) -> dict[str, Any]:
     return {"clawmw": {"rule": str(halt.because), **halt.detail(), "resume": halt.resume}}
 
 
-def _refusal(halt: Halt, params: ModelRequestParameters) -> ModelResponse:
-    parts = [TextPart(_text(halt, params))]
+def _refusal(halt: Halt, ask: Ask) -> ModelResponse:
+    parts = [TextPart(_text(halt, ask))]
     return ModelResponse(parts=parts, provider_details=_details(halt), finish_reason="stop")

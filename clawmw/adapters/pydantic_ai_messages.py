@@ -35,6 +35,7 @@ __all__ = ["Ask", "answer_of", "response_of", "usage_of", "used"]
 
 Place: TypeAlias = tuple[int, int]
 """A message, and the part of it; part -1: the whole message, or its instructions."""
+How: TypeAlias = tuple[ModelSettings | None, ModelRequestParameters]
 
 _REASONS: Mapping[str, str] = {"tool_call": "tool_calls"}
 _SETTINGS = ("max_tokens", "temperature", "top_p", "seed", "parallel_tool_calls")
@@ -49,18 +50,18 @@ class Ask:
     params: ModelRequestParameters
     places: Sequence[Place]
     body: Body
+    textual: bool
+    """Whether the answer may be a text for people."""
 
     @classmethod
     def of(
-        cls,
-        model: str,
-        messages: Sequence[ModelMessage],
-        settings: ModelSettings | None,
-        params: ModelRequestParameters,
-        *,
-        stream: bool,
+        cls, model: str, messages: Sequence[ModelMessage], own: How, resolved: How, *, stream: bool
     ) -> Ask:
-        """A request with the body that the policy sees."""
+        """A request with the body that the policy sees.
+
+        `own`: settings and parameters as given; `resolved`: as the model understands them.
+        """
+        settings, params = resolved
         placed = _placed(messages, params)
         body: Body = {"model": model, "messages": [value for _, value in placed]}
         tools = [*params.function_tools, *params.output_tools]
@@ -75,13 +76,32 @@ class Ask:
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         if stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
-        return cls(messages, settings, params, [place for place, _ in placed], body)
+        textual = params.allow_text_output and params.output_mode in ("text", "tool")
+        return cls(messages, *own, [place for place, _ in placed], body, textual)
 
     def to(
         self, asked: Asked, came: Sequence[ModelResponse]
     ) -> tuple[list[ModelMessage], ModelSettings | None, ModelRequestParameters]:
         """What the policy wants asked. `came`: answers of this very exchange."""
-        return self._messages(asked, came), self._settings(asked), self._params(asked)
+        messages, params = self._messages(asked, came), self._params(asked)
+        if self.places and self.places[0] == (0, -1) and asked.messages[0][0] is None:
+            messages, params = self._instructed(asked.messages[0][1], messages, params)
+        return messages, self._settings(asked), params
+
+    def _instructed(
+        self, value: Body, messages: list[ModelMessage], params: ModelRequestParameters
+    ) -> tuple[list[ModelMessage], ModelRequestParameters]:
+        """Instructions that were changed: they stand in two places."""
+        text = "\n\n".join(_texts(value.get("content")))
+        if value["role"] != "system" or text == self.body["messages"][0]["content"]:
+            return messages, params  # no more than marked
+        if params.instruction_parts:
+            first = replace(params.instruction_parts[0], content=text)
+            params = replace(params, instruction_parts=[first])
+        return [
+            replace(m, instructions=text) if isinstance(m, ModelRequest) and m.instructions else m
+            for m in messages
+        ], params
 
     def _messages(self, asked: Asked, came: Sequence[ModelResponse]) -> list[ModelMessage]:
         named = {at for at, _ in asked.messages if at is not None}
@@ -94,17 +114,17 @@ class Ask:
                 found.append(self._whole(open_, parts))
 
         for at, value in asked.messages:
-            changed = at is None
-            if at is None:
-                at = next((i for i in rest if _is(self.body["messages"][i], value)), None)
-            if at is None:
+            source, changed = at, at is None
+            if source is None:
+                source = next((i for i in rest if _is(self.body["messages"][i], value)), None)
+            if source is None:
                 close()
                 open_, parts = -1, []
                 found.append(_made(value, came))
                 continue
-            if at in rest:
-                rest.remove(at)
-            message, part = self.places[at]
+            if changed:
+                rest.remove(source)
+            message, part = self.places[source]
             if message != open_:
                 close()
                 open_, parts = message, []
@@ -135,7 +155,7 @@ class Ask:
         changed: dict[str, Any] = {
             name: asked.body[name]
             for name in _SETTINGS
-            if name in asked.body and asked.body[name] is not self.body.get(name)
+            if name in asked.body and asked.body[name] != self.body.get(name)
         }
         limit = asked.body.get("max_completion_tokens")
         if limit is not None:
@@ -147,7 +167,7 @@ class Ask:
         changed = {k: v for k, v in changed.items() if k in _SETTINGS or k not in own}
         if not changed:
             return self.settings
-        return {**own, **changed}  # type: ignore[typeddict-item]
+        return {**own, **changed}  # type: ignore[return-value]
 
     def _params(self, asked: Asked) -> ModelRequestParameters:
         own = {tool.name for tool in (*self.params.function_tools, *self.params.output_tools)}
@@ -310,10 +330,17 @@ def _changed(part: Any, value: Body) -> Any:
 
 def _changed_response(own: ModelResponse, value: Body) -> ModelResponse:
     texts = iter(_texts(value.get("content")))
-    parts = [
-        replace(part, content=next(texts, "")) if isinstance(part, TextPart) else part
-        for part in own.parts
-    ]
+    calls = {call["id"]: call["function"] for call in value.get("tool_calls") or ()}
+    thought = value.get("reasoning_content") == _response(own).get("reasoning_content")
+    parts: list[Any] = []
+    for part in own.parts:
+        if isinstance(part, TextPart):
+            parts.append(replace(part, content=next(texts, "")))
+        elif isinstance(part, ToolCallPart) and part.tool_call_id in calls:
+            args = calls[part.tool_call_id]["arguments"]
+            parts.append(part if args == part.args_as_json_str() else replace(part, args=args))
+        elif thought or not isinstance(part, ThinkingPart):
+            parts.append(part)
     return own if parts == list(own.parts) else replace(own, parts=parts)
 
 

@@ -113,7 +113,7 @@ class Events:
             return []
         if not isinstance(chunk, PartStartEvent | PartDeltaEvent):
             return [chunk]
-        return self._given(chunk.index, self._held.pop(chunk.index, None) or [chunk])
+        return self._given(chunk.index, self._held.pop(chunk.index, [chunk]))
 
     def _given(self, part: int, events: Sequence[Any]) -> list[Event]:
         if part not in self._numbers:
