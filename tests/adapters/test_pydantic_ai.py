@@ -131,7 +131,7 @@ def test_an_agent_is_sent_shorter_and_its_history_stays_as_it_was() -> None:
         assert [m["role"] for m in sent] == ["system", "user", "assistant", "tool"]
         assert len(sent[3]["content"]) < len(rows(300)) / 2
         assert [t["function"]["name"] for t in case.sent()["tools"]] == ["search", EXPAND]
-        usage = result.usage() if callable(result.usage) else result.usage
+        usage = result.usage
         assert usage.input_tokens == sum(u.input_tokens or 0 for u in case.emulator.usages)
         case.run(agent, "and now?", message_history=result.all_messages())
         assert case.sent()["messages"][:4] == sent, "what was sent stays as it was sent"
@@ -176,7 +176,7 @@ def test_tokens_come_as_they_are_made() -> None:
             deltas = [text async for text in result.stream_text(delta=True, debounce_by=None)]
             assert "".join(deltas) == LONG
             assert len(deltas) > 2
-            usage = result.usage() if callable(result.usage) else result.usage
+            usage = result.usage
             assert usage.input_tokens == case.emulator.usages[0].input_tokens
         assert result.all_messages()[-1].finish_reason == "stop"  # type: ignore[union-attr]
         assert result.all_messages()[-1].model_name == "gpt-5.4"  # type: ignore[union-attr]
