@@ -52,7 +52,13 @@ __all__ = [
 ]
 
 
+_MODULES = ("langchain", "pydantic_ai")
+"""Modules for one framework each: what they need is an extra."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"clawmw.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'clawmw' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
