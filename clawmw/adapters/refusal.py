@@ -60,19 +60,12 @@ def style_of(policy: Literal["auto", "message", "error"], who: Identity, request
         return "message" if who.wishes.refusal == "message" else "error"
     if policy != "auto":
         return policy
-    return "message" if who.client and not _parsed(request.params) else "error"
+    read = request.structured or _forced(request.params)
+    return "message" if who.client and not read else "error"
 
 
-def _parsed(params: Mapping[str, Json]) -> bool:
-    """Whether a program reads the answer: it must have a form that no message of ours has."""
-    forms = (
-        params.get("response_format"),  # chat completions
-        _inside(params.get("text"), "format"),  # Responses
-        _inside(params.get("output_config"), "format"),  # Anthropic, and what it was before
-        params.get("output_format"),
-    )
-    if any(_inside(form, "type") not in (None, "text") for form in forms):
-        return True
+def _forced(params: Mapping[str, Json]) -> bool:
+    """Whether the answer must be a tool call: a form that no message of ours has."""
     choice = params.get("tool_choice") or params.get("function_call")
     allowed = _inside(choice, "allowed_tools") or choice
     chosen = _inside(allowed, "mode") or _inside(choice, "type") or choice

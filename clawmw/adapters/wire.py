@@ -53,7 +53,7 @@ _TELLING = (
     "anthropic-version",
 )
 """Headers by which a provider answers another account, or answers otherwise."""
-_PATHS = {"/chat/completions": "openai.chat"}
+_PATHS = {"/chat/completions": "openai.chat", "/responses": "openai.responses"}
 _HOP = frozenset(
     {
         "connection",
@@ -160,7 +160,7 @@ def ending(live: Live, tap: Tap, result: Result) -> bytes:
         tap.finished = True
         body = outcome.body if outcome.kind == "status" and outcome.body else b""
         body = body or error_body(outcome.message, "upstream_error", outcome.kind)
-        return b"data: " + b" ".join(body.splitlines()) + b"\n\n"
+        return tap.writer.failing(body)
     if result.halt is not None:
         outcome = Response(Message(Role.ASSISTANT, (Text(str(result.halt)),)), None, "stop")
     if outcome is None or not (outcome.complete or tap.cut):
@@ -170,5 +170,5 @@ def ending(live: Live, tap: Tap, result: Result) -> bytes:
     told = tap.fold.response(complete=True).message.text
     rest = outcome.message.text.removeprefix(told)
     missed = Message(Role.ASSISTANT, ((Text(rest),) if rest else ()) + outcome.message.tool_calls)
-    start = live.codec.opening(replace(outcome, message=missed)) if missed.parts else b""
+    start = tap.writer.more(replace(outcome, message=missed)) if missed.parts else b""
     return start + tap.close(outcome)

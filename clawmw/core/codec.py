@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from clawmw.core.stream import Frame, FrameDecoder, StreamEvent
+from clawmw.core.stream import Frame, FrameDecoder, StreamEvent, StreamWriter
 from clawmw.core.types import Json, Message, Request, Response, ToolSpec, Usage
 
-__all__ = ["Codec"]
+__all__ = ["Codec", "PlainWriter"]
 
 
 class Codec(Protocol):
@@ -67,6 +68,10 @@ class Codec(Protocol):
         """A decoder for one stream."""
         ...
 
+    def writer(self) -> StreamWriter:
+        """What writes one answer's stream to its reader."""
+        ...
+
     def reframe(self, frame: Frame, events: Sequence[StreamEvent]) -> bytes:
         """The wire of a frame that is to say `events` instead of its own; b"" for none."""
         ...
@@ -78,3 +83,29 @@ class Codec(Protocol):
     def closing(self, response: Response, usage: Usage | None) -> bytes:
         """The end of a stream: why it finished, the usage if given, the end mark."""
         ...
+
+
+@dataclass(slots=True)
+class PlainWriter:
+    """The `StreamWriter` of a dialect whose frames stand each for itself."""
+
+    codec: Codec
+
+    def begin(self, *, holding: bool) -> None:
+        """See `StreamWriter.begin`."""
+
+    def frame(self, frame: Frame, events: Sequence[StreamEvent], *, changed: bool) -> bytes:
+        """See `StreamWriter.frame`."""
+        return self.codec.reframe(frame, events) if changed else frame.wire
+
+    def more(self, response: Response) -> bytes:
+        """See `StreamWriter.more`."""
+        return self.codec.opening(response)
+
+    def closing(self, response: Response, usage: Usage | None) -> bytes:
+        """See `StreamWriter.closing`."""
+        return self.codec.closing(response, usage)
+
+    def failing(self, body: bytes) -> bytes:
+        """See `StreamWriter.failing`."""
+        return b"data: " + b" ".join(body.splitlines()) + b"\n\n"

@@ -110,7 +110,7 @@ def _call(ex: Exchange, request: Request) -> Generator[Effect, Any, Called]:
     """One attempt. What was decided so far is shown before, so that a crash leaves it."""
     yield Emit(tuple(ex.events))
     ex.events.clear()
-    tap = _tap(ex) if request.stream else None
+    tap = _tap(ex, request) if request.stream else None
     ex.made += 1
     called: Called = yield Call(request, ex.attempt, tap, ex.labels)
     ex.now = called.ended
@@ -150,8 +150,10 @@ def _check_cache(ex: Exchange, request: Request, outcome: Outcome) -> None:
     ex.events.append(CacheMissed(ex.setup.exchange, ex.now, request.model, predicted, read, *where))
 
 
-def _tap(ex: Exchange) -> Tap:
+def _tap(ex: Exchange, request: Request) -> Tap:
     """The stages that want to see this stream, innermost first."""
+    if ex.writer is None:
+        ex.writer = ex.setup.codec.writer()
     watchers = [
         (stage.traits.name, streamer)
         for stage, streamer in reversed(ex.pipeline.streamers)
@@ -161,8 +163,10 @@ def _tap(ex: Exchange) -> Tap:
         ex.setup.codec,
         watchers,
         lambda name, error: ex.failed(name, "chunk", error),
+        ex.writer,
         continuing=ex.silent is not None,
         earlier=ex.silent,
+        holding=bool(watchers) and len(request.tools) > len(ex.raw.tools),
         begun=ex.setup.begun,
     )
 

@@ -43,6 +43,7 @@ from clawmw.core.render import Replacement
 from clawmw.core.setup import Result, Run, Setup
 from clawmw.core.spending import Spending
 from clawmw.core.stage import Context, Effects, Mode, Stage, Tried
+from clawmw.core.stream import StreamWriter
 from clawmw.core.types import Json, Message, Outcome, Request, Usage
 from clawmw.errors import StoreError
 
@@ -127,6 +128,8 @@ class Exchange:
         """Headers that tell the caller what was done."""
         self.silent: Usage | None = None
         """What silent attempts used."""
+        self.writer: StreamWriter | None = None
+        """What writes a streamed answer to its reader."""
         self.decoded: dict[bytes, Message] = {}
         """Journal messages by their wire."""
         self.held_out = pipeline.mode != "observe" and pipeline.held_out(setup.identity)

@@ -24,6 +24,7 @@ __all__ = [
     "FrameDecoder",
     "StreamEvent",
     "StreamFold",
+    "StreamWriter",
     "Streamer",
     "TextDelta",
     "ToolDelta",
@@ -130,6 +131,34 @@ class Streamer(Protocol):
 
     def chunk(self, event: StreamEvent, state: dict[str, Json]) -> Sequence[StreamEvent] | Cut:
         """What the reader gets instead of `event`; pure but for `state`."""
+        ...
+
+
+class StreamWriter(Protocol):
+    """Writes what the reader of one answer gets, over all the attempts that it takes.
+
+    A dialect whose stream is numbered throughout, or ends with the whole answer, keeps here what
+    was shown so far.
+    """
+
+    def begin(self, *, holding: bool) -> None:
+        """An attempt's stream begins. `holding`: some of it may be kept from the reader."""
+        ...
+
+    def frame(self, frame: Frame, events: Sequence[StreamEvent], *, changed: bool) -> bytes:
+        """The wire of a frame that is to say `events`; unless `changed`, those are its own."""
+        ...
+
+    def more(self, response: Response) -> bytes:
+        """What `response` says, as a part of the answer that goes on or begins."""
+        ...
+
+    def closing(self, response: Response, usage: Usage | None) -> bytes:
+        """The end of the answer."""
+        ...
+
+    def failing(self, body: bytes) -> bytes:
+        """An error, as a body of the dialect has it, in the place of the rest of the answer."""
         ...
 
 

@@ -123,6 +123,8 @@ class Message:
     mark: Mark | None = field(default=None, compare=False)
     marks: tuple[str | None, ...] = field(default=(), compare=False)
     """Lifetimes of the cache marks it came with, in order; None: the provider's default."""
+    bare: bool = field(default=False, compare=False)
+    """It has no block that a cache mark can be put on."""
 
     @property
     def text(self) -> str:
@@ -147,7 +149,8 @@ class Message:
             if not isinstance(part, (Text, ToolResult)):
                 raise TypeError(f"part {index} of a {self.role} message has no text to replace")
             parts[index] = replace(part, text=text)
-        return Message(self.role, tuple(parts), None, self.wire or self.origin, marks=self.marks)
+        origin = self.wire or self.origin
+        return Message(self.role, tuple(parts), None, origin, marks=self.marks, bare=self.bare)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +185,9 @@ class Request:
     """The policy's name of the model to send to, when a stage chose one."""
     reuse: Literal["", "may", "must"] = ""
     """Whether an earlier answer will do, even an old one; `must`: or none."""
+    held: bool = False
+    """The provider holds some of what is said (an earlier response, a conversation), or hands its
+    answer over later: the call is guarded and accounted, and goes out in the caller's bytes."""
 
     @property
     def stream(self) -> bool:
@@ -203,6 +209,21 @@ class Request:
         """How many answers are asked for (`n`); 1 unless a sane number is given."""
         value = self.params.get("n", 1)
         return value if isinstance(value, int) and 1 <= value <= 1024 else 1
+
+    @property
+    def structured(self) -> bool:
+        """Whether the answer must have a form that a program reads, such as a JSON schema."""
+        forms = (
+            self.params.get("response_format"),  # chat completions
+            _inside(self.params.get("text"), "format"),  # Responses
+            _inside(self.params.get("output_config"), "format"),  # Anthropic, and what it was
+            self.params.get("output_format"),
+        )
+        return any(_inside(form, "type") not in (None, "text") for form in forms)
+
+
+def _inside(value: Json, key: str) -> Json:
+    return value.get(key) if isinstance(value, Mapping) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,7 +250,7 @@ def _moves(new: Sequence[Note], window: Sequence[Note]) -> bool:
 
 def _prose(request: Request) -> bool:
     """Whether the answer is for people; structured output is alike and all right."""
-    return "response_format" not in request.params
+    return not request.structured
 
 
 def _thought(delta: Json) -> str:
