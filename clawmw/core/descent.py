@@ -256,7 +256,10 @@ def _decided(ex: Exchange, stage: Stage, decision: Decision, request: Request) -
         case Pass():
             pass
         case Rewrite(because, changed, _, journal):
-            ex.said(stage, "rewrite", because)
+            if changed is not None and ex.raw.held:
+                changed = _unsaid(request, changed)
+            told = bool(changed is not None or decision.epoch or not journal)
+            ex.said(stage, "rewrite", because, done=told or not ex.raw.held)
             if acts:
                 ex.labels |= decision.labels
                 ex.adds += decision.adds
@@ -268,7 +271,7 @@ def _decided(ex: Exchange, stage: Stage, decision: Decision, request: Request) -
                 ex.answer = response
                 ex.labels |= decision.labels
         case Halt(because):
-            ex.said(stage, "halt", because, **decision.detail())
+            ex.said(stage, "halt", because, decision.detail())
             ex.stop = decision if acts else None
             ex.final = stage.traits.runs == "call"
         case Retry():
@@ -276,6 +279,12 @@ def _decided(ex: Exchange, stage: Stage, decision: Decision, request: Request) -
         case _:
             assert_never(decision)
     return request
+
+
+def _unsaid(request: Request, changed: Request) -> Request:
+    """What a guard may change where the provider holds the history: nothing that is said."""
+    where = replace(changed, model=request.model, target=request.target)
+    return replace(where, messages=request.messages, tools=request.tools)
 
 
 def _commit(ex: Exchange, request: Request, *, account: bool) -> Generator[Effect, Any, bool]:

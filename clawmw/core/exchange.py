@@ -49,6 +49,8 @@ from clawmw.errors import StoreError
 
 __all__ = ["Begun", "Exchange", "Pipeline", "Result", "Run", "Setup", "State"]
 
+_PLAIN: Mapping[str, str] = {}
+
 Phase: TypeAlias = Literal["fold", "before", "chunk", "after"]
 
 
@@ -104,7 +106,7 @@ class Exchange:
     def __init__(self, request: Request, pipeline: Pipeline, setup: Setup) -> None:
         self.raw = request
         self.raw_tools = tools_digest(request.tools)
-        self.pipeline = pipeline
+        self.pipeline = pipeline.held if request.held else pipeline
         self.setup = setup
         self.now = setup.now
         self.attempt = 1
@@ -227,9 +229,13 @@ class Exchange:
     ) -> Request:
         """Add messages after the history, and to the journal; `passing`: now only.
 
+        Not where the provider holds the history: that goes on in the caller's words alone.
+
         A full journal keeps nothing more: what comes then is passing, and an event says so.
         """
-        if not messages or self.observing or not self.state.history.settled():
+        if not messages or self.observing or self.raw.held:
+            return request
+        if not self.state.history.settled():
             return request
         state, codec = self.state, self.setup.codec
         sealed = tuple(codec.seal(message) for message in messages)
@@ -362,7 +368,15 @@ class Exchange:
         name = type(error).__name__
         self.events.append(StageFailed(self.setup.exchange, self.now, stage, phase, name, closed))
 
-    def said(self, stage: Stage, action: Action, because: Because, **detail: str) -> None:
+    def said(
+        self,
+        stage: Stage,
+        action: Action,
+        because: Because,
+        detail: Mapping[str, str] = _PLAIN,
+        *,
+        done: bool = True,
+    ) -> None:
         """Note what a stage decided, and whether it was done."""
         self.events.append(
             Acted(
@@ -371,7 +385,7 @@ class Exchange:
                 stage.traits.name,
                 action,
                 str(because),
-                not self.acts(stage),
+                not (done and self.acts(stage)),
                 {**because.detail, **detail},
             )
         )

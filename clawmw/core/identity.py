@@ -9,7 +9,8 @@ Order of sources, first wins, for each of them alone:
 1. what the caller states in code (`http_client(identity=...)`), or an adapter knows (thread ids);
 2. the `x-clawmw-*` headers;
 3. the session headers of known agents: Claude Code, Codex, OpenCode;
-4. OpenClaw's runtime line: session, agent, kind; then its `prompt_cache_key`: session;
+4. OpenClaw's runtime line: session, agent, kind; then its `prompt_cache_key`, or the provider's
+   `conversation`: session;
 5. the trace id of `traceparent`: chain;
 6. what the messages imply (`clawmw.core.story`): the opening is the session, the newest message
    that a human seems to have written begins the chain. Such names are for accounting and for
@@ -157,7 +158,8 @@ def identify(
         said["kind"] = said["kind"] or _kind(key, story)
         named = named or clean(session)
     derived: set[str] = set()
-    session_id = base.session or said["session"] or named or _cache_key(request)
+    named = named or _cache_key(request) or _conversation(request)
+    session_id = base.session or said["session"] or named
     if not session_id:
         derived.add("session")
         session_id = f"~{story.opener}"
@@ -252,6 +254,13 @@ def _kind(key: str, story: Story) -> str | None:
     if ":internal-session-effects:" in key:
         return "review"
     return story.kind
+
+
+def _conversation(request: Request) -> str | None:
+    """The provider's own name of the conversation (`conversation` of the Responses API)."""
+    said = request.params.get("conversation")
+    name = said.get("id") if isinstance(said, Mapping) else said
+    return clean(name) if isinstance(name, str) else None
 
 
 def _cache_key(request: Request) -> str | None:

@@ -59,7 +59,9 @@ class PromptCacheConfig(StageConfig):
 class PromptCache(Quiet):
     """See the module."""
 
-    traits: ClassVar[StageTraits] = StageTraits("prompt_cache", below=("route", "compress"))
+    traits: ClassVar[StageTraits] = StageTraits(
+        "prompt_cache", history="whole", below=("route", "compress")
+    )
 
     def __init__(self, config: PromptCacheConfig) -> None:
         self.config = config
