@@ -20,6 +20,7 @@ from clawmw.emulator.app import Received, World, application
 from clawmw.emulator.brains import BRAINS, echo
 from clawmw.emulator.faults import Fault
 from clawmw.emulator.reply import Brain
+from clawmw.emulator.responses import routes
 from clawmw.errors import ClawmwError
 
 __all__ = ["Emulator", "PortInUse"]
@@ -109,7 +110,7 @@ class Emulator:
         sock = _listen(self._port)
         self._port = sock.getsockname()[1]
         config = uvicorn.Config(
-            application(self._world),
+            application(self._world, *routes(self._world)),
             http=_tracked(self._connections),
             lifespan="off",
             log_config=None,
