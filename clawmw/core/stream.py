@@ -64,6 +64,8 @@ class Extra:
     """What of a delta is not read here, reasoning and signatures among it, as it came."""
 
     delta: Json
+    thought: str = ""
+    """What of it the model thinks, where its server shows that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +107,15 @@ class Frame:
     wire: bytes
     events: tuple[StreamEvent, ...] = ()
     raw: Json | None = None
+    quiet: bool = False
+    """It only says that the server is alive, as a comment does."""
 
     @property
     def says(self) -> bool:
         """Whether there is anything in it but comments, which servers send to be thought alive."""
-        lines = () if self.raw is not None else self.wire.splitlines()
-        return self.raw is not None or any(line and line[:1] != b":" for line in lines)
+        if self.quiet or self.raw is not None:
+            return not self.quiet
+        return any(line and line[:1] != b":" for line in self.wire.splitlines())
 
 
 @dataclass(frozen=True, slots=True)
