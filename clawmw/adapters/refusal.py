@@ -10,12 +10,12 @@ with `x-should-retry: false`, which the SDKs of OpenAI and Anthropic obey; never
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 from clawmw.adapters.wire import Headers
+from clawmw.core.codec import Codec
 from clawmw.core.decisions import Halt
 from clawmw.core.engine import Result
 from clawmw.core.identity import Identity
@@ -44,7 +44,7 @@ def refusal(
         headers.append(("retry-after", str(_seconds(halt.retry_after))))
     if style_of(policy, result.finished.identity, request) == "error":
         headers.append(("content-type", "application/json"))
-        return 503 if halt.kind == "busy" else 402, headers, _error(halt, request.dialect)
+        return 503 if halt.kind == "busy" else 402, headers, _error(halt, live.codec)
     message = Message(Role.ASSISTANT, (Text(str(halt)),))
     none = Usage(0, 0, 0)
     answer = Response(message, none, "stop", request.model, f"clawmw-{live.exchange}")
@@ -76,14 +76,10 @@ def _inside(value: Json, key: str) -> Any:
     return value.get(key) if isinstance(value, Mapping) else None
 
 
-def _error(halt: Halt, dialect: str) -> bytes:
+def _error(halt: Halt, codec: Codec) -> bytes:
     """The error in the dialect's shape, for people and for programs."""
     what = {**halt.detail(), "resume": halt.resume, "code": str(halt.because)}
-    error = {"message": str(halt), "type": "clawmw_refused", "param": None, **what}
-    if dialect.startswith("anthropic"):
-        del error["param"]
-        return json.dumps({"type": "error", "error": error}).encode()
-    return json.dumps({"error": error}).encode()
+    return codec.error({"message": str(halt), "type": "clawmw_refused", **what})
 
 
 def _seconds(after: float | None) -> int:

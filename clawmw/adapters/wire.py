@@ -53,7 +53,13 @@ _TELLING = (
     "anthropic-version",
 )
 """Headers by which a provider answers another account, or answers otherwise."""
-_PATHS = {"/chat/completions": "openai.chat", "/responses": "openai.responses"}
+_PATHS = {
+    "/chat/completions": "openai.chat",
+    "/responses": "openai.responses",
+    "/v1/messages": "anthropic.messages",
+}
+"""Anthropic's with its version: OpenAI has `/v1/threads/ID/messages`, which is another matter."""
+
 _HOP = frozenset(
     {
         "connection",
@@ -159,7 +165,8 @@ def ending(live: Live, tap: Tap, result: Result) -> bytes:
     if isinstance(outcome, Failure):
         tap.finished = True
         body = outcome.body if outcome.kind == "status" and outcome.body else b""
-        body = body or error_body(outcome.message, "upstream_error", outcome.kind)
+        error = {"message": outcome.message, "type": "upstream_error", "code": outcome.kind}
+        body = body or live.codec.error(error)
         return tap.writer.failing(body)
     if result.halt is not None:
         outcome = Response(Message(Role.ASSISTANT, (Text(str(result.halt)),)), None, "stop")

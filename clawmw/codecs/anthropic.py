@@ -7,7 +7,7 @@ that encoding splices: what nobody changed is the original bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
@@ -38,7 +38,17 @@ from clawmw.codecs.body import (
 )
 from clawmw.core.canon import tool_spec
 from clawmw.core.stream import Frame, FrameDecoder, StreamEvent, StreamWriter
-from clawmw.core.types import Json, Message, Part, Request, Response, Role, ToolSpec, Usage
+from clawmw.core.types import (
+    Json,
+    Message,
+    Part,
+    Request,
+    Response,
+    Role,
+    ToolResult,
+    ToolSpec,
+    Usage,
+)
 from clawmw.errors import CodecError
 
 __all__ = ["DIALECT", "AnthropicMessages"]
@@ -48,6 +58,7 @@ class AnthropicMessages:
     """The codec of `/v1/messages`."""
 
     dialect = DIALECT
+    hints = frozenset({"cache_control"})
 
     # --- requests --------------------------------------------------------------------------
 
@@ -135,6 +146,14 @@ class AnthropicMessages:
 
     # --- answers ---------------------------------------------------------------------------
 
+    def results(self, results: Sequence[ToolResult]) -> tuple[Message, ...]:
+        """See `Codec.results`."""
+        return (Message(Role.TOOL, tuple(results)),)
+
+    def reporting(self, request: Request) -> Request:
+        """See `Codec.reporting`."""
+        return request
+
     def response(self, body: bytes) -> Response:
         """See `Codec.response`."""
         try:
@@ -154,6 +173,10 @@ class AnthropicMessages:
         except (ValueError, RecursionError) as error:
             raise CodecError("the answer is not JSON") from error
         return error_status(value)
+
+    def error(self, fields: Mapping[str, Json]) -> bytes:
+        """See `Codec.error`."""
+        return dump({"type": "error", "error": dict(fields)})
 
     def encode_response(self, response: Response) -> bytes:
         """See `Codec.encode_response`."""

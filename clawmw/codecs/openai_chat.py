@@ -7,7 +7,7 @@ lies, so that encoding splices: what nobody changed is the original bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from clawmw.codecs import openai_chat_stream as wire_stream
@@ -23,10 +23,10 @@ from clawmw.codecs.body import (
 )
 from clawmw.codecs.openai_chat_message import as_they_came, changed, fresh, mark, parse
 from clawmw.codecs.openai_chat_read import DIALECT, read
-from clawmw.core.canon import tool_spec
+from clawmw.core.canon import MARKS, tool_spec
 from clawmw.core.codec import PlainWriter
 from clawmw.core.stream import Frame, FrameDecoder, StreamEvent, StreamWriter
-from clawmw.core.types import Json, Message, Request, Response, ToolSpec, Usage
+from clawmw.core.types import Json, Message, Request, Response, Role, ToolResult, ToolSpec, Usage
 from clawmw.errors import CodecError
 
 __all__ = ["DIALECT", "OpenAIChat"]
@@ -36,6 +36,7 @@ class OpenAIChat:
     """The codec of `/v1/chat/completions`."""
 
     dialect = DIALECT
+    hints = MARKS | {"prompt_cache_key"}
 
     def decode(self, body: bytes, earlier: Sequence[Request] = ()) -> Request:
         """See `Codec.decode`. Raises `CodecError` naming the byte."""
@@ -97,6 +98,19 @@ class OpenAIChat:
         function = {"name": name, "description": description, "parameters": parameters}
         return tool_spec(name, {"type": "function", "function": function})
 
+    def results(self, results: Sequence[ToolResult]) -> tuple[Message, ...]:
+        """See `Codec.results`."""
+        return tuple([Message(Role.TOOL, (result,)) for result in results])
+
+    def reporting(self, request: Request) -> Request:
+        """See `Codec.reporting`: a stream of chat completions must be asked to."""
+        given = request.params.get("stream_options")
+        options = given if isinstance(given, dict) else {}
+        if not request.stream or "include_usage" in options:
+            return request
+        asked = {**options, "include_usage": True}
+        return replace(request, params={**request.params, "stream_options": asked})
+
     def response(self, body: bytes) -> Response:
         """See `Codec.response`. Only the first choice is read; the others pass through."""
         try:
@@ -121,6 +135,11 @@ class OpenAIChat:
         except (ValueError, RecursionError) as error:
             raise CodecError("the answer is not JSON") from error
         return wire_stream.error_status(value)
+
+    def error(self, fields: Mapping[str, Json]) -> bytes:
+        """See `Codec.error`."""
+        head = {"message": None, "type": None, "param": None}
+        return json.dumps({"error": {**head, **fields}}).encode()
 
     def encode_response(self, response: Response) -> bytes:
         """See `Codec.encode_response`."""

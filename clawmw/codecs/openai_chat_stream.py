@@ -64,7 +64,7 @@ class SseDecoder(SseFrames):
             call_id, extra = call.get("id") or "", _beside(call, function)
             events.append(ToolDelta(self._index(call), call_id, name, arguments, extra))
         if more := {k: v for k, v in delta.items() if k not in _READ and v not in (None, "", [])}:
-            events.append(Extra(more))
+            events.append(Extra(more, _thought(more)))
         if choice.get("finish_reason"):
             events.append(Finish(choice["finish_reason"]))
         counted = usage(value.get("usage"))
@@ -81,6 +81,12 @@ class SseDecoder(SseFrames):
             self._calls.setdefault(str(call["id"]), len(self._calls))
             return self._calls[str(call["id"])]
         return max(len(self._calls) - 1, 0)
+
+
+def _thought(delta: dict[str, Json]) -> str:
+    """What a model thinks, where its server shows it."""
+    said = (delta.get(key) for key in ("reasoning_content", "reasoning"))
+    return next((text for text in said if isinstance(text, str)), "")
 
 
 _READ = frozenset({"role", "content", "tool_calls"})

@@ -8,7 +8,7 @@ whose answer comes later (`background`), is `held`.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from clawmw.codecs import openai_responses_answer as answers
@@ -29,7 +29,7 @@ from clawmw.codecs.openai_responses_stream import Decoder
 from clawmw.codecs.openai_responses_writer import Writer
 from clawmw.core.canon import tool_spec
 from clawmw.core.stream import Frame, FrameDecoder, StreamEvent, StreamWriter
-from clawmw.core.types import Json, Message, Request, Response, Role, ToolSpec, Usage
+from clawmw.core.types import Json, Message, Request, Response, Role, ToolResult, ToolSpec, Usage
 from clawmw.errors import CodecError
 
 __all__ = ["DIALECT", "OpenAIResponses"]
@@ -39,6 +39,7 @@ class OpenAIResponses:
     """The codec of `/v1/responses`."""
 
     dialect = DIALECT
+    hints = frozenset({"prompt_cache_breakpoint", "prompt_cache_key"})
 
     def decode(self, body: bytes, earlier: Sequence[Request] = ()) -> Request:
         """See `Codec.decode`. Raises `CodecError` naming the byte."""
@@ -132,6 +133,14 @@ class OpenAIResponses:
         function = {"name": name, "description": description, "parameters": parameters}
         return tool_spec(name, {"type": "function", **function, "strict": False})
 
+    def results(self, results: Sequence[ToolResult]) -> tuple[Message, ...]:
+        """See `Codec.results`."""
+        return tuple([Message(Role.TOOL, (result,)) for result in results])
+
+    def reporting(self, request: Request) -> Request:
+        """See `Codec.reporting`."""
+        return request
+
     def response(self, body: bytes) -> Response:
         """See `Codec.response`. A failed one is none."""
         try:
@@ -151,6 +160,11 @@ class OpenAIResponses:
         except (ValueError, RecursionError) as error:
             raise CodecError("the answer is not JSON") from error
         return answers.error_status(value)
+
+    def error(self, fields: Mapping[str, Json]) -> bytes:
+        """See `Codec.error`."""
+        head = {"message": None, "type": None, "param": None}
+        return json.dumps({"error": {**head, **fields}}).encode()
 
     def encode_response(self, response: Response) -> bytes:
         """See `Codec.encode_response`."""

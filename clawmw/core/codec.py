@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from clawmw.core.stream import Frame, FrameDecoder, StreamEvent, StreamWriter
-from clawmw.core.types import Json, Message, Request, Response, ToolSpec, Usage
+from clawmw.core.types import Json, Message, Request, Response, ToolResult, ToolSpec, Usage
 
 __all__ = ["Codec", "PlainWriter"]
 
@@ -16,6 +16,8 @@ class Codec(Protocol):
     """One dialect. Pure; every method may raise `CodecError`."""
 
     dialect: str
+    hints: frozenset[str]
+    """The fields for a prompt cache that its bodies may hold."""
 
     def decode(self, body: bytes, earlier: Sequence[Request] = ()) -> Request:
         """A request from its body.
@@ -49,6 +51,14 @@ class Codec(Protocol):
         """A tool definition in this dialect."""
         ...
 
+    def results(self, results: Sequence[ToolResult]) -> tuple[Message, ...]:
+        """The messages that answer the tool calls of one message."""
+        ...
+
+    def reporting(self, request: Request) -> Request:
+        """The request as its stream says what was used; itself where it does already."""
+        ...
+
     def response(self, body: bytes) -> Response:
         """A response from its body."""
         ...
@@ -58,6 +68,10 @@ class Codec(Protocol):
 
         None: it is of another kind. Raises `CodecError` for one that is nothing: empty, a page.
         """
+        ...
+
+    def error(self, fields: Mapping[str, Json]) -> bytes:
+        """The body of an error; `fields`: its `message`, its `type`, and what more is known."""
         ...
 
     def encode_response(self, response: Response) -> bytes:

@@ -157,7 +157,7 @@ def _tap(ex: Exchange, request: Request) -> Tap:
     watchers = [
         (stage.traits.name, streamer)
         for stage, streamer in reversed(ex.pipeline.streamers)
-        if stage in ex.ran and ex.acts(stage) and streamer.watches(ex.raw)
+        if stage in ex.ran and ex.acts(stage) and streamer.watches(ex.raw, ex.setup.codec)
     ]
     return Tap(
         ex.setup.codec,

@@ -295,6 +295,7 @@ class Exchange:
             mode,
             state.history,
             setup.profile,
+            setup.codec,
             sent_tokens=tools_tokens(request.tools) + state.history.sums.sent + state.added,
             warm_tokens=steps[count - 1].upto.sent if count else 0,
             cache=cached.plan,

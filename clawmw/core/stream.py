@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from clawmw.core.types import Json, Message, Part, Request, Response, Role, Text, ToolCall, Usage
+
+if TYPE_CHECKING:
+    from clawmw.core.codec import Codec
 
 __all__ = [
     "Begin",
@@ -130,7 +133,7 @@ class Cut:
 class Streamer(Protocol):
     """A stage that looks at stream events. `state` is fresh for every attempt."""
 
-    def watches(self, request: Request) -> bool:
+    def watches(self, request: Request, codec: Codec) -> bool:
         """Whether this request's stream must be shown to `chunk` at all."""
         ...
 

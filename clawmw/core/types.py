@@ -211,6 +211,12 @@ class Request:
         return value if isinstance(value, int) and 1 <= value <= 1024 else 1
 
     @property
+    def any_tool(self) -> bool:
+        """Whether the model may call whichever tool it likes."""
+        choice = self.params.get("tool_choice") or "auto"
+        return (_inside(choice, "type") or choice) in ("auto", "required", "any")
+
+    @property
     def structured(self) -> bool:
         """Whether the answer must have a form that a program reads, such as a JSON schema."""
         forms = (
