@@ -29,7 +29,16 @@ from clawmw.codecs.openai_responses_stream import Decoder
 from clawmw.codecs.openai_responses_writer import Writer
 from clawmw.core.canon import tool_spec
 from clawmw.core.stream import Frame, FrameDecoder, StreamEvent, StreamWriter
-from clawmw.core.types import Json, Message, Request, Response, Role, ToolResult, ToolSpec, Usage
+from clawmw.core.types import (
+    Json,
+    Message,
+    Request,
+    Response,
+    Role,
+    ToolResult,
+    ToolSpec,
+    Usage,
+)
 from clawmw.errors import CodecError
 
 __all__ = ["DIALECT", "OpenAIResponses"]
@@ -134,11 +143,11 @@ class OpenAIResponses:
         return tool_spec(name, {"type": "function", **function, "strict": False})
 
     def results(self, results: Sequence[ToolResult]) -> tuple[Message, ...]:
-        """See `Codec.results`."""
+        """See `Codec.results`: each is an item of its own."""
         return tuple([Message(Role.TOOL, (result,)) for result in results])
 
     def reporting(self, request: Request) -> Request:
-        """See `Codec.reporting`."""
+        """See `Codec.reporting`: every stream does."""
         return request
 
     def response(self, body: bytes) -> Response:
@@ -163,7 +172,7 @@ class OpenAIResponses:
 
     def error(self, fields: Mapping[str, Json]) -> bytes:
         """See `Codec.error`."""
-        head = {"message": None, "type": None, "param": None}
+        head = {"message": fields.get("message"), "type": fields.get("type"), "param": None}
         return json.dumps({"error": {**head, **fields}}).encode()
 
     def encode_response(self, response: Response) -> bytes:

@@ -61,9 +61,10 @@ def usage_json(counted: Usage, before: Json = None) -> dict[str, Json]:
         ("input_tokens_details", "cache_write_tokens", counted.cache_write_tokens),
         ("output_tokens_details", "reasoning_tokens", counted.reasoning_tokens),
     )
+    nothing = not (read or out)  # then none of it was anything
     for key, name, number in told:
-        if number is not None:
-            value[key] = {**(value.get(key) or {}), name: number}
+        if number is not None or nothing:
+            value[key] = {**(value.get(key) or {}), name: number or 0}
     return value
 
 
