@@ -137,7 +137,10 @@ class AnthropicMessages:
 
     def enriched(self, message: Message, extra: Json, calls: Sequence[Json]) -> Message:
         """See `Codec.enriched`."""
-        return self.message(dump(whole(message, extra, calls)))
+        try:
+            return self.message(dump(whole(message, extra, calls)))
+        except (CodecError, ValueError, TypeError, LookupError, AttributeError):
+            return message  # what a server makes of the dialect: text and calls are there
 
     def tool(self, name: str, description: str, parameters: object) -> ToolSpec:
         """See `Codec.tool`."""

@@ -27,10 +27,21 @@ from clawmw.core.types import (
 )
 from clawmw.errors import CodecError
 
-__all__ = ["Spot", "blocks", "changed", "content_of", "fresh", "mark", "merged", "parse", "spots"]
+__all__ = [
+    "SIGNED",
+    "Spot",
+    "blocks",
+    "changed",
+    "content_of",
+    "fresh",
+    "mark",
+    "merged",
+    "parse",
+    "spots",
+]
 
 _ROLES = {"user": Role.USER, "assistant": Role.ASSISTANT, "system": Role.SYSTEM}
-_SIGNED = ("thinking", "redacted_thinking")
+SIGNED = ("thinking", "redacted_thinking")
 """Blocks that are given back as they came: a mark on one is refused."""
 
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -86,7 +97,7 @@ def _spot(block: Json, kind: Json, outer: Json) -> Spot:
         given = block.get("input", {})
         arguments = given if isinstance(given, str) else _compact(given)
         return Spot(ToolCall(_str(block.get("id")), _str(block.get("name")), arguments), outer)
-    if kind in _SIGNED:
+    if kind in SIGNED:
         return Spot(Thinking(block), outer)
     return Spot(Image(block) if kind == "image" else Opaque(block), outer)
 
@@ -215,6 +226,6 @@ def _unmark(content: list[Json]) -> None:
 
 def _markable(block: Json) -> bool:
     """Whether the API takes a mark on a block: not on an empty text, nor on thinking."""
-    if not isinstance(block, dict) or block.get("type") in _SIGNED:
+    if not isinstance(block, dict) or block.get("type") in SIGNED:
         return False
     return block.get("type") != "text" or bool(_str(block.get("text")).strip())

@@ -55,11 +55,11 @@ class Decoder(SseFrames):
                 told = [UsageEvent(known)] if known is not None and self._usage else []
                 return [Begin(message.get("model"), message.get("id")), *told]
             case "content_block_start":
-                return self._opened(value["index"], value["content_block"])
+                return self._opened(_whole(value["index"]), value["content_block"])
             case "content_block_delta":
-                return self._moved(value["index"], value["delta"])
+                return self._moved(_whole(value["index"]), value["delta"])
             case "content_block_stop":
-                index = value["index"]
+                index = _whole(value["index"])
                 said = self._texts.pop(index, None)
                 return [] if said is None else [_extra(index, chars=said)]
             case "message_delta":
@@ -86,10 +86,10 @@ class Decoder(SseFrames):
             more = {k: v for k, v in block.items() if k not in _OF_CALL and v is not None}
             given = dump(block["input"]).decode() if block.get("input") else ""
             extra = {"block": index, **more}
-            return [ToolDelta(number, block["id"], block["name"], given, extra)]
+            return [ToolDelta(number, _text(block["id"]), _text(block["name"]), given, extra)]
         begun: list[StreamEvent] = [_extra(index, start=dump(block).decode())]
         if kind == "text":
-            text = block.get("text") or ""
+            text = _text(block.get("text") or "")
             self._texts[index] = len(text)
             begun += [TextDelta(text)] if text else []
         return begun
@@ -97,20 +97,33 @@ class Decoder(SseFrames):
     def _moved(self, index: int, delta: dict[str, Json]) -> list[StreamEvent]:
         kind = delta["type"]
         if kind == "text_delta":
-            self._texts[index] = self._texts.get(index, 0) + len(delta["text"])
-            return [TextDelta(delta["text"])] if delta["text"] else []
+            text = _text(delta["text"])
+            self._texts[index] = self._texts.get(index, 0) + len(text)
+            return [TextDelta(text)] if text else []
         if kind == "input_json_delta" and index in self._calls:
-            piece = delta["partial_json"]
+            piece = _text(delta["partial_json"])
             return [ToolDelta(self._calls[index], "", "", piece)] if piece else []
         if kind == "citations_delta":
             return [_extra(index, citations=dump(delta["citation"]).decode() + "\n")]
-        thought = delta["thinking"] if kind == "thinking_delta" else ""
+        thought = _text(delta["thinking"]) if kind == "thinking_delta" else ""
         return [_extra(index, thought, **{k: v for k, v in delta.items() if k != "type"})]
 
     def _frame(self, wire: bytes) -> Frame:
         frame = super()._frame(wire)
         alive = isinstance(frame.raw, dict) and frame.raw.get("type") == "ping"
         return Frame(wire, quiet=True) if alive else frame
+
+
+def _text(value: Json) -> str:
+    if not isinstance(value, str):
+        raise TypeError("what the model says is text")
+    return value
+
+
+def _whole(value: Json) -> int:
+    if type(value) is not int:
+        raise TypeError("a block's index is a number")
+    return value
 
 
 def _extra(index: int, thought: str = "", **more: Json) -> Extra:

@@ -2,6 +2,9 @@
 
 Blocks are numbered throughout, so whoever keeps one from the reader, or goes on with another
 stream, must number the others anew. A frame whose number stays is handed on as it came.
+
+Where a call may be kept back, so is the thinking before it until it is known whose it is: it is
+signed, and belongs to what it led to.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from clawmw.codecs.anthropic_message import content_of
+from clawmw.codecs.anthropic_message import SIGNED, content_of
 from clawmw.codecs.anthropic_usage import stop_reason, usage_json
 from clawmw.codecs.body import dump
 from clawmw.core.stream import (
@@ -46,10 +49,16 @@ class Writer:
         """The reader's block that has not ended."""
         self._given: dict[int, int | None] = {}
         """What number each block of the attempt has with the reader; None: it is kept back."""
+        self._holding = False
+        self._thinking: dict[int, list[tuple[bytes, _Raw]]] = {}
+        """The frames of thinking that wait for what comes after it, by block."""
+        self._kept_back = False
+        """Whether the last block that began is a call that is kept back."""
 
     def begin(self, *, holding: bool) -> None:
         """See `StreamWriter.begin`."""
-        self._given = {}
+        self._given, self._thinking = {}, {}
+        self._holding, self._kept_back = holding, False
 
     # --- frames that come ------------------------------------------------------------------
 
@@ -58,6 +67,8 @@ class Writer:
         raw = frame.raw
         if not isinstance(raw, dict):
             return frame.wire
+        if not changed and self._waits(frame.wire, raw):
+            return b""
         match raw.get("type"):
             case "message_start":
                 begun, self._begun = self._begun, True
@@ -69,7 +80,7 @@ class Writer:
             case "content_block_stop":
                 return self._stopped(frame.wire, raw)
             case "message_delta":
-                return self._ended(raw, events) if changed else frame.wire
+                return self._ended(frame.wire, raw, events if changed else None)
             case "message_stop":
                 return frame.wire if not changed or Done() in events else b""
             case _:
@@ -79,9 +90,36 @@ class Writer:
         """A block begins; a call none of which is to be seen is kept back."""
         index: int = raw["index"]
         call = raw["content_block"].get("type") == "tool_use"
-        kept = events is None or any(isinstance(e, ToolDelta if call else Extra) for e in events)
-        self._given[index] = self._number() if kept else None
-        return self._as(wire, raw)
+        shown = events is None or any(isinstance(e, ToolDelta if call else Extra) for e in events)
+        self._kept_back = not shown
+        if not shown:
+            self._given[index] = None
+            return b""
+        thought = self._thought()
+        self._given[index] = self._number()
+        return thought + self._as(wire, raw)
+
+    def _waits(self, wire: bytes, raw: _Raw) -> bool:
+        """Whether a frame is of thinking that must wait; it is kept then."""
+        index = raw.get("index", -1)
+        begins = self._holding and raw.get("type") == "content_block_start"
+        if begins and raw["content_block"].get("type") in SIGNED:
+            self._thinking[index], self._kept_back = [], False
+        if index not in self._thinking:
+            return False
+        self._thinking[index].append((wire, raw))
+        return True
+
+    def _thought(self) -> bytes:
+        """The thinking that waited."""
+        pieces, waiting = [], self._thinking
+        self._thinking = {}
+        for index, frames in waiting.items():
+            self._given[index] = self._number()
+            pieces += [self._as(wire, raw) for wire, raw in frames]
+            if frames[-1][1]["type"] == "content_block_stop":
+                self._open = None
+        return b"".join(pieces)
 
     def _moved(self, wire: bytes, raw: _Raw, events: Sequence[StreamEvent] | None) -> bytes:
         index: int = raw["index"]
@@ -89,14 +127,16 @@ class Writer:
             return self._as(wire, raw)
         pieces = [e for e in events if isinstance(e, ToolDelta)]
         if pieces and self._given.get(index) is None:  # it was uncertain whose it is
-            begun = self._block(_use(pieces[0]))
+            begun = self._thought() + self._block(_use(pieces[0]))
+            self._kept_back = False
             self._given[index] = self._open
             return begun + self._json("".join(e.arguments for e in pieces))
         if pieces:
             return self._json("".join(e.arguments for e in pieces))
         text = "".join(e.text for e in events if isinstance(e, TextDelta))
         if any(isinstance(e, Extra) for e in events):  # a block of another kind, and then a text
-            return self._as(wire, raw) + (self._close() + self._text(text) if text else b"")
+            shown = self._thought() + self._as(wire, raw)
+            return shown + (self._close() + self._text(text) if text else b"")
         return self._delta({"type": "text_delta", "text": text}) if text else b""
 
     def _stopped(self, wire: bytes, raw: _Raw) -> bytes:
@@ -105,18 +145,19 @@ class Writer:
             self._open = None
         return self._as(wire, raw)
 
-    def _ended(self, raw: _Raw, events: Sequence[StreamEvent]) -> bytes:
+    def _ended(self, wire: bytes, raw: _Raw, events: Sequence[StreamEvent] | None) -> bytes:
         """Why the answer ended, and before it the calls that were uncertain until now."""
+        if events is None:
+            return (b"" if self._kept_back else self._thought()) + wire
         late: dict[int, list[ToolDelta]] = {}
         for one in events:
             if isinstance(one, ToolDelta):
                 late.setdefault(one.index, []).append(one)
-        calls = [
-            self._block(_use(pieces[0])) + self._json("".join(p.arguments for p in pieces))
-            for pieces in late.values()
-        ]
         finish = next((e for e in events if isinstance(e, Finish)), None)
-        out = b"".join([*calls, self._close()] if calls else [])
+        out = self._thought() if late or (finish and not self._kept_back) else b""
+        for pieces in late.values():
+            out += self._block(_use(pieces[0])) + self._json("".join(p.arguments for p in pieces))
+            out += self._close()
         if finish is None:
             return out
         counted = next((e.usage for e in events if isinstance(e, UsageEvent)), None)
