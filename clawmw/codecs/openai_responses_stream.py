@@ -62,7 +62,8 @@ class Decoder(SseFrames):
         if kind in _ARGUMENTS:
             return [ToolDelta(self._calls[index], "", "", self._piece(index, value["delta"]))]
         if kind in _THOUGHTS:
-            return [Extra({"reasoning": self._piece(-1, value["delta"])})]
+            thought = self._piece(-1, value["delta"])
+            return [Extra({}, thought)]
         if kind == "response.output_item.added":
             return self._added(index, value["item"])
         if kind == "response.output_item.done":

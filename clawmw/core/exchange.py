@@ -296,7 +296,7 @@ class Exchange:
             state.history,
             setup.profile,
             setup.codec,
-            sent_tokens=tools_tokens(request.tools) + state.history.sums.sent + state.added,
+            sent_tokens=self._weight(request),
             warm_tokens=steps[count - 1].upto.sent if count else 0,
             cache=cached.plan,
             last_model=state.account.warm[0].model if state.account.warm else None,
@@ -314,6 +314,12 @@ class Exchange:
             target=self.target,
             place=self.setup.place,
         )
+
+    def _weight(self, request: Request) -> int:
+        """Tokens of the context; what the provider holds of it, as far as that is known."""
+        state, earlier = self.state, self.raw.earlier
+        held = earlier.tokens or 0 if earlier is not None else 0
+        return tools_tokens(request.tools) + state.history.sums.sent + state.added + held
 
     def can_offer(self) -> bool:
         """Whether the model can be given the means to ask, and a folder would use them."""

@@ -12,7 +12,8 @@ Order of sources, first wins, for each of them alone:
 4. OpenClaw's runtime line: session, agent, kind; then its `prompt_cache_key`, or the provider's
    `conversation`: session;
 5. the trace id of `traceparent`: chain;
-6. what the messages imply (`clawmw.core.story`): the opening is the session, the newest message
+6. the answer that a request goes on from by its id (`previous_response_id`): session;
+7. what the messages imply (`clawmw.core.story`): the opening is the session, the newest message
    that a human seems to have written begins the chain. Such names are for accounting and for
    the memo of this very history: nothing that a session may ask for is found through them.
 
@@ -162,7 +163,8 @@ def identify(
     session_id = base.session or said["session"] or named
     if not session_id:
         derived.add("session")
-        session_id = f"~{story.opener}"
+        known = request.earlier
+        session_id = known.session if known is not None else f"~{story.opener}"
     implied = f"{session_id}#{story.task}"
     chain = base.chain or said["chain"] or _trace_id(headers)
     if not chain:

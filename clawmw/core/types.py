@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
 __all__ = [
+    "Earlier",
     "Failure",
     "Image",
     "Json",
@@ -168,6 +169,17 @@ class ToolSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """What is known here of the answer that a request goes on from and that its provider holds."""
+
+    session: str
+    calls: tuple[ToolCall, ...]
+    """What it asked for: the request holds the results."""
+    tokens: int | None
+    """All that led to it, and it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One model call as an agent asks for it.
 
@@ -188,11 +200,24 @@ class Request:
     held: bool = False
     """The provider holds some of what is said (an earlier response, a conversation), or hands its
     answer over later: the call is guarded and accounted, and goes out in the caller's bytes."""
+    earlier: Earlier | None = field(default=None, compare=False)
+    """Of the answer that it goes on from, where that is known."""
 
     @property
     def stream(self) -> bool:
         """Whether the reply is asked for as a stream of events."""
         return self.params.get("stream") is True
+
+    @property
+    def previous(self) -> str:
+        """The id of the answer that it goes on from, where the provider holds that."""
+        value = self.params.get("previous_response_id")
+        return value if self.held and isinstance(value, str) else ""
+
+    @property
+    def kept(self) -> bool:
+        """Whether its answer can be gone on from by its id: OpenAI keeps it unless told not to."""
+        return self.dialect == "openai.responses" and self.params.get("store") is not False
 
     @property
     def max_output(self) -> int | None:
