@@ -41,7 +41,7 @@ from clawmw.core.events import Acted, CallFinished, Degraded, Event, StageFailed
 from clawmw.core.identity import Identity, identify
 from clawmw.core.money import Profile
 from clawmw.core.redact import Redactor
-from clawmw.core.types import Request
+from clawmw.core.types import Request, Response
 from clawmw.errors import InternalError, StoreError
 from clawmw.live import Live
 from clawmw.policy import build
@@ -152,6 +152,9 @@ class Runtime:
         given = explicit or Identity()
         if given.tenant == "default":
             given = replace(given, tenant=self.tenant)
+        if request.previous:
+            earlier = self.sessions.earlier(given.tenant, request.previous)
+            request = replace(request, earlier=earlier)
         who = self.redactor.identity(identify(request, headers or {}, given))
         identity, fresh = self.sessions.begins(who, now)
         name = self.name(now)
@@ -187,6 +190,8 @@ class Runtime:
         """Keep the body and the folded history, bounded, newest longest."""
         identity = result.finished.identity
         self.sessions.ended(identity, live.now, result.finished.time)
+        if isinstance(result.outcome, Response) and live.request.kept:
+            self.sessions.answered(identity, result.outcome)
         scope = identity.scope("session")
         sent = bool(result.finished.totals.raw)  # a stopped call never was
         self.remembered.keep(live.request, (live.policy, scope), result.history if sent else None)

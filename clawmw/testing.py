@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 from clawmw.codecs.openai_chat import DIALECT, OpenAIChat
 from clawmw.core.drive import adrive, drive
@@ -127,6 +127,7 @@ class Sent:
 class Bench:
     """A policy at work on calls that never leave the process."""
 
+    dialect: ClassVar[str] = DIALECT
     policy: Mapping[str, Any]
     model: Model = field(default=lambda _body: answer())
     clock: Callable[[], float] = field(default_factory=Clock)
@@ -145,7 +146,7 @@ class Bench:
 
     def restart(self) -> Bench:
         """The same policy and stores in a process that remembers nothing."""
-        other = Bench(self.policy, self.model, self.clock, self.identity, self.runtime_class)
+        other = type(self)(self.policy, self.model, self.clock, self.identity, self.runtime_class)
         other.runtime.stores = self.runtime.stores
         other.runtime.traffic = self.runtime.traffic  # upstreams are as well as they were
         return other
@@ -172,12 +173,16 @@ class Bench:
     def _begin(
         self, messages: Sequence[Json], tools: Sequence[Json], params: Mapping[str, Json]
     ) -> _Going:
-        body: dict[str, Json] = {"model": "fake", "messages": list(messages), **params}
-        if tools:
-            body["tools"] = list(tools)
-        wire = json.dumps(body, ensure_ascii=True).encode()
-        live = self.runtime.begin(self.runtime.decode(DIALECT, wire), {}, self.identity)
+        wire = json.dumps(self.shaped(messages, tools, params), ensure_ascii=True).encode()
+        live = self.runtime.begin(self.runtime.decode(self.dialect, wire), {}, self.identity)
         return _Going(self, live, wire, len(self.events))
+
+    def shaped(
+        self, messages: Sequence[Json], tools: Sequence[Json], params: Mapping[str, Json]
+    ) -> dict[str, Json]:
+        """The body of a call; whoever tests another dialect makes it otherwise."""
+        body: dict[str, Json] = {"model": "fake", "messages": list(messages), **params}
+        return {**body, "tools": list(tools)} if tools else body
 
 
 @dataclass

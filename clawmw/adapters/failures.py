@@ -47,7 +47,7 @@ def answered(outcome: Failure, attempt: Any) -> bool:
     )
 
 
-def failed(outcome: Failure, url: str) -> tuple[int, wire.Headers, bytes]:
+def failed(outcome: Failure, url: str, codec: Codec) -> tuple[int, wire.Headers, bytes]:
     """The caller's answer: an upstream's own as it came, else one clear line."""
     kept = wire.answer_headers(outcome.headers)
     status, message, code = lost(outcome.kind, url)
@@ -58,7 +58,7 @@ def failed(outcome: Failure, url: str) -> tuple[int, wire.Headers, bytes]:
         who = message.partition(" closed")[0]
         message = f"{who} answered {outcome.status} with what is no model answer ({said[:60]})"
         kept = [(n, v) for n, v in kept if n.lower() != "content-type"]
-    body = wire.error_body(message, "upstream_error", code)
+    body = codec.error({"message": message, "type": "upstream_error", "code": code})
     return status, [*kept, ("content-type", "application/json")], body
 
 

@@ -10,12 +10,12 @@ with `x-should-retry: false`, which the SDKs of OpenAI and Anthropic obey; never
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 from clawmw.adapters.wire import Headers
+from clawmw.core.codec import Codec
 from clawmw.core.decisions import Halt
 from clawmw.core.engine import Result
 from clawmw.core.identity import Identity
@@ -44,7 +44,7 @@ def refusal(
         headers.append(("retry-after", str(_seconds(halt.retry_after))))
     if style_of(policy, result.finished.identity, request) == "error":
         headers.append(("content-type", "application/json"))
-        return 503 if halt.kind == "busy" else 402, headers, _error(halt, request.dialect)
+        return 503 if halt.kind == "busy" else 402, headers, _error(halt, live.codec)
     message = Message(Role.ASSISTANT, (Text(str(halt)),))
     none = Usage(0, 0, 0)
     answer = Response(message, none, "stop", request.model, f"clawmw-{live.exchange}")
@@ -60,19 +60,12 @@ def style_of(policy: Literal["auto", "message", "error"], who: Identity, request
         return "message" if who.wishes.refusal == "message" else "error"
     if policy != "auto":
         return policy
-    return "message" if who.client and not _parsed(request.params) else "error"
+    read = request.structured or _forced(request.params)
+    return "message" if who.client and not read else "error"
 
 
-def _parsed(params: Mapping[str, Json]) -> bool:
-    """Whether a program reads the answer: it must have a form that no message of ours has."""
-    forms = (
-        params.get("response_format"),  # chat completions
-        _inside(params.get("text"), "format"),  # Responses
-        _inside(params.get("output_config"), "format"),  # Anthropic, and what it was before
-        params.get("output_format"),
-    )
-    if any(_inside(form, "type") not in (None, "text") for form in forms):
-        return True
+def _forced(params: Mapping[str, Json]) -> bool:
+    """Whether the answer must be a tool call: a form that no message of ours has."""
     choice = params.get("tool_choice") or params.get("function_call")
     allowed = _inside(choice, "allowed_tools") or choice
     chosen = _inside(allowed, "mode") or _inside(choice, "type") or choice
@@ -83,14 +76,10 @@ def _inside(value: Json, key: str) -> Any:
     return value.get(key) if isinstance(value, Mapping) else None
 
 
-def _error(halt: Halt, dialect: str) -> bytes:
+def _error(halt: Halt, codec: Codec) -> bytes:
     """The error in the dialect's shape, for people and for programs."""
     what = {**halt.detail(), "resume": halt.resume, "code": str(halt.because)}
-    error = {"message": str(halt), "type": "clawmw_refused", "param": None, **what}
-    if dialect.startswith("anthropic"):
-        del error["param"]
-        return json.dumps({"type": "error", "error": error}).encode()
-    return json.dumps({"error": error}).encode()
+    return codec.error({"message": str(halt), "type": "clawmw_refused", **what})
 
 
 def _seconds(after: float | None) -> int:

@@ -190,7 +190,7 @@ class Base:
             if raised is not None and not failures.answered(outcome, attempt):
                 raise raised
             where = str(attempt.sent.url) if attempt is not None else ""
-            status, headers, body = failures.failed(outcome, where)
+            status, headers, body = failures.failed(outcome, where, live.codec)
             headers += result.labels.items()
             return self.module.Response(status, headers=headers, content=body)
         assert isinstance(outcome, Response)

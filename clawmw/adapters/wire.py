@@ -58,7 +58,13 @@ _TELLING = (
     "anthropic-version",
 )
 """Headers by which a provider answers another account, or answers otherwise."""
-_PATHS = {"/chat/completions": "openai.chat"}
+_PATHS = {
+    "/chat/completions": "openai.chat",
+    "/responses": "openai.responses",
+    "/v1/messages": "anthropic.messages",
+}
+"""Anthropic's with its version: OpenAI has `/v1/threads/ID/messages`, which is another matter."""
+
 _HOP = frozenset(
     {
         "connection",
@@ -168,8 +174,9 @@ def ending(live: Live, tap: Tap, result: Result) -> bytes:
     if isinstance(outcome, Failure):
         tap.finished = True
         body = outcome.body if outcome.kind == "status" and outcome.body else b""
-        body = body or error_body(outcome.message, "upstream_error", outcome.kind)
-        return b"data: " + b" ".join(body.splitlines()) + b"\n\n"
+        error = {"message": outcome.message, "type": "upstream_error", "code": outcome.kind}
+        body = body or live.codec.error(error)
+        return tap.writer.failing(body)
     if result.halt is not None:
         outcome = Response(Message(Role.ASSISTANT, (Text(str(result.halt)),)), None, "stop")
     if outcome is None or not (outcome.complete or tap.cut):
@@ -179,5 +186,5 @@ def ending(live: Live, tap: Tap, result: Result) -> bytes:
     told = tap.fold.response(complete=True).message.text
     rest = outcome.message.text.removeprefix(told)
     missed = Message(Role.ASSISTANT, ((Text(rest),) if rest else ()) + outcome.message.tool_calls)
-    start = live.codec.opening(replace(outcome, message=missed)) if missed.parts else b""
+    start = tap.writer.more(replace(outcome, message=missed)) if missed.parts else b""
     return start + tap.close(outcome)

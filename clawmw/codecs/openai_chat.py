@@ -7,17 +7,26 @@ lies, so that encoding splices: what nobody changed is the original bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from operator import is_
 
 from clawmw.codecs import openai_chat_stream as wire_stream
-from clawmw.codecs.openai_chat_message import as_they_came, changed, dump, fresh, mark, parse
-from clawmw.codecs.openai_chat_read import DIALECT, Source, read
-from clawmw.core.canon import tool_spec
-from clawmw.core.memo import by_identity
-from clawmw.core.stream import Frame, FrameDecoder, StreamEvent
-from clawmw.core.types import Json, Message, Request, Response, ToolSpec, Usage
+from clawmw.codecs.body import (
+    Source,
+    changed_params,
+    dump,
+    identical,
+    joined,
+    same_wire,
+    splice,
+    tools_wire,
+)
+from clawmw.codecs.openai_chat_message import as_they_came, changed, fresh, mark, parse
+from clawmw.codecs.openai_chat_read import DIALECT, read
+from clawmw.core.canon import MARKS, tool_spec
+from clawmw.core.codec import PlainWriter
+from clawmw.core.stream import Frame, FrameDecoder, StreamEvent, StreamWriter
+from clawmw.core.types import Json, Message, Request, Response, Role, ToolResult, ToolSpec, Usage
 from clawmw.errors import CodecError
 
 __all__ = ["DIALECT", "OpenAIChat"]
@@ -27,6 +36,7 @@ class OpenAIChat:
     """The codec of `/v1/chat/completions`."""
 
     dialect = DIALECT
+    hints = MARKS | {"prompt_cache_key"}
 
     def decode(self, body: bytes, earlier: Sequence[Request] = ()) -> Request:
         """See `Codec.decode`. Raises `CodecError` naming the byte."""
@@ -37,37 +47,16 @@ class OpenAIChat:
         source = request.source
         if not isinstance(source, Source):
             return self._fresh(request)
-        edits: list[tuple[int, int, bytes]] = []
-        if not _same_wire(request.messages, source.messages):
-            begin, end = source.spans["messages"]
-            joined = b",".join([m.wire or self.seal(m).wire or b"" for m in request.messages])
-            edits.append((begin, end, b"[" + joined + b"]"))
         edited: dict[str, Json] = {}
+        if not same_wire(request.messages, source.messages):
+            edited["messages"] = joined(
+                [m.wire or self.seal(m).wire or b"" for m in request.messages]
+            )
         if request.model != source.values["model"]:
             edited["model"] = request.model
-        if not _identical(request.tools, source.tools):
-            edited["tools"] = _Written(_tools(request.tools))
-        edited |= {
-            key: value
-            for key, value in request.params.items()
-            if key not in source.values or source.values[key] is not value
-        }
-        added = b""
-        for key, value in edited.items():
-            if key in source.spans:
-                edits.append((*source.spans[key], _written(value)))
-            else:
-                added += b"," + dump(key) + b":" + _written(value)
-        if added:
-            close = source.body.rindex(b"}")
-            edits.append((close, close, added))
-        if not edits:
-            return source.body
-        pieces, at = [], 0
-        for begin, end, new in sorted(edits, key=lambda edit: edit[0]):
-            pieces += [source.body[at:begin], new]
-            at = end
-        return b"".join([*pieces, source.body[at:]])
+        if not identical(request.tools, source.tools):
+            edited["tools"] = tools_wire(request.tools)
+        return splice(source, edited | changed_params(request.params, source))
 
     def _fresh(self, request: Request) -> bytes:
         """A body for a request that never had one."""
@@ -109,6 +98,19 @@ class OpenAIChat:
         function = {"name": name, "description": description, "parameters": parameters}
         return tool_spec(name, {"type": "function", "function": function})
 
+    def results(self, results: Sequence[ToolResult]) -> tuple[Message, ...]:
+        """See `Codec.results`."""
+        return tuple([Message(Role.TOOL, (result,)) for result in results])
+
+    def reporting(self, request: Request) -> Request:
+        """See `Codec.reporting`: a stream of chat completions must be asked to."""
+        given = request.params.get("stream_options")
+        options = given if isinstance(given, dict) else {}
+        if not request.stream or "include_usage" in options:
+            return request
+        asked = {**options, "include_usage": True}
+        return replace(request, params={**request.params, "stream_options": asked})
+
     def response(self, body: bytes) -> Response:
         """See `Codec.response`. Only the first choice is read; the others pass through."""
         try:
@@ -133,6 +135,11 @@ class OpenAIChat:
         except (ValueError, RecursionError) as error:
             raise CodecError("the answer is not JSON") from error
         return wire_stream.error_status(value)
+
+    def error(self, fields: Mapping[str, Json]) -> bytes:
+        """See `Codec.error`."""
+        head = {"message": None, "type": None, "param": None}
+        return json.dumps({"error": {**head, **fields}}).encode()
 
     def encode_response(self, response: Response) -> bytes:
         """See `Codec.encode_response`."""
@@ -161,6 +168,10 @@ class OpenAIChat:
         """See `Codec.decoder`."""
         return wire_stream.SseDecoder()
 
+    def writer(self) -> StreamWriter:
+        """See `Codec.writer`."""
+        return PlainWriter(self)
+
     def reframe(self, frame: Frame, events: Sequence[StreamEvent]) -> bytes:
         """See `Codec.reframe`."""
         return wire_stream.reframe(frame, events)
@@ -172,34 +183,3 @@ class OpenAIChat:
     def closing(self, response: Response, usage: Usage | None) -> bytes:
         """See `Codec.closing`."""
         return wire_stream.closing(response, usage)
-
-
-class _Written(bytes):
-    """A value as JSON."""
-
-
-def _written(value: Json) -> bytes:
-    return value if isinstance(value, _Written) else dump(value)
-
-
-@by_identity
-def _tools(tools: tuple[ToolSpec, ...]) -> bytes:
-    return b"[" + b",".join([_tool(tool) for tool in tools]) + b"]"
-
-
-@by_identity
-def _tool(tool: ToolSpec) -> bytes:
-    return dump(tool.raw)
-
-
-def _identical(one: Sequence[object], other: Sequence[object]) -> bool:
-    return len(one) == len(other) and all(map(is_, one, other))
-
-
-def _same_wire(one: Sequence[Message], other: Sequence[Message]) -> bool:
-    """Whether the same bytes would be written; the usual case, the same objects, is quick."""
-    if _identical(one, other):
-        return True
-    return len(one) == len(other) and all(
-        a is b or (a.wire is not None and a.wire == b.wire) for a, b in zip(one, other, strict=True)
-    )

@@ -20,7 +20,7 @@ from clawmw.core.types import (
 )
 from clawmw.errors import CodecError
 
-__all__ = ["as_they_came", "changed", "dump", "fresh", "mark", "parse"]
+__all__ = ["as_they_came", "changed", "fresh", "mark", "parse"]
 
 _ROLES = {
     "system": Role.SYSTEM,
@@ -30,18 +30,6 @@ _ROLES = {
     "tool": Role.TOOL,
     "function": Role.TOOL,
 }
-
-
-_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-def dump(value: Json) -> bytes:
-    """JSON as compact UTF-8; lone surrogates (legal as escapes) stay escapes."""
-    text = _compact(value)
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def parse(value: Json, wire: bytes | None, index: int) -> Message:

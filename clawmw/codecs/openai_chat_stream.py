@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 
+from clawmw.codecs.sse import SseFrames
 from clawmw.core.stream import (
     Begin,
     Done,
@@ -20,67 +20,31 @@ from clawmw.core.stream import (
 )
 from clawmw.core.types import Json, Response, Usage
 
-__all__ = ["SseDecoder", "closing", "error_status", "opening", "reframe", "usage", "usage_json"]
+__all__ = [
+    "SseDecoder",
+    "closing",
+    "count",
+    "error_status",
+    "opening",
+    "reframe",
+    "usage",
+    "usage_json",
+]
 
-LONGEST_FRAME = 16 * 2**20
-"""Bytes of one event held back at most; a longer one passes undecoded."""
 
-
-_BLANK = re.compile(rb"\n\n|\r\n\r\n|\r\r")
-
-
-class SseDecoder:
-    """Cuts server-sent events (WHATWG HTML, section 9.2) into frames.
-
-    A frame is an event with its blank line, in the bytes it came as: LF, CRLF or CR.
-    """
+class SseDecoder(SseFrames):
+    """Decodes a chat-completions stream."""
 
     def __init__(self) -> None:
-        self._held = bytearray()
-        self._searched = 0
+        super().__init__()
         self._calls: dict[str, int] = {}
         """Indices given to calls that came without one, by id."""
 
-    @property
-    def held(self) -> bytes:
-        """See `FrameDecoder.held`."""
-        return bytes(self._held[:8])
+    def mark(self, data: bytes) -> tuple[StreamEvent, ...] | None:
+        """See `SseFrames.mark`: chat completions end with one."""
+        return (Done(),) if data.strip() == b"[DONE]" else None
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """The frames complete with `data`."""
-        held = self._held
-        held += data
-        frames, start = [], 0
-        for blank in _BLANK.finditer(held, self._searched):
-            frames.append(self._frame(bytes(held[start : blank.end()])))
-            start = blank.end()
-        del held[:start]
-        if len(held) > LONGEST_FRAME:
-            frames.append(Frame(bytes(held)))
-            held.clear()
-        self._searched = max(len(held) - 3, 0)
-        return frames
-
-    def flush(self) -> bytes:
-        """What was held back."""
-        rest = bytes(self._held)
-        self._held.clear()
-        return rest
-
-    def _frame(self, wire: bytes) -> Frame:
-        lines = [line[5:].lstrip(b" ") for line in wire.splitlines() if line.startswith(b"data:")]
-        if not lines:
-            return Frame(wire)
-        data = b"\n".join(lines)
-        if data.strip() == b"[DONE]":
-            return Frame(wire, (Done(),))
-        try:
-            value = json.loads(data)
-            return Frame(wire, tuple(self._events(value)), value)
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-            return Frame(wire)  # not what the dialect says: it passes as it came
-
-    def _events(self, value: dict[str, Json]) -> list[StreamEvent]:
+    def events(self, value: dict[str, Json]) -> list[StreamEvent]:
         """What a chunk says, in the order a reader would take it. Only the first choice."""
         events: list[StreamEvent] = []
         choices = value.get("choices")
@@ -100,7 +64,7 @@ class SseDecoder:
             call_id, extra = call.get("id") or "", _beside(call, function)
             events.append(ToolDelta(self._index(call), call_id, name, arguments, extra))
         if more := {k: v for k, v in delta.items() if k not in _READ and v not in (None, "", [])}:
-            events.append(Extra(more))
+            events.append(Extra(more, _thought(more)))
         if choice.get("finish_reason"):
             events.append(Finish(choice["finish_reason"]))
         counted = usage(value.get("usage"))
@@ -117,6 +81,12 @@ class SseDecoder:
             self._calls.setdefault(str(call["id"]), len(self._calls))
             return self._calls[str(call["id"])]
         return max(len(self._calls) - 1, 0)
+
+
+def _thought(delta: dict[str, Json]) -> str:
+    """What a model thinks, where its server shows it."""
+    said = (delta.get(key) for key in ("reasoning_content", "reasoning"))
+    return next((text for text in said if isinstance(text, str)), "")
 
 
 _READ = frozenset({"role", "content", "tool_calls"})
@@ -260,20 +230,20 @@ def usage(value: Json) -> Usage | None:
         found if isinstance(found := value.get(f"{kind}_tokens_details"), dict) else {}
         for kind in ("prompt", "completion")
     )
-    read = _int(details.get("cached_tokens"))
+    read = count(details.get("cached_tokens"))
     if read is None:
-        read = _int(value.get("cache_read_input_tokens", value.get("prompt_cache_hit_tokens")))
-    written = _int(value.get("cache_creation_input_tokens", details.get("cache_write_tokens")))
+        read = count(value.get("cache_read_input_tokens", value.get("prompt_cache_hit_tokens")))
+    written = count(value.get("cache_creation_input_tokens", details.get("cache_write_tokens")))
     return Usage(
-        _int(value.get("prompt_tokens")),
-        _int(value.get("completion_tokens")),
+        count(value.get("prompt_tokens")),
+        count(value.get("completion_tokens")),
         read,
         written,
-        _int(out.get("reasoning_tokens")),
+        count(out.get("reasoning_tokens")),
     )
 
 
-def _int(value: Json) -> int | None:
+def count(value: Json) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value or value < 0:
         return None
     return int(min(value, 2**62))

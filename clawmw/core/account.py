@@ -215,7 +215,9 @@ def _cacheable(request: Request, rules: CacheRules) -> bool:
     """Whether the request enters its provider's cache: some want a mark for it."""
     if rules.style != "marks":
         return True
-    return any(m.mark is not None or m.marks for m in reversed(request.messages))
+    return bool(request.params.get("cache_control")) or any(
+        m.mark is not None or m.marks for m in reversed(request.messages)
+    )
 
 
 def estimated(response: Response, sums: Totals, rules: CacheRules) -> Usage:

@@ -88,7 +88,7 @@ def _decided(
                 landing.retry = decision
                 ex.journaled(stage, journal, request, passing=decision.passing)
         case Halt(because):
-            ex.said(stage, "halt", because, **decision.detail())
+            ex.said(stage, "halt", because, decision.detail())
             ex.stop, ex.final = (decision, True) if acts else (ex.stop, ex.final)
         case Pass() | Answer():
             pass

@@ -127,7 +127,7 @@ def _before(messages: Sequence[Message], end: int) -> Place | None:
     for index in range(min(end, len(messages)) - 1, -1, -1):
         message = messages[index]
         # Anthropic refuses a mark on an empty block; on a call there is no block to mark.
-        if message.text.strip() and not message.tool_calls:
+        if not message.bare and message.text.strip() and not message.tool_calls:
             return Place(index)
     return None
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from clawmw.core.stream import Frame, FrameDecoder, StreamEvent
-from clawmw.core.types import Json, Message, Request, Response, ToolSpec, Usage
+from clawmw.core.stream import Frame, FrameDecoder, StreamEvent, StreamWriter
+from clawmw.core.types import Json, Message, Request, Response, ToolResult, ToolSpec, Usage
 
-__all__ = ["Codec"]
+__all__ = ["Codec", "PlainWriter"]
 
 
 class Codec(Protocol):
     """One dialect. Pure; every method may raise `CodecError`."""
 
     dialect: str
+    hints: frozenset[str]
+    """The fields for a prompt cache that its bodies may hold."""
 
     def decode(self, body: bytes, earlier: Sequence[Request] = ()) -> Request:
         """A request from its body.
@@ -48,6 +51,14 @@ class Codec(Protocol):
         """A tool definition in this dialect."""
         ...
 
+    def results(self, results: Sequence[ToolResult]) -> tuple[Message, ...]:
+        """The messages that answer the tool calls of one message."""
+        ...
+
+    def reporting(self, request: Request) -> Request:
+        """The request as its stream says what was used; itself where it does already."""
+        ...
+
     def response(self, body: bytes) -> Response:
         """A response from its body."""
         ...
@@ -59,12 +70,20 @@ class Codec(Protocol):
         """
         ...
 
+    def error(self, fields: Mapping[str, Json]) -> bytes:
+        """The body of an error; `fields`: its `message`, its `type`, and what more is known."""
+        ...
+
     def encode_response(self, response: Response) -> bytes:
         """The body of a response, made anew or changed from `response.body`."""
         ...
 
     def decoder(self) -> FrameDecoder:
         """A decoder for one stream."""
+        ...
+
+    def writer(self) -> StreamWriter:
+        """What writes one answer's stream to its reader."""
         ...
 
     def reframe(self, frame: Frame, events: Sequence[StreamEvent]) -> bytes:
@@ -78,3 +97,29 @@ class Codec(Protocol):
     def closing(self, response: Response, usage: Usage | None) -> bytes:
         """The end of a stream: why it finished, the usage if given, the end mark."""
         ...
+
+
+@dataclass(slots=True)
+class PlainWriter:
+    """The `StreamWriter` of a dialect whose frames stand each for itself."""
+
+    codec: Codec
+
+    def begin(self, *, holding: bool) -> None:
+        """See `StreamWriter.begin`."""
+
+    def frame(self, frame: Frame, events: Sequence[StreamEvent], *, changed: bool) -> bytes:
+        """See `StreamWriter.frame`."""
+        return self.codec.reframe(frame, events) if changed else frame.wire
+
+    def more(self, response: Response) -> bytes:
+        """See `StreamWriter.more`."""
+        return self.codec.opening(response)
+
+    def closing(self, response: Response, usage: Usage | None) -> bytes:
+        """See `StreamWriter.closing`."""
+        return self.codec.closing(response, usage)
+
+    def failing(self, body: bytes) -> bytes:
+        """See `StreamWriter.failing`."""
+        return b"data: " + b" ".join(body.splitlines()) + b"\n\n"

@@ -96,7 +96,9 @@ def _running(ex: Exchange, runs: str) -> list[Stage]:
 
 def _load(ex: Exchange) -> Generator[Effect, Any, None]:
     """Read what was kept, and fold what is new."""
-    earlier = ex.setup.history.common(ex.raw.messages) if ex.setup.history else None
+    # Each call that goes on from what a provider holds is a new piece, whatever it says.
+    known = None if ex.raw.held else ex.setup.history
+    earlier = known.common(ex.raw.messages) if known else None
     earlier = earlier.over(ex.raw.messages, ex.setup.codec.seal) if earlier else History()
     if not (yield from _loaded(ex, earlier)):
         yield from _loaded(ex, History())  # it was folded under an epoch that is no more
@@ -110,11 +112,12 @@ def _loaded(ex: Exchange, earlier: History) -> Generator[Effect, Any, bool]:
     stages = [s for s in ex.pipeline.stages if s.traits.slot]
     keys: list[Key] = [Account.key(scope), (scope, "journal")]
     keys += [(ex.owner(s), s.traits.name) for s in stages]
-    keys += [(scope, f"sent/{digest}") for digest in chained[0]]
+    if not ex.raw.held:
+        keys += [(scope, f"sent/{digest}") for digest in chained[0]]
     slots: list[Slot] = yield Load(tuple(keys))
     stored = Journal.from_json(slots[1].value)
     account = Account.from_json(slots[0].value)
-    rows = [_readable(slot.value) for slot in slots[2 + len(stages) :]]
+    rows = [_readable(slot.value) for slot in slots[2 + len(stages) :]] or [None] * len(fresh)
     trial = None
     if account.can_expand is None:
         asking = _folding(ex, scope, can_expand=True)
@@ -168,7 +171,8 @@ def _folding(ex: Exchange, scope: str, *, can_expand: bool) -> Folding:
 def _tools_seen(ex: Exchange, start: int) -> None:
     """Say which tool results this call shows for the first time."""
     steps = ex.state.history.steps
-    names: dict[str, str] = {}
+    asked = ex.raw.earlier.calls if ex.raw.earlier is not None else ()
+    names = {call.id: call.name for call in asked}
     for step in steps[max(start - 8, 0) :]:
         names.update({call.id: call.name for call in step.raw.tool_calls})
     for step in steps[start:]:
@@ -256,7 +260,10 @@ def _decided(ex: Exchange, stage: Stage, decision: Decision, request: Request) -
         case Pass():
             pass
         case Rewrite(because, changed, _, journal):
-            ex.said(stage, "rewrite", because)
+            if changed is not None and ex.raw.held:
+                changed = _unsaid(request, changed)
+            told = bool(changed is not None or decision.epoch or not journal)
+            ex.said(stage, "rewrite", because, done=told or not ex.raw.held)
             if acts:
                 ex.labels |= decision.labels
                 ex.adds += decision.adds
@@ -268,7 +275,7 @@ def _decided(ex: Exchange, stage: Stage, decision: Decision, request: Request) -
                 ex.answer = response
                 ex.labels |= decision.labels
         case Halt(because):
-            ex.said(stage, "halt", because, **decision.detail())
+            ex.said(stage, "halt", because, decision.detail())
             ex.stop = decision if acts else None
             ex.final = stage.traits.runs == "call"
         case Retry():
@@ -276,6 +283,12 @@ def _decided(ex: Exchange, stage: Stage, decision: Decision, request: Request) -
         case _:
             assert_never(decision)
     return request
+
+
+def _unsaid(request: Request, changed: Request) -> Request:
+    """What a guard may change where the provider holds the history: nothing that is said."""
+    where = replace(changed, model=request.model, target=request.target)
+    return replace(where, messages=request.messages, tools=request.tools)
 
 
 def _commit(ex: Exchange, request: Request, *, account: bool) -> Generator[Effect, Any, bool]:
@@ -291,7 +304,8 @@ def _commit(ex: Exchange, request: Request, *, account: bool) -> Generator[Effec
     for step in state.history.fresh():
         for ref, data in _originals(step):
             yield PutBlob(scope, ref, data)
-        writes.append(Write((scope, f"sent/{step.digest}"), step.record(), 0))
+        if not ex.raw.held:
+            writes.append(Write((scope, f"sent/{step.digest}"), step.record(), 0))
     writes += yield from kept(ex, scope)
     ex.totals = ex.total(request)
     ex.expected = ex.expect(request)

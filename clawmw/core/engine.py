@@ -111,7 +111,7 @@ def _call(ex: Exchange, request: Request) -> Generator[Effect, Any, Called]:
     """One attempt. What was decided so far is shown before, so that a crash leaves it."""
     yield Emit(tuple(ex.events))
     ex.events.clear()
-    tap = _tap(ex) if request.stream else None
+    tap = _tap(ex, request) if request.stream else None
     ex.made += 1
     called: Called = yield Call(request, ex.attempt, tap, ex.labels)
     ex.now = called.ended
@@ -151,19 +151,23 @@ def _check_cache(ex: Exchange, request: Request, outcome: Outcome) -> None:
     ex.events.append(CacheMissed(ex.setup.exchange, ex.now, request.model, predicted, read, *where))
 
 
-def _tap(ex: Exchange) -> Tap:
+def _tap(ex: Exchange, request: Request) -> Tap:
     """The stages that want to see this stream, innermost first."""
+    if ex.writer is None:
+        ex.writer = ex.setup.codec.writer()
     watchers = [
         (stage.traits.name, streamer)
         for stage, streamer in reversed(ex.pipeline.streamers)
-        if stage in ex.ran and ex.acts(stage) and streamer.watches(ex.raw)
+        if stage in ex.ran and ex.acts(stage) and streamer.watches(ex.raw, ex.setup.codec)
     ]
     return Tap(
         ex.setup.codec,
         watchers,
         lambda name, error: ex.failed(name, "chunk", error),
+        ex.writer,
         continuing=ex.silent is not None,
         earlier=ex.silent,
+        holding=bool(watchers) and len(request.tools) > len(ex.raw.tools),
         begun=ex.setup.begun,
     )
 

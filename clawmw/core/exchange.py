@@ -43,10 +43,13 @@ from clawmw.core.render import Replacement
 from clawmw.core.setup import Result, Run, Setup
 from clawmw.core.spending import Spending
 from clawmw.core.stage import Context, Effects, Mode, Stage, Tried
+from clawmw.core.stream import StreamWriter
 from clawmw.core.types import Json, Message, Outcome, Request, Usage
 from clawmw.errors import StoreError
 
 __all__ = ["Begun", "Exchange", "Pipeline", "Result", "Run", "Setup", "State"]
+
+_PLAIN: Mapping[str, str] = {}
 
 Phase: TypeAlias = Literal["fold", "before", "chunk", "after"]
 
@@ -103,7 +106,7 @@ class Exchange:
     def __init__(self, request: Request, pipeline: Pipeline, setup: Setup) -> None:
         self.raw = request
         self.raw_tools = tools_digest(request.tools)
-        self.pipeline = pipeline
+        self.pipeline = pipeline.held if request.held else pipeline
         self.setup = setup
         self.now = setup.now
         self.attempt = 1
@@ -127,6 +130,8 @@ class Exchange:
         """Headers that tell the caller what was done."""
         self.silent: Usage | None = None
         """What silent attempts used."""
+        self.writer: StreamWriter | None = None
+        """What writes a streamed answer to its reader."""
         self.decoded: dict[bytes, Message] = {}
         """Journal messages by their wire."""
         self.held_out = pipeline.mode != "observe" and pipeline.held_out(setup.identity)
@@ -224,9 +229,13 @@ class Exchange:
     ) -> Request:
         """Add messages after the history, and to the journal; `passing`: now only.
 
+        Not where the provider holds the history: that goes on in the caller's words alone.
+
         A full journal keeps nothing more: what comes then is passing, and an event says so.
         """
-        if not messages or self.observing or not self.state.history.settled():
+        if not messages or self.observing or self.raw.held:
+            return request
+        if not self.state.history.settled():
             return request
         state, codec = self.state, self.setup.codec
         sealed = tuple(codec.seal(message) for message in messages)
@@ -286,7 +295,8 @@ class Exchange:
             mode,
             state.history,
             setup.profile,
-            sent_tokens=tools_tokens(request.tools) + state.history.sums.sent + state.added,
+            setup.codec,
+            sent_tokens=self._weight(request),
             warm_tokens=steps[count - 1].upto.sent if count else 0,
             cache=cached.plan,
             last_model=state.account.warm[0].model if state.account.warm else None,
@@ -304,6 +314,12 @@ class Exchange:
             target=self.target,
             place=self.setup.place,
         )
+
+    def _weight(self, request: Request) -> int:
+        """Tokens of the context; what the provider holds of it, as far as that is known."""
+        state, earlier = self.state, self.raw.earlier
+        held = earlier.tokens or 0 if earlier is not None else 0
+        return tools_tokens(request.tools) + state.history.sums.sent + state.added + held
 
     def can_offer(self) -> bool:
         """Whether the model can be given the means to ask, and a folder would use them."""
@@ -359,7 +375,15 @@ class Exchange:
         name = type(error).__name__
         self.events.append(StageFailed(self.setup.exchange, self.now, stage, phase, name, closed))
 
-    def said(self, stage: Stage, action: Action, because: Because, **detail: str) -> None:
+    def said(
+        self,
+        stage: Stage,
+        action: Action,
+        because: Because,
+        detail: Mapping[str, str] = _PLAIN,
+        *,
+        done: bool = True,
+    ) -> None:
         """Note what a stage decided, and whether it was done."""
         self.events.append(
             Acted(
@@ -368,7 +392,7 @@ class Exchange:
                 stage.traits.name,
                 action,
                 str(because),
-                not self.acts(stage),
+                not (done and self.acts(stage)),
                 {**because.detail, **detail},
             )
         )

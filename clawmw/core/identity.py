@@ -9,9 +9,11 @@ Order of sources, first wins, for each of them alone:
 1. what the caller states in code (`http_client(identity=...)`), or an adapter knows (thread ids);
 2. the `x-clawmw-*` headers;
 3. the session headers of known agents: Claude Code, Codex, OpenCode;
-4. OpenClaw's runtime line: session, agent, kind; then its `prompt_cache_key`: session;
+4. OpenClaw's runtime line: session, agent, kind; then its `prompt_cache_key`, or the provider's
+   `conversation`: session;
 5. the trace id of `traceparent`: chain;
-6. what the messages imply (`clawmw.core.story`): the opening is the session, the newest message
+6. the answer that a request goes on from by its id (`previous_response_id`): session;
+7. what the messages imply (`clawmw.core.story`): the opening is the session, the newest message
    that a human seems to have written begins the chain. Such names are for accounting and for
    the memo of this very history: nothing that a session may ask for is found through them.
 
@@ -157,10 +159,12 @@ def identify(
         said["kind"] = said["kind"] or _kind(key, story)
         named = named or clean(session)
     derived: set[str] = set()
-    session_id = base.session or said["session"] or named or _cache_key(request)
+    named = named or _cache_key(request) or _conversation(request)
+    session_id = base.session or said["session"] or named
     if not session_id:
         derived.add("session")
-        session_id = f"~{story.opener}"
+        known = request.earlier
+        session_id = known.session if known is not None else f"~{story.opener}"
     implied = f"{session_id}#{story.task}"
     chain = base.chain or said["chain"] or _trace_id(headers)
     if not chain:
@@ -252,6 +256,13 @@ def _kind(key: str, story: Story) -> str | None:
     if ":internal-session-effects:" in key:
         return "review"
     return story.kind
+
+
+def _conversation(request: Request) -> str | None:
+    """The provider's own name of the conversation (`conversation` of the Responses API)."""
+    said = request.params.get("conversation")
+    name = said.get("id") if isinstance(said, Mapping) else said
+    return clean(name) if isinstance(name, str) else None
 
 
 def _cache_key(request: Request) -> str | None:

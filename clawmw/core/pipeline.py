@@ -33,6 +33,8 @@ class Pipeline:
     """The folders that may cut something."""
     deepeners: tuple[tuple[Stage, Deepener], ...] = field(init=False)
     referrers: tuple[tuple[Stage, Referrer], ...] = field(init=False)
+    held: Pipeline = field(init=False, repr=False, compare=False)
+    """The stages that run where the provider holds the history."""
     quiet: Mapping[Literal["before", "after"], frozenset[str]] = field(init=False)
     """The stages that have nothing to do in a phase, by name."""
 
@@ -53,6 +55,10 @@ class Pipeline:
             for phase in ("before", "after")
         }
         object.__setattr__(self, "quiet", quiet)
+        guards = tuple([s for s in self.stages if _guards(s)])
+        same = len(guards) == len(self.stages)
+        rest = (self.mode, self.modes, self.holdout, self.digest)
+        object.__setattr__(self, "held", self if same else Pipeline(guards, *rest))
         hiding = tuple(stage for stage, folder in self.folders if folder.hides())
         object.__setattr__(self, "hiding", hiding)
 
@@ -63,3 +69,8 @@ class Pipeline:
         scope = f"holdout:{identity.scope('chain')}".encode()
         share = int.from_bytes(hashlib.blake2b(scope, digest_size=4).digest(), "big") / 2**32
         return share < self.holdout
+
+
+def _guards(stage: Stage) -> bool:
+    """Whether a stage leaves what is said, and to whom, as it is."""
+    return stage.traits.history == "any" and not isinstance(stage, Folder | Offer)

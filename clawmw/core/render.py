@@ -108,7 +108,8 @@ def message_tokens(message: Message) -> int:
             total += _IMAGE
         else:
             text = str(part.raw)
-            total += _IMAGE if ";base64," in text else estimate(text)
+            encoded = ";base64," in text or "'base64'" in text
+            total += _IMAGE if encoded else estimate(text)
     return total
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 from clawmw.core.account import Account, CachePlan
+from clawmw.core.codec import Codec
 from clawmw.core.decisions import Decision, Halt, Pass
 from clawmw.core.effects import Called, Effect
 from clawmw.core.fold import Folder, History
@@ -71,6 +72,8 @@ class Context:
     """The agent's own messages and what became of each."""
     profile: Callable[[str], Profile]
     """Price and cache rules of a model; pure."""
+    codec: Codec
+    """The request's dialect; pure."""
     sent_tokens: int = 0
     """Estimated tokens of the context as it would be sent: tools, history, journal."""
     warm_tokens: int = 0

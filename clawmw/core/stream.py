@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from clawmw.core.types import Json, Message, Part, Request, Response, Role, Text, ToolCall, Usage
+
+if TYPE_CHECKING:
+    from clawmw.core.codec import Codec
 
 __all__ = [
     "Begin",
@@ -24,6 +27,7 @@ __all__ = [
     "FrameDecoder",
     "StreamEvent",
     "StreamFold",
+    "StreamWriter",
     "Streamer",
     "TextDelta",
     "ToolDelta",
@@ -63,6 +67,8 @@ class Extra:
     """What of a delta is not read here, reasoning and signatures among it, as it came."""
 
     delta: Json
+    thought: str = ""
+    """What of it the model thinks, where its server shows that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +110,15 @@ class Frame:
     wire: bytes
     events: tuple[StreamEvent, ...] = ()
     raw: Json | None = None
+    quiet: bool = False
+    """It only says that the server is alive, as a comment does."""
 
     @property
     def says(self) -> bool:
         """Whether there is anything in it but comments, which servers send to be thought alive."""
-        lines = () if self.raw is not None else self.wire.splitlines()
-        return self.raw is not None or any(line and line[:1] != b":" for line in lines)
+        if self.quiet or self.raw is not None:
+            return not self.quiet
+        return any(line and line[:1] != b":" for line in self.wire.splitlines())
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +133,40 @@ class Cut:
 class Streamer(Protocol):
     """A stage that looks at stream events. `state` is fresh for every attempt."""
 
-    def watches(self, request: Request) -> bool:
+    def watches(self, request: Request, codec: Codec) -> bool:
         """Whether this request's stream must be shown to `chunk` at all."""
         ...
 
     def chunk(self, event: StreamEvent, state: dict[str, Json]) -> Sequence[StreamEvent] | Cut:
         """What the reader gets instead of `event`; pure but for `state`."""
+        ...
+
+
+class StreamWriter(Protocol):
+    """Writes what the reader of one answer gets, over all the attempts that it takes.
+
+    A dialect whose stream is numbered throughout, or ends with the whole answer, keeps here what
+    was shown so far.
+    """
+
+    def begin(self, *, holding: bool) -> None:
+        """An attempt's stream begins. `holding`: some of it may be kept from the reader."""
+        ...
+
+    def frame(self, frame: Frame, events: Sequence[StreamEvent], *, changed: bool) -> bytes:
+        """The wire of a frame that is to say `events`; unless `changed`, those are its own."""
+        ...
+
+    def more(self, response: Response) -> bytes:
+        """What `response` says, as a part of the answer that goes on or begins."""
+        ...
+
+    def closing(self, response: Response, usage: Usage | None) -> bytes:
+        """The end of the answer."""
+        ...
+
+    def failing(self, body: bytes) -> bytes:
+        """An error, as a body of the dialect has it, in the place of the rest of the answer."""
         ...
 
 

@@ -22,6 +22,7 @@ from clawmw.core.stream import (
     Streamer,
     StreamEvent,
     StreamFold,
+    StreamWriter,
     UsageEvent,
 )
 from clawmw.core.types import Failure, Json, Response, Usage
@@ -60,8 +61,12 @@ class Tap:
     codec: Codec
     watchers: Sequence[tuple[str, Streamer]]
     failed: Callable[[str, Exception], None]
+    writer: StreamWriter
+    """What writes the answer, over all its attempts."""
     continuing: bool = False
     earlier: Usage | None = None
+    holding: bool = False
+    """Whether some of the answer may be kept from the reader."""
     begun: Callable[[], None] | None = None
     """Told when the first event has come."""
     fold: StreamFold = field(default_factory=StreamFold)
@@ -78,6 +83,10 @@ class Tap:
     _early: bytes = b""
     _decoder: FrameDecoder | None = None
     _states: dict[str, dict[str, Json]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """An attempt begins."""
+        self.writer.begin(holding=self.holding)
 
     def feed(self, data: bytes) -> bytes:
         """What the reader gets for `data`: nothing before the first event is whole.
@@ -135,7 +144,7 @@ class Tap:
         if self.finished:
             return b""
         self.finished = True
-        return self.codec.closing(response, None)
+        return self.writer.closing(response, None)
 
     def _frame(self, frame: Frame) -> bytes:
         if self.cut is not None:
@@ -150,9 +159,7 @@ class Tap:
             if self._was_cut():
                 break
         self.finished = self.finished or any(isinstance(e, Finish | Done) for e in kept)
-        if not changed:
-            return frame.wire
-        return self.codec.reframe(frame, kept)
+        return self.writer.frame(frame, kept, changed=changed)
 
     def _was_cut(self) -> bool:
         return self.cut is not None

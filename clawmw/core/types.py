@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
 __all__ = [
+    "Earlier",
     "Failure",
     "Image",
     "Json",
@@ -123,6 +124,8 @@ class Message:
     mark: Mark | None = field(default=None, compare=False)
     marks: tuple[str | None, ...] = field(default=(), compare=False)
     """Lifetimes of the cache marks it came with, in order; None: the provider's default."""
+    bare: bool = field(default=False, compare=False)
+    """It has no block that a cache mark can be put on."""
 
     @property
     def text(self) -> str:
@@ -147,7 +150,8 @@ class Message:
             if not isinstance(part, (Text, ToolResult)):
                 raise TypeError(f"part {index} of a {self.role} message has no text to replace")
             parts[index] = replace(part, text=text)
-        return Message(self.role, tuple(parts), None, self.wire or self.origin, marks=self.marks)
+        origin = self.wire or self.origin
+        return Message(self.role, tuple(parts), None, origin, marks=self.marks, bare=self.bare)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,17 @@ class ToolSpec:
     digest: str = ""
     tokens: int = 0
     """Estimated tokens of the definition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What is known here of the answer that a request goes on from and that its provider holds."""
+
+    session: str
+    calls: tuple[ToolCall, ...]
+    """What it asked for: the request holds the results."""
+    tokens: int | None
+    """All that led to it, and it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +197,27 @@ class Request:
     """The policy's name of the model to send to, when a stage chose one."""
     reuse: Literal["", "may", "must"] = ""
     """Whether an earlier answer will do, even an old one; `must`: or none."""
+    held: bool = False
+    """The provider holds some of what is said (an earlier response, a conversation), or hands its
+    answer over later: the call is guarded and accounted, and goes out in the caller's bytes."""
+    earlier: Earlier | None = field(default=None, compare=False)
+    """Of the answer that it goes on from, where that is known."""
 
     @property
     def stream(self) -> bool:
         """Whether the reply is asked for as a stream of events."""
         return self.params.get("stream") is True
+
+    @property
+    def previous(self) -> str:
+        """The id of the answer that it goes on from, where the provider holds that."""
+        value = self.params.get("previous_response_id")
+        return value if self.held and isinstance(value, str) else ""
+
+    @property
+    def kept(self) -> bool:
+        """Whether its answer can be gone on from by its id: OpenAI keeps it unless told not to."""
+        return self.dialect == "openai.responses" and self.params.get("store") is not False
 
     @property
     def max_output(self) -> int | None:
@@ -203,6 +234,27 @@ class Request:
         """How many answers are asked for (`n`); 1 unless a sane number is given."""
         value = self.params.get("n", 1)
         return value if isinstance(value, int) and 1 <= value <= 1024 else 1
+
+    @property
+    def any_tool(self) -> bool:
+        """Whether the model may call whichever tool it likes."""
+        choice = self.params.get("tool_choice") or "auto"
+        return (_inside(choice, "type") or choice) in ("auto", "required", "any")
+
+    @property
+    def structured(self) -> bool:
+        """Whether the answer must have a form that a program reads, such as a JSON schema."""
+        forms = (
+            self.params.get("response_format"),  # chat completions
+            _inside(self.params.get("text"), "format"),  # Responses
+            _inside(self.params.get("output_config"), "format"),  # Anthropic, and what it was
+            self.params.get("output_format"),
+        )
+        return any(_inside(form, "type") not in (None, "text") for form in forms)
+
+
+def _inside(value: Json, key: str) -> Json:
+    return value.get(key) if isinstance(value, Mapping) else None
 
 
 @dataclass(frozen=True, slots=True)

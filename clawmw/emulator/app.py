@@ -35,7 +35,7 @@ from clawmw.emulator.wire import (
 )
 from clawmw.providers.load import load_profiles, profile_for
 
-__all__ = ["Received", "World", "application"]
+__all__ = ["Call", "Received", "World", "application", "arrived", "asked", "half", "sent", "shaped"]
 
 SECRET_WORDS = (
     "authorization",
@@ -101,8 +101,8 @@ class World:
             return len(self.requests)
 
 
-def application(world: World) -> Starlette:
-    """The application that serves one world."""
+def application(world: World, *more: Route) -> Starlette:
+    """The application that serves one world. `more`: what else it answers."""
 
     async def chat(request: Request) -> Response:
         return await _chat(world, request)
@@ -125,10 +125,21 @@ def application(world: World) -> Starlette:
             ("/models", models, "GET"),
         )
     ]
-    return Starlette(routes=routes, exception_handlers={404: not_found, 405: not_found})
+    return Starlette(routes=[*routes, *more], exception_handlers={404: not_found, 405: not_found})
 
 
 async def _chat(world: World, request: Request) -> Response:
+    call = await arrived(world, request, validate)
+    return call if isinstance(call, Response) else await _answer(world, request, call)
+
+
+async def arrived(
+    world: World, request: Request, read: Callable[[bytes], dict[str, Any]]
+) -> Call | Response:
+    """A request that will be answered, or what it is refused or fails with.
+
+    `read` decodes a body, and raises BadRequest for one that the provider would not take.
+    """
     raw = await request.body()
     received = Received(
         time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -138,7 +149,7 @@ async def _chat(world: World, request: Request) -> Response:
     )
     number = world.note(received)
     try:
-        body = validate(raw)
+        body = read(raw)
         model, _, wish = body["model"].partition("?")
         body["model"] = model
         fault = world.faults.take(request.headers.get("x-emulate") or wish or None)
@@ -149,8 +160,9 @@ async def _chat(world: World, request: Request) -> Response:
         message = "The body of the request is nested too deeply."
         return JSONResponse(error_body(message, "invalid_request_error"), 400)
     except BadRequest as e:
-        received.status = 400
-        return JSONResponse(error_body(str(e), "invalid_request_error", param=e.param), 400)
+        received.status = e.status
+        told = error_body(str(e), "invalid_request_error", param=e.param, code=e.code)
+        return JSONResponse(told, e.status)
     except BadDirective as e:
         received.status = 400
         return JSONResponse(error_body(str(e), "invalid_request_error", param="x-emulate"), 400)
@@ -162,13 +174,14 @@ async def _chat(world: World, request: Request) -> Response:
     if broken is not None:
         received.status, received.finished = broken.status_code, True
         return broken
-    return await _answer(world, request, received, _Call(number, raw, body, profile, fault))
+    return Call(received, number, raw, body, profile, fault)
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class Call:
     """A request that will be answered."""
 
+    received: Received
     number: int
     raw: bytes
     body: dict[str, Any]
@@ -176,25 +189,37 @@ class _Call:
     fault: Fault
 
 
-async def _answer(world: World, request: Request, received: Received, call: _Call) -> Response:
-    body, fault = call.body, call.fault
+async def asked(
+    world: World, request: Request, call: Call, seen: dict[str, Any], limit: int | None
+) -> tuple[Reply, Usage] | Response:
+    """What the brain answers to `seen` (a chat-completions body), and what that costs."""
+    received = call.received
     try:
         # A copy: a brain that edits what it was given must not change what is billed.
-        seen = {**json.loads(call.raw), "model": body["model"]}
-        reply = await run_in_threadpool(world.brain, seen)
+        reply = await run_in_threadpool(world.brain, json.loads(json.dumps(seen)))
     except Exception as e:  # noqa: BLE001 - a brain is the user's code; the server goes on
         received.status = 500
         message = f"the emulator's brain failed: {type(e).__name__}: {e}"
         return JSONResponse(error_body(message, "server_error"), 500)
-    reply = cut(reply, body.get("max_completion_tokens") or body.get("max_tokens"))
+    reply = cut(reply, limit)
     usage = world.cache.bill(
-        body,
+        seen,
         call.profile,
         tenant=request.headers.get("authorization") or request.headers.get("x-api-key") or "",
         now=world.clock(),
         output=output_tokens(reply),
     )
     received.status, received.usage, received.reply = 200, usage, reply
+    return reply, usage
+
+
+async def _answer(world: World, request: Request, call: Call) -> Response:
+    body, fault, received = call.body, call.fault, call.received
+    limit = body.get("max_completion_tokens") or body.get("max_tokens")
+    answered = await asked(world, request, call, body, limit)
+    if isinstance(answered, Response):
+        return answered
+    reply, usage = answered
     told = None if fault.no_usage else usage_body(usage, call.profile)
     head = {
         "id": f"chatcmpl-emu-{call.number:06d}",
@@ -206,25 +231,30 @@ async def _answer(world: World, request: Request, received: Received, call: _Cal
         if not (body.get("stream_options") or {}).get("include_usage"):
             told = None
         events = [sse(c) for c in chunks(reply, head, told, body.get("n") or 1)]
-        shaped = _shaped([*events, sse("[DONE]")], fault)
-        stream = _stream(world, request, received, fault, shaped)
-        kind = "text/plain" if fault.mislabel else "text/event-stream"
-        return StreamingResponse(stream, media_type=kind)
+        return sent(world, request, call, shaped([*events, sse("[DONE]")], fault))
     received.finished = True
-    if fault.reset_after is not None or fault.truncate_after is not None:
-        raw = json.dumps(completion(reply, head, told, body.get("n") or 1)).encode()
-        half = _stream(
-            world,
-            request,
-            received,
-            fault,
-            [raw[i : i + 200] for i in range(0, len(raw), 200)],
-        )
-        return StreamingResponse(half, media_type="application/json")
-    return JSONResponse(completion(reply, head, told, body.get("n") or 1))
+    return half(world, request, call, completion(reply, head, told, body.get("n") or 1))
 
 
-def _shaped(events: list[bytes], fault: Fault) -> list[bytes]:
+def sent(world: World, request: Request, call: Call, events: list[bytes]) -> Response:
+    """A stream of events, broken off where the fault says."""
+    stream = _stream(world, request, call.received, call.fault, events)
+    kind = "text/plain" if call.fault.mislabel else "text/event-stream"
+    return StreamingResponse(stream, media_type=kind)
+
+
+def half(world: World, request: Request, call: Call, answer: Any) -> Response:
+    """A whole answer, or as much of it as the fault lets through."""
+    fault = call.fault
+    if fault.reset_after is None and fault.truncate_after is None:
+        return JSONResponse(answer)
+    raw = json.dumps(answer).encode()
+    pieces = [raw[i : i + 200] for i in range(0, len(raw), 200)]
+    stream = _stream(world, request, call.received, fault, pieces)
+    return StreamingResponse(stream, media_type="application/json")
+
+
+def shaped(events: list[bytes], fault: Fault) -> list[bytes]:
     """The stream as the fault wants it on the wire."""
     if fault.error:
         message, kind, _ = ERRORS[503]
@@ -297,7 +327,8 @@ def _masked(value: str) -> str:
 
 
 def _check_marks(body: Mapping[str, Any], profile: Profile) -> None:
-    found, allowed = marks(body), profile.cache.max_marks
+    found = marks(body) if "messages" in body else 0
+    allowed = profile.cache.max_marks
     if profile.cache.style == "marks" and found > allowed > 0:
         raise BadRequest(
             f"A maximum of {allowed} blocks with cache_control may be provided. Found {found}.",

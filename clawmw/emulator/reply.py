@@ -26,6 +26,8 @@ class Reply:
     tools: tuple[ToolUse, ...] = ()
     finish_reason: str | None = None
     """None: `tool_calls` when there are any, else `stop`."""
+    reasoning: str | None = None
+    """What it thinks first, for dialects that tell (Responses)."""
 
 
 Brain: TypeAlias = Callable[[dict[str, Any]], Reply]

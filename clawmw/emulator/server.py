@@ -16,6 +16,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from clawmw.core.types import Usage
+from clawmw.emulator import messages, responses
 from clawmw.emulator.app import Received, World, application
 from clawmw.emulator.brains import BRAINS, echo
 from clawmw.emulator.faults import Fault
@@ -87,6 +88,11 @@ class Emulator:
         return f"http://{HOST}:{self._port}/v1"
 
     @property
+    def root_url(self) -> str:
+        """What an Anthropic client takes as `base_url`."""
+        return f"http://{HOST}:{self._port}"
+
+    @property
     def requests(self) -> list[Received]:
         """Every chat request received so far, oldest first."""
         return self._world.requests
@@ -109,7 +115,7 @@ class Emulator:
         sock = _listen(self._port)
         self._port = sock.getsockname()[1]
         config = uvicorn.Config(
-            application(self._world),
+            application(self._world, *responses.routes(self._world), *messages.routes(self._world)),
             http=_tracked(self._connections),
             lifespan="off",
             log_config=None,

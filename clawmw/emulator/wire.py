@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from clawmw.core.money import Profile
@@ -23,6 +24,7 @@ __all__ = [
     "cut",
     "error_body",
     "output_tokens",
+    "pieces",
     "sse",
     "usage_body",
     "validate",
@@ -47,11 +49,13 @@ CALL_TOKENS = 8
 
 
 class BadRequest(Exception):
-    """The body is not one a provider would take; becomes a 400."""
+    """The body is not one a provider would take; becomes a 400 or `status`."""
 
-    def __init__(self, message: str, param: str | None = None) -> None:
+    def __init__(
+        self, message: str, param: str | None = None, code: str | None = None, status: int = 400
+    ) -> None:
         super().__init__(message)
-        self.param = param
+        self.param, self.code, self.status = param, code, status
 
 
 def error_body(
@@ -175,14 +179,15 @@ def cut(reply: Reply, limit: int | None) -> Reply:
     if estimate(text) > limit:
         # The estimate grows with every character, so the longest prefix can be bisected.
         kept = bisect_right(range(1, len(text)), limit, key=lambda size: estimate(text[:size]))
-        return Reply(text[:kept], (), "length")
+        return replace(reply, text=text[:kept], tools=(), finish_reason="length")
     used, calls = estimate(text), []
     for use in reply.tools:
         used += _call_tokens(use)
         if used > limit:
             break
         calls.append(use)
-    return Reply(reply.text if calls else text, tuple(calls), "length")
+    told = reply.text if calls else text
+    return replace(reply, text=told, tools=tuple(calls), finish_reason="length")
 
 
 def _call_tokens(use: ToolUse) -> int:
@@ -266,19 +271,19 @@ def sse(data: Any) -> bytes:
 
 def _deltas(reply: Reply, head: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], str | None]]:
     yield {"role": "assistant", "content": "" if reply.text is not None else None}, None
-    for piece in _pieces(reply.text or ""):
+    for piece in pieces(reply.text or ""):
         yield {"content": piece}, None
     for index, call in enumerate(_calls(reply, head)):
         arguments = call["function"]["arguments"]
         opening = {**call["function"], "arguments": ""}
         yield {"tool_calls": [{"index": index, **call, "function": opening}]}, None
-        for piece in _pieces(arguments):
+        for piece in pieces(arguments):
             part = {"index": index, "function": {"arguments": piece}}
             yield {"tool_calls": [part]}, None
     yield {}, _finish(reply)
 
 
-def _pieces(text: str) -> Iterator[str]:
+def pieces(text: str) -> Iterator[str]:
     size = max(PIECE, -(-len(text) // PIECES))
     for start in range(0, len(text), size):
         yield text[start : start + size]

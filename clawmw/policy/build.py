@@ -9,7 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from clawmw.codecs.anthropic import AnthropicMessages
 from clawmw.codecs.openai_chat import OpenAIChat
+from clawmw.codecs.openai_responses import OpenAIResponses
 from clawmw.core.codec import Codec
 from clawmw.core.exchange import Pipeline
 from clawmw.core.money import Profile
@@ -153,4 +155,5 @@ def _traces(policy: Policy) -> tuple[Observer, ...]:
 
 def codecs() -> Mapping[str, Codec]:
     """Every dialect that can be read, by name."""
-    return {OpenAIChat.dialect: OpenAIChat()}
+    known: tuple[Codec, ...] = (OpenAIChat(), OpenAIResponses(), AnthropicMessages())
+    return {codec.dialect: codec for codec in known}

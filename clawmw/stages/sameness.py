@@ -13,7 +13,10 @@ __all__ = ["deterministic", "key", "replayable"]
 _ALONE = ("stream", "stream_options", "prompt_cache_key")
 """Fields that change how an answer comes, not what it is. `user` and `metadata` are none of them:
 upstreams that are proxies route and bill by those."""
-_ACTS = ("store", "background", "previous_response_id", "conversation")
+_ACTS = (
+    *("store", "background", "previous_response_id", "conversation"),  # Responses
+    *("container", "mcp_servers"),  # Anthropic
+)
 """Fields by which a call does more than answer."""
 
 

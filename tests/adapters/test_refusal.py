@@ -24,6 +24,7 @@ from clawmw.core.events import CallFinished, Event
 from clawmw.core.identity import Identity, identify
 from clawmw.core.types import Request
 from clawmw.emulator import Emulator
+from clawmw.policy.build import codecs
 from clawmw.policy.load import load_policy
 from clawmw.runtime import Runtime
 from clawmw.testing import Bench
@@ -178,7 +179,7 @@ def stopped(halt: Halt | None = None, **request: Any) -> tuple[Any, Any]:
 
 def answered(halt: Halt | None = None, dialect: str = "openai.chat", **more: Any) -> Any:
     live, result = stopped(halt, **more.pop("request", {}))
-    live.request = replace(live.request, dialect=dialect)
+    live.request, live.codec = replace(live.request, dialect=dialect), codecs()[dialect]
     return refusal(live, result, more.pop("policy", "auto"))
 
 

@@ -49,6 +49,7 @@ class Epochs:
     traits: ClassVar[StageTraits] = StageTraits(
         "epochs",
         slot="agent",
+        history="whole",
         prefix="moves",
         below=("compress", "dedupe", "route"),
         above=("prompt_cache", "budget", "window"),

@@ -19,6 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator
 
 from clawmw.core.canon import tool_spec
+from clawmw.core.codec import Codec
 from clawmw.core.decisions import Because, Decision, Pass, Retry, Rewrite
 from clawmw.core.effects import Append, Effect
 from clawmw.core.fold import Step
@@ -73,6 +74,11 @@ class ExpandConfig(StageConfig):
     """Expansions answered in one call of the agent."""
 
 
+_FUNCTION = {"name": NAME, "description": _DESCRIPTION, "parameters": PARAMETERS}
+_TOKENS = tool_spec(NAME, {"type": "function", "function": _FUNCTION}).tokens
+"""Of the tool's definition, as chat completions has it: no dialect says it with more."""
+
+
 class _Held:
     """A streamed tool call until it is certain whose it is."""
 
@@ -103,6 +109,17 @@ class _Held:
         return released
 
 
+class _Offering:
+    """The tool as one dialect has it."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.spec: ToolSpec = codec.tool(NAME, _DESCRIPTION, PARAMETERS)
+        self.beside = by_identity(self._beside)
+
+    def _beside(self, tools: tuple[ToolSpec, ...]) -> tuple[ToolSpec, ...]:
+        return (*tools, self.spec)
+
+
 class Expand:
     """See the module."""
 
@@ -110,24 +127,22 @@ class Expand:
 
     def __init__(self, config: ExpandConfig) -> None:
         self.config = config
-        function = {"name": NAME, "description": _DESCRIPTION, "parameters": PARAMETERS}
-        self.spec: ToolSpec = tool_spec(NAME, {"type": "function", "function": function})
-        self._with = by_identity(self._offering)
-
-    def _offering(self, tools: tuple[ToolSpec, ...]) -> tuple[ToolSpec, ...]:
-        return (*tools, self.spec)
+        self._offers: dict[str, _Offering] = {}
 
     @property
     def tokens(self) -> int:
         """See `Offer.tokens`."""
-        return self.spec.tokens
+        return _TOKENS
 
     def offered(self, request: Request) -> bool:
         """See `Offer.offered`: beside other tools that the model may call, for one answer."""
         if self.config.blobs == "off":
             return False
-        choice = request.params.get("tool_choice", "auto")
-        return bool(request.tools) and request.choices == 1 and choice in ("auto", "required")
+        return bool(request.tools) and request.choices == 1 and request.any_tool
+
+    def _offer(self, codec: Codec) -> _Offering:
+        """The tool in a dialect, the same object for every call."""
+        return self._offers.setdefault(codec.dialect, _Offering(codec))
 
     def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision | Effects:
         """Offer the tool, last in the list so that the others keep their place."""
@@ -138,11 +153,12 @@ class Expand:
         if any(tool.name == NAME for tool in request.tools):
             return Pass()
         because = Because("expand", "offer")
-        offer = Rewrite(because, replace(request, tools=self._with(request.tools)))
+        tools = self._offer(ctx.codec).beside(request.tools)
+        offer = Rewrite(because, replace(request, tools=tools))
         note = kin(ctx.identity) if ctx.history.sums.saved else None
         return offer if note is None else _noted(offer, note)
 
-    def watches(self, request: Request) -> bool:
+    def watches(self, request: Request, codec: Codec) -> bool:
         """See `Streamer.watches`. A tool of that name of the agent's own is the agent's."""
         return bool(request.tools) and all(tool.name != NAME for tool in request.tools)
 
@@ -169,7 +185,7 @@ class Expand:
         """Answer calls to our tool, if there are any."""
         if not isinstance(outcome, Response) or not outcome.complete:
             return Pass()
-        if request.tools and self.spec not in request.tools:
+        if request.tools and self._offer(ctx.codec).spec not in request.tools:
             return Pass()
         calls = [c for c in outcome.message.tool_calls if c.name == NAME]
         return self._answer(calls, request, outcome, ctx) if calls else Pass()
@@ -188,7 +204,7 @@ class Expand:
         if not others and within and ctx.history.settled():
             # Its own JSON: reasoning and signatures that a provider wants back are in it.
             asked = outcome.message
-            given = [Message(Role.TOOL, (ToolResult(c.id, text),)) for c, text, _ in results]
+            given = ctx.codec.results([ToolResult(c.id, text) for c, text, _ in results])
             because = Because("expand", "answer" if told else "again")
             return Retry(because, journal=(asked, *given), silent=True, passing=not told)
         # The agent's own calls go to the agent; what we were asked goes into the next request.

@@ -59,7 +59,9 @@ class PromptCacheConfig(StageConfig):
 class PromptCache(Quiet):
     """See the module."""
 
-    traits: ClassVar[StageTraits] = StageTraits("prompt_cache", below=("route", "compress"))
+    traits: ClassVar[StageTraits] = StageTraits(
+        "prompt_cache", history="whole", below=("route", "compress")
+    )
 
     def __init__(self, config: PromptCacheConfig) -> None:
         self.config = config
@@ -86,9 +88,9 @@ class PromptCache(Quiet):
         hinted = _Hinted(request, ctx)
         if self.config.tools == "sort":
             hinted.sort()
-        if rules.key and self.config.key:
+        if rules.key and self.config.key and "prompt_cache_key" in ctx.codec.hints:
             hinted.key()
-        if rules.hint in _HINTS:
+        if rules.hint in _HINTS and rules.hint in ctx.codec.hints:
             self._mark(hinted, rules, ctx)
         return hinted
 

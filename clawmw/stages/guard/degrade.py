@@ -63,6 +63,7 @@ class Degrade:
     traits: ClassVar[StageTraits] = StageTraits(
         "degrade",
         slot="session",
+        history="whole",
         prefix="moves",
         below=("compress", "dedupe", "route"),
         above=("fallback", "retry", "epochs", "window", "prompt_cache", "budget"),

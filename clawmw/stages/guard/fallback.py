@@ -43,7 +43,9 @@ class FallbackConfig(StageConfig):
 class Fallback:
     """See the module."""
 
-    traits: ClassVar[StageTraits] = StageTraits("fallback", below=("route",), above=("retry",))
+    traits: ClassVar[StageTraits] = StageTraits(
+        "fallback", history="whole", below=("route",), above=("retry",)
+    )
 
     def __init__(self, chains: Mapping[str, tuple[ModelRef, ...]]) -> None:
         self.chains = chains

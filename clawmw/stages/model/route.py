@@ -57,7 +57,7 @@ class Route(Quiet):
     `tools` (how many), `stream`.
     """
 
-    traits: ClassVar[StageTraits] = StageTraits("route", slot="session")
+    traits: ClassVar[StageTraits] = StageTraits("route", slot="session", history="whole")
 
     def __init__(self, rules: tuple[_Compiled, ...]) -> None:
         self.rules = rules

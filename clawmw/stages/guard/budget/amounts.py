@@ -105,8 +105,10 @@ def overrun(most: Mapping[Meter, int], spent: Mapping[Meter, int]) -> list[Meter
 
 def limited(request: Request, limit: int, profile: Profile) -> Request:
     """The request with a limit on its answer, under the name its provider knows."""
-    names = [n for n in _LIMITS[:2] if n in request.params]
+    names = [n for n in _LIMITS if n in request.params]
     fallback = _LIMITS[0] if profile.family.startswith("openai") else _LIMITS[1]
+    if request.dialect == "openai.responses":
+        fallback = _LIMITS[2]
     params = {**request.params, **dict.fromkeys(names or [fallback], limit)}
     return replace(request, params=params)
 

@@ -9,9 +9,9 @@ and every further call refused, until the limit is raised.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
+from clawmw.core.codec import Codec
 from clawmw.core.decisions import Because, Decision, Pass, Rewrite
 from clawmw.core.effects import Above, Charge, Near, Reserve, Reserved, Settle
 from clawmw.core.events import BudgetNeared, Overdrawn
@@ -49,7 +49,7 @@ class Budget:
     def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision | Effects:
         """Reserve the worst case, or refuse; and have streams say what they used."""
         if not self._books.any:
-            return self._decided(request, request)
+            return self._decided(request, request, ctx)
         return self._reserve(request, ctx)
 
     def _reserve(self, given: Request, ctx: Context) -> Effects:
@@ -66,7 +66,7 @@ class Budget:
                 name = _reservation(ctx, most)
                 reserved: Reserved = yield Reserve(charges, self.config.lease, name, above)
                 if reserved.granted:
-                    return self._decided(given, request, reserved, ctx)
+                    return self._decided(given, request, ctx, reserved)
                 refused = reserved
             shorter = self._shorter(request, ctx, refused, most) if left else None
             if shorter is None:
@@ -144,19 +144,15 @@ class Budget:
         self,
         given: Request,
         request: Request,
+        ctx: Context,
         reserved: Reserved | None = None,
-        ctx: Context | None = None,
     ) -> Decision:
-        """Send `request`, made from `given`; a chat-completions stream says what it used only
-        when asked to."""
+        """Send `request`, made from `given`; its stream is to say what was used."""
         rule = "" if request is given else "min_output"
-        options = request.params.get("stream_options")
-        if request.stream and not (isinstance(options, dict) and "include_usage" in options):
-            asked = {**(options or {}), "include_usage": True}
-            request = replace(request, params={**request.params, "stream_options": asked})
-            rule = rule or "usage"
+        if (asked := ctx.codec.reporting(request)) is not request:
+            request, rule = asked, rule or "usage"
         notes: dict[str, Any] = {}
-        if ctx is not None and reserved is not None and reserved.near:
+        if reserved is not None and reserved.near:
             who = ctx.identity
             notes["journal"] = tuple([self._words.near(near, who) for near in reserved.near])
             notes["events"] = tuple([_neared(ctx, near) for near in reserved.near])
@@ -167,10 +163,9 @@ class Budget:
 
     # --- the stream, and after ----------------------------------------------------------
 
-    def watches(self, request: Request) -> bool:
+    def watches(self, request: Request, codec: Codec) -> bool:
         """See `Streamer.watches`: only where we asked for usage and the caller did not."""
-        options = request.params.get("stream_options")
-        return not (isinstance(options, dict) and options.get("include_usage"))
+        return codec.reporting(request) is not request
 
     def chunk(self, event: StreamEvent, state: dict[str, Json]) -> Sequence[StreamEvent] | Cut:
         """Keep usage that only we asked for from the reader."""

@@ -14,6 +14,7 @@ Its own words are no evidence, in whatever role they come back.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,10 +73,11 @@ def gathered(
 
     A history first seen whole (a fork, a compaction, a restart elsewhere) was not made under our
     eyes. Where the conversation is `known`, only its last round is new; where it is not, all
-    since its user's last words is taken over: a loop outlives whoever watched it.
+    since its user's last words is taken over: a loop outlives whoever watched it. Where the
+    provider holds the history, a call brings what is new alone.
     """
     steps = ctx.history.steps
-    if len(fresh) == len(steps):
+    if len(fresh) == len(steps) and not request.held:
         return tuple(_results(request, _taken_over(steps, known=known), ()))
     before = steps[: len(steps) - len(fresh)]
     at = next((i for i in range(len(fresh) - 1, -1, -1) if _speaks(fresh[i])), None)
@@ -133,14 +135,19 @@ def _results(request: Request, fresh: Sequence[Step], before: Sequence[Step]) ->
             if isinstance(part, ToolCall):
                 turn, calls[part.id] = turn + 1, part
             elif isinstance(part, ToolResult):
-                call = calls.get(part.call_id) or _call(part, before)
+                call = calls.get(part.call_id) or _call(part, before, request)
                 index += 1
                 if call.name in _THOUGHTS or ours(part.text):
                     continue
                 text = plain(part.text)
                 value = f"{signature(call)}/{digest(text)}/{_class(request, call, text)}"
-                notes[turn, value] = Note(f"r{step.digest[:16]}.{index}", value)
+                notes[turn, value] = Note(f"r{_place(request, step, part)}.{index}", value)
     return list(notes.values())
+
+
+def _place(request: Request, step: Step, part: ToolResult) -> str:
+    """Where a result stands in the history; by its call, where only the provider knows that."""
+    return digest(f"{part.call_id} {step.digest}") if request.held else step.digest[:16]
 
 
 def _class(request: Request, call: ToolCall, text: str) -> str:
@@ -152,13 +159,19 @@ def _class(request: Request, call: ToolCall, text: str) -> str:
     return "u" if known and call.name and call.name not in known else kind
 
 
-def _call(result: ToolResult, before: Sequence[Step]) -> ToolCall:
-    """The call of a result. Ids recur in real histories, so the nearest one before it counts."""
+def _call(result: ToolResult, before: Sequence[Step], request: Request) -> ToolCall:
+    """The call of a result. Ids recur in real histories, so the nearest one before it counts.
+
+    One that only the provider holds is like no other, unless its answer came through here.
+    """
     for step in reversed(before[-_LOOK_BACK:]):
         for call in step.raw.tool_calls:
             if call.id == result.call_id:
                 return call
-    return ToolCall("", result.name or "", "{}")
+    known = request.earlier.calls if request.earlier is not None else ()
+    unknown = json.dumps([result.call_id]) if request.held else "{}"
+    made = ToolCall("", result.name or "", unknown)
+    return next((call for call in known if call.id == result.call_id), made)
 
 
 def read(window: Sequence[Note], exchange: str) -> Seen:

@@ -12,6 +12,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from clawmw.core.codec import Codec
 from clawmw.core.decisions import Because, Decision, Halt, Pass, Rewrite
 from clawmw.core.effects import Append, Commit, Effect, Load, Note, Sleep, Slot, Write
 from clawmw.core.events import Acted, Action
@@ -180,7 +181,7 @@ class LoopGuard:
 
     # --- the answer ----------------------------------------------------------------------------
 
-    def watches(self, request: Request) -> bool:
+    def watches(self, request: Request, codec: Codec) -> bool:
         """Every stream of prose; structured output is alike line by line and all right."""
         return self.config.limit("chant") not in ("off", "observe") and _prose(request)
 
@@ -189,8 +190,8 @@ class LoopGuard:
         match event:
             case TextDelta(text):
                 inner = state.setdefault("text", {})
-            case Extra(delta):
-                text, inner = _thought(delta), state.setdefault("thought", {})
+            case Extra(_, text):
+                inner = state.setdefault("thought", {})
             case ToolDelta():
                 state["tools"] = True
                 return (event,)
@@ -250,16 +251,7 @@ def _moves(new: Sequence[Note], window: Sequence[Note]) -> bool:
 
 def _prose(request: Request) -> bool:
     """Whether the answer is for people; structured output is alike and all right."""
-    return "response_format" not in request.params
-
-
-def _thought(delta: Json) -> str:
-    """What a model thinks, where its server shows it."""
-    if isinstance(delta, dict):
-        for key in ("reasoning_content", "reasoning"):
-            if isinstance(delta.get(key), str):
-                return str(delta[key])
-    return ""
+    return not request.structured
 
 
 def _stopped(slot: Json) -> Found:
