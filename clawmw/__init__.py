@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clawmw.adapters.calling import calling as calling
     from clawmw.adapters.http import async_http_client as async_http_client
     from clawmw.adapters.http import http_client as http_client
     from clawmw.core.identity import Identity as Identity
@@ -32,6 +33,7 @@ _HOMES = {
     "PolicyError": "clawmw.errors",
     "Runtime": "clawmw.runtime",
     "async_http_client": "clawmw.adapters.http",
+    "calling": "clawmw.adapters.calling",
     "http_client": "clawmw.adapters.http",
     "load_policy": "clawmw.policy.load",
 }
@@ -44,12 +46,19 @@ __all__ = [
     "Runtime",
     "__version__",
     "async_http_client",
+    "calling",
     "http_client",
     "load_policy",
 ]
 
 
+_MODULES = ("langchain", "pydantic_ai")
+"""Modules for one framework each: what they need is an extra."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"clawmw.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'clawmw' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

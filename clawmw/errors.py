@@ -5,6 +5,7 @@
     ClawmwError
     ├── PolicyError            the policy file is wrong; says path, line and a suggestion
     ├── CodecError             a wire body is not what its dialect says it must be
+    ├── TranslationError       a request has no counterpart in the dialect of the model's server
     ├── StoreError             a store could not do what was asked
     │   ├── Conflict           a compare-and-set lost against another writer
     │   └── UnsafeStore        what lies on disk must not be read (foreign owner, pickle, symlink)
@@ -29,6 +30,7 @@ __all__ = [
     "Refused",
     "SourceError",
     "StoreError",
+    "TranslationError",
     "UnsafeStore",
 ]
 
@@ -51,6 +53,17 @@ class PolicyError(ClawmwError):
 
 class CodecError(ClawmwError):
     """A request or response body could not be decoded."""
+
+
+class TranslationError(ClawmwError):
+    """What a request asks cannot be said in the dialect that the model's server speaks.
+
+    `field` names it, as a path into the request's body; "" when it is the body itself.
+    """
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class StoreError(ClawmwError):

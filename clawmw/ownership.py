@@ -3,7 +3,8 @@
 It passes a one-shot token on with the request: in the process as an object (and through a
 context variable where a request cannot carry one), between processes as an authenticated
 header that is stripped before the provider. The token names the very request by its
-digest, so any other request made meanwhile is an exchange of its own.
+digest, so any other request made meanwhile is an exchange of its own. A layer that has no
+request yet, only messages (an agent framework's hook), puts a `Claim` on the call instead.
 """
 
 from __future__ import annotations
@@ -19,7 +20,19 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
-__all__ = ["HEADER", "Token", "Tokens", "body_digest", "current", "passing"]
+from clawmw.core.types import Message, Request, Text, ToolResult
+
+__all__ = [
+    "HEADER",
+    "Claim",
+    "Token",
+    "Tokens",
+    "body_digest",
+    "claimed",
+    "claiming",
+    "current",
+    "passing",
+]
 
 HEADER = "x-clawmw-owner"
 
@@ -60,6 +73,56 @@ def passing(token: Token) -> Iterator[None]:
         yield
     finally:
         current.reset(mark)
+
+
+class Claim:
+    """The right to let one call through, by what its last message says.
+
+    For layers that do not see the bytes. Whoever sends the call may send it several times:
+    the first request that fits is the call, and its very bytes pass again.
+    """
+
+    def __init__(self, exchange: str, last: Message) -> None:
+        self.exchange = exchange
+        self._last = _said(last)
+        self._lock = threading.Lock()
+        self._digest = ""
+
+    def take(self, last: Message, body: bytes) -> bool:
+        """Whether a request, whose last message is `last`, is the call."""
+        # Several results in a row are one message in some dialects: the last must be among it.
+        if not self._last & _said(last) and self._last != _said(last):
+            return False
+        digest = body_digest(body)
+        with self._lock:
+            self._digest = self._digest or digest
+            return digest == self._digest
+
+
+def _said(message: Message) -> frozenset[str]:
+    texts = (p.text.strip() for p in message.parts if isinstance(p, Text | ToolResult))
+    return frozenset(text for text in texts if text)
+
+
+_claim: ContextVar[Claim | None] = ContextVar("clawmw_claim", default=None)
+
+
+@contextmanager
+def claiming(exchange: str, request: Request) -> Iterator[None]:
+    """While a framework makes the call of `request`: transports below let it through."""
+    mark = _claim.set(Claim(exchange, request.messages[-1]) if request.messages else None)
+    try:
+        yield
+    finally:
+        _claim.reset(mark)
+
+
+def claimed(request: Request, body: bytes) -> Claim | None:
+    """The claim of an outer layer on this very call, if there is one."""
+    claim = _claim.get()
+    if claim is None or not request.messages or not claim.take(request.messages[-1], body):
+        return None
+    return claim
 
 
 class Tokens:

@@ -37,9 +37,10 @@ from clawmw.core.effects import (
     Withdraw,
 )
 from clawmw.core.engine import Pipeline, Result, Setup, exchange
-from clawmw.core.events import CallFinished, Degraded, Event, StageFailed
+from clawmw.core.events import Acted, CallFinished, Degraded, Event, StageFailed
 from clawmw.core.identity import Identity, identify
 from clawmw.core.money import Profile
+from clawmw.core.redact import Redactor
 from clawmw.core.types import Request, Response
 from clawmw.errors import InternalError, StoreError
 from clawmw.live import Live
@@ -84,6 +85,7 @@ class Runtime:
         self.tenant = "default"
         self.refusal: Literal["auto", "message", "error"] = "auto"
         self.timeout = Timeouts()
+        self.redactor = Redactor({})
         self.models: Mapping[str, ModelEntry] = {}
         """Models a stage may send to, by the policy's name."""
         self.clock = clock
@@ -106,6 +108,7 @@ class Runtime:
             observers=seen,
             spare=memory_stores,
         )
+        runtime.redactor = build.redactor(policy, os.environ)
         runtime.refusal, runtime.models = policy.refusal, policy.models
         runtime.timeout = policy.timeout
         runtime.tenant = policy.tenant
@@ -117,18 +120,20 @@ class Runtime:
         What was sent stays as it was sent: the new policy holds for new messages. The
         stores stay. Raises `PolicyError` and changes nothing if the policy is wrong.
         """
-        new = build.pipeline(policy)
+        new, redactor = build.pipeline(policy), build.redactor(policy, os.environ)
         self.pipeline, self.profile = new, build.profiles(policy)
         self.refusal, self.models = policy.refusal, policy.models
-        self.timeout = policy.timeout
+        self.timeout, self.redactor = policy.timeout, redactor
 
     # --- an exchange -----------------------------------------------------------------
 
     def decode(self, dialect: str, body: bytes) -> Request:
-        """A request from its body, cheaply where it goes on from an earlier one.
+        """A request from its body, without configured secrets, cheaply where it goes on from an
+        earlier one.
 
         Raises `CodecError`.
         """
+        body = self.redactor.data(body)
         return self.codecs[dialect].decode(body, self.remembered.alike(body))
 
     def begin(
@@ -150,7 +155,8 @@ class Runtime:
         if request.previous:
             earlier = self.sessions.earlier(given.tenant, request.previous)
             request = replace(request, earlier=earlier)
-        identity, fresh = self.sessions.begins(identify(request, headers or {}, given), now)
+        who = self.redactor.identity(identify(request, headers or {}, given))
+        identity, fresh = self.sessions.begins(who, now)
         name = self.name(now)
         codec = self.codecs[request.dialect]
         pipeline = self.pipeline
@@ -167,9 +173,18 @@ class Runtime:
             place=place,
             begun=begun,
             fresh=fresh,
+            told=self._redacted(name, now, request),
         )
         run = exchange(request, pipeline, setup)
         return Live(run, codec, request, name, self, pipeline.digest, began, now, guest)
+
+    def _redacted(self, exchange: str, now: float, request: Request) -> tuple[Event, ...]:
+        """What to say of secrets that the request would have carried."""
+        body = getattr(request.source, "body", b"") if self.redactor else b""
+        found = self.redactor.marks(body) if body else {}
+        return (Acted(exchange, now, "redact", "rewrite", "redact.env", False, found),) * bool(
+            found
+        )
 
     def remember(self, live: Live, result: Result) -> None:
         """Keep the body and the folded history, bounded, newest longest."""

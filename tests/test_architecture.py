@@ -65,7 +65,7 @@ FORBIDDEN = {
         "stages/guard/budget.py",
         "import clawmw.stages.context.dedupe.stage",
     ),
-    "no provider's SDK": ("flow/call.py", "import openai"),
+    "no provider's SDK, and litellm only as an upstream": ("flow/call.py", "import openai"),
     "langgraph only where flows run": ("flow/plan.py", "import langgraph"),
     "a web server only in gateway and emulator": ("cli/serve.py", "import uvicorn"),
     "diskcache only in the blob store": ("stores/disk.py", "import diskcache"),

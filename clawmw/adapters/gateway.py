@@ -43,9 +43,11 @@ from clawmw.adapters.gateway_upstream import (
     forwarded,
 )
 from clawmw.adapters.http import make_async_transport
+from clawmw.adapters.leading import lead
+from clawmw.adapters.translating import translated
 from clawmw.core.identity import Identity
 from clawmw.core.types import Request
-from clawmw.errors import CodecError
+from clawmw.errors import CodecError, TranslationError
 from clawmw.ownership import HEADER, Tokens
 from clawmw.runtime import Runtime, switched_off
 
@@ -110,10 +112,28 @@ class Gateway:
         raw = asked is None or switched_off() or self._owned(scope, body)
         request = _request(place, scope, sent, caller)
         if asked is None or raw:
-            return await self.upstream.handle_async_request(request)
+            return await self._raw(request, asked, place)
         request.extensions[wire.DECODED] = asked  # parsed once
         request.extensions[ANSWERS] = True
         return cast("httpx.Response", await self.deciding.handle_async_request(request))
+
+    async def _raw(
+        self, request: httpx.Request, asked: Request | None, place: Place
+    ) -> httpx.Response:
+        """Send a request as it is; to a place that speaks another dialect, in that one."""
+        if asked is None or place.entry is None:
+            return await self.upstream.handle_async_request(request)
+        given = [(n, v) for n, v in request.headers.multi_items() if n != "content-length"]
+        codec, url = self.runtime.codecs[asked.dialect], str(request.url)
+        try:
+            to = lead(None, place.entry, codec, asked, url, given)
+        except TranslationError as error:
+            raise GatewayError(400, str(error), "untranslatable", x_should_retry="false") from None
+        sent = httpx.Request(
+            "POST", to.url, headers=to.headers, content=to.body, extensions=request.extensions
+        )
+        answer = await self.upstream.handle_async_request(sent)
+        return cast("httpx.Response", translated(httpx, answer, to.translator))
 
     def _read(self, body: bytes) -> tuple[Request | None, Place]:
         """The request, under the model id its place knows; None for one to pass unread."""
@@ -181,7 +201,7 @@ class Gateway:
 def _request(place: Place, scope: Scope, body: bytes, caller: Caller) -> httpx.Request:
     url = place.base_url + CHAT
     headers: Any = forwarded(scope["headers"])
-    extensions: dict[str, Any] = {CALLER: caller}
+    extensions: dict[str, Any] = {CALLER: caller, wire.ENTRY: place.entry}
     if place.own_key:
         texts = [(name.decode(), value.decode()) for name, value in headers]
         extensions[wire.CALLER] = dict(texts)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 
 from clawmw.adapters import wire
+from clawmw.adapters.inflate import ENCODINGS, BadEncoding, TooLarge, inflate
 
 __all__ = [
     "MAX_BODY",
@@ -203,10 +204,12 @@ async def read_body(scope: Scope, receive: Receive, limit: int = MAX_BODY) -> by
         raise GatewayError(
             415, "send the body as JSON, with content-type: application/json", "unsupported_type"
         )
-    encoding = (header(scope, b"content-encoding") or b"identity").strip().lower()
-    if encoding != b"identity":
+    encoding = (header(scope, b"content-encoding") or b"identity").strip().lower().decode("latin-1")
+    if encoding not in ("identity", *ENCODINGS):
         raise GatewayError(
-            415, "send the body as it is, without a content-encoding", "unsupported_encoding"
+            415,
+            "send the body as it is, or with one content-encoding: gzip or deflate",
+            "unsupported_encoding",
         )
     told = header(scope, b"content-length") or b"0"
     if told.isdigit() and int(told) > limit:
@@ -214,11 +217,19 @@ async def read_body(scope: Scope, receive: Receive, limit: int = MAX_BODY) -> by
         raise _too_large(limit)
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            return await _gather(receive, limit)
+            body = await _gather(receive, limit)
     except TimeoutError:
         raise GatewayError(
             408, "the body did not arrive in time", "body_timeout", connection="close"
         ) from None
+    if body is None or encoding == "identity":
+        return body
+    try:
+        return await asyncio.to_thread(inflate, body, encoding, limit)
+    except TooLarge:
+        raise _too_large(limit) from None
+    except BadEncoding as error:
+        raise GatewayError(400, f"the {encoding} body: {error}", "invalid_body") from None
 
 
 async def _gather(receive: Receive, limit: int) -> bytes | None:

@@ -7,6 +7,7 @@ policy. A request names a model, never an address.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ import httpx
 from clawmw.adapters import wire
 from clawmw.adapters.gateway_aiohttp import AiohttpTransport
 from clawmw.adapters.gateway_guard import GatewayError, Receive
+from clawmw.adapters.leading import onward
 from clawmw.errors import ClawmwError
 from clawmw.policy.models import ModelEntry
+from clawmw.policy.spoken import Server, server
 
 __all__ = ["CALLER", "Caller", "Place", "Places", "RedirectError", "Upstream", "forwarded"]
 
@@ -69,6 +72,8 @@ class Place:
     model: str
     key_env: str | None = None
     own_key: bool = False
+    entry: ModelEntry | None = None
+    """What the policy says of it; None for `--upstream`."""
 
 
 class Places:
@@ -86,8 +91,13 @@ class Places:
     @property
     def urls(self) -> list[str]:
         """Every base URL, the default first."""
-        entries = [entry.base_url for entry in self.models.values()]
+        found = [self._server(entry) for entry in self.models.values()]
+        entries = [at.base_url for at in found if at is not None]
         return list(dict.fromkeys(url for url in (self.upstream, *entries) if url))
+
+    def _server(self, entry: ModelEntry) -> Server | None:
+        """Who answers for an entry; with an upstream, only an address leads elsewhere."""
+        return server(entry) if entry.base_url or self.upstream is None else None
 
     def of(self, model: str) -> Place:
         """Where a call for `model` goes: a name of the policy, or a model's own id.
@@ -96,15 +106,17 @@ class Places:
         """
         entry = self.models.get(model)
         if entry is None and self.upstream is None:
-            own = (e for e in self.models.values() if e.base_url and e.model == model)
+            own = (e for e in self.models.values() if e.model == model and self._server(e))
             entry = next(own, None)
-        if entry is not None and entry.base_url is not None:
+        at = self._server(entry) if entry is not None else None
+        if entry is not None and at is not None:
             # With --upstream, the caller's key is that upstream's and goes nowhere else.
-            own_key = self.upstream is not None or entry.api_key_env is not None
-            return Place(entry.base_url, entry.model, entry.api_key_env, own_key)
+            kept = entry.api_key_env is not None or (at.key_env or "") in os.environ
+            own_key = self.upstream is not None or at.by_litellm or kept
+            return Place(at.base_url, at.model, at.key_env, own_key, entry)
         if self.upstream is not None:
             return Place(self.upstream, entry.model if entry else model)
-        known = ", ".join(sorted(n for n, e in self.models.items() if e.base_url))
+        known = ", ".join(sorted(n for n, e in self.models.items() if self._server(e)))
         raise GatewayError(
             404,
             f"model {model[:100]!r} leads nowhere: ask for one of {known}, give it a base_url "
@@ -168,6 +180,9 @@ class RedirectError(Exception):
 class Upstream(httpx.AsyncBaseTransport):
     """The last hop: sends, cleans what comes back, stops when the caller leaves."""
 
+    reaches_all = True
+    """See `onward`."""
+
     def __init__(self, inner: httpx.AsyncBaseTransport | None = None) -> None:
         self.inner = inner or AiohttpTransport()
 
@@ -178,8 +193,9 @@ class Upstream(httpx.AsyncBaseTransport):
         if wire.EXTENSION not in request.extensions:  # nothing was decided about it
             for name in [name for name in request.headers if name.startswith("x-clawmw-")]:
                 del request.headers[name]
+        inner = onward(self.inner, httpx, str(request.url))
         with caller.waiting():
-            response = await self.inner.handle_async_request(request)
+            response = await inner.handle_async_request(request)
         if 300 <= response.status_code < 400:
             await response.aclose()
             raise RedirectError

@@ -11,16 +11,19 @@ from collections.abc import AsyncIterator, Iterator
 from types import ModuleType
 from typing import Any, ClassVar, Literal
 
-from clawmw.adapters import failures, wire
+from clawmw.adapters import failures, translating, wire
+from clawmw.adapters.calling import caller
+from clawmw.adapters.leading import lead, onward
 from clawmw.adapters.patience import Patience
 from clawmw.adapters.refusal import refusal
+from clawmw.codecs.translate import Translator
 from clawmw.core.drive import advance
 from clawmw.core.effects import Call, Called
 from clawmw.core.engine import Result
 from clawmw.core.identity import Identity
 from clawmw.core.types import Failure, Response
-from clawmw.errors import CodecError, InternalError
-from clawmw.ownership import Token, body_digest, passing
+from clawmw.errors import CodecError, InternalError, TranslationError
+from clawmw.ownership import Token, body_digest, claimed, passing
 from clawmw.runtime import Live, Runtime, switched_off
 
 __all__ = ["AsyncTransport", "Attempt", "Base", "Transport"]
@@ -34,9 +37,14 @@ class Attempt:
         timeout = owner.runtime.timeout
         late = owner.module.ReadTimeout
         self.patience = Patience(timeout.first_byte, timeout.idle, late)
-        self.sent, self.token = owner.outgoing(request, live, call, self.patience)
-        self.started, self._clock = owner.runtime.clock(), time.perf_counter()
         self.response: Any = None
+        self.sent, self.token, self.through = request, Token(live.exchange, ""), None
+        try:
+            self.sent, self.token, self.through = owner.outgoing(request, live, call, self.patience)
+        except TranslationError as error:
+            dialect = live.request.dialect
+            self.response = translating.refused(owner.module, dialect, error)
+        self.started, self._clock = owner.runtime.clock(), time.perf_counter()
         self.error: Exception | None = None
         self.body = b""
         self.first_byte: float | None = None
@@ -45,6 +53,11 @@ class Attempt:
         """The attempt as the engine wants to know it."""
         headers = tuple(self.response.headers.multi_items()) if self.response is not None else ()
         return Called(outcome, self.started, self.owner.runtime.clock(), self.first_byte, headers)
+
+    def came(self, response: Any) -> Any:
+        """The answer has begun: the caller's dialect is read from it."""
+        self.response = translating.translated(self.owner.module, response, self.through)
+        return self.response
 
     def arrived(self) -> None:
         """Some of the answer is here."""
@@ -90,13 +103,23 @@ class Base:
         dialect = wire.dialect_of(request.method, request.url.path)
         return dialect in self.runtime.codecs and not switched_off()
 
-    def passing(self, request: Any) -> Any:
-        """A request that passes as it is, but for what we alone understand."""
+    def passing(self, request: Any, body: bytes | None = None) -> Any:
+        """A request that passes as it is, but for what we alone understand, and secrets."""
         if wire.EXTENSION in request.extensions:
             return request  # the layer that owns it has seen to that
         for name in [n for n in request.headers if n.lower().startswith("x-clawmw-")]:
             del request.headers[name]
-        return request
+        clean = self.runtime.redactor.data(body or b"")
+        if clean == (body or b""):
+            return request
+        headers = [(n, v) for n, v in request.headers.multi_items() if n != "content-length"]
+        more = {"headers": headers, "content": clean, "extensions": request.extensions}
+        return self.module.Request(request.method, request.url, **more)
+
+    def redacts(self, request: Any) -> bool:
+        """Whether a request that is no model call may hold secrets to be replaced: it is JSON."""
+        kind = request.headers.get("content-type", "")
+        return bool(self.runtime.redactor) and "json" in kind and not switched_off()
 
     def start(self, request: Any, body: bytes) -> Live | None:
         """The exchange of a model call; None when the request is to pass as it is."""
@@ -108,30 +131,45 @@ class Base:
             decoded = decoded or self.runtime.decode(dialect, body)
         except CodecError:
             return None  # not ours to judge: the provider says what is wrong with it
+        claim = claimed(decoded, body)
+        if claim is not None:
+            self._hand_on(request, claim.exchange, body)
+            return None
         headers = {k.lower(): v for k, v in request.headers.items()}
         place = wire.place(str(request.url), headers)
         said = request.extensions.get(wire.CALLER, headers)
-        return self.runtime.begin(decoded, said, self.identity, place)
+        return self.runtime.begin(decoded, said, caller(self.identity), place)
+
+    def _hand_on(self, request: Any, exchange: str, body: bytes) -> None:
+        """A request that an outer layer decided about, as the next layer is to see it."""
+        url, given = str(request.url), request.headers.multi_items()
+        request.headers = self.module.Headers(wire.outgoing_headers(given, url, exchange, body))
+        request.extensions = {
+            **request.extensions,
+            wire.EXTENSION: Token(exchange, body_digest(body)),
+        }
 
     def outgoing(
         self, request: Any, live: Live, call: Call, patience: Patience
-    ) -> tuple[Any, Token]:
-        """The request to send for `call`, and the token that goes with it."""
-        body = live.codec.encode(call.request)
-        token = Token(live.exchange, body_digest(body))
+    ) -> tuple[Any, Token, Translator | None]:
+        """The request to send for `call`, the token that goes with it, and who translates.
+
+        Raises `TranslationError`.
+        """
         url, given = str(request.url), request.headers.multi_items()
-        entry = self.runtime.models.get(call.request.target)
-        if entry is not None:
-            url, given = wire.elsewhere(entry.base_url, entry.api_key_env, url, given)
-        headers = wire.outgoing_headers(given, url, live.exchange, body)
+        chosen = self.runtime.models.get(call.request.target)
+        here = request.extensions.get(wire.ENTRY)
+        to = lead(chosen, here, live.codec, call.request, url, given)
+        token = Token(live.exchange, body_digest(to.body))
+        headers = wire.outgoing_headers(to.headers, to.url, live.exchange, to.body)
         extensions = {**request.extensions, wire.EXTENSION: token}
-        for ours in (wire.DECODED, wire.CALLER):
+        for ours in (wire.DECODED, wire.CALLER, wire.ENTRY):
             extensions.pop(ours, None)
         extensions["timeout"] = patience.extension(request.extensions.get("timeout"))
         sent = self.module.Request(
-            request.method, url, headers=headers, content=body, extensions=extensions
+            request.method, to.url, headers=headers, content=to.body, extensions=extensions
         )
-        return sent, token
+        return sent, token, to.translator
 
     def open(self, live: Live, request: Any, attempt: Attempt) -> Any:
         """The caller's answer while a stream is open: it is read as the caller reads."""
@@ -232,15 +270,17 @@ class Transport(Base):
 
     def handle_request(self, request: Any) -> Any:
         """Answer one request."""
-        live = self.start(request, request.read()) if self.ours(request) else None
+        ours = self.ours(request)
+        body = request.read() if ours or self.redacts(request) else None
+        live = self.start(request, body) if ours and body is not None else None
         if live is None:
-            return self.inner.handle_request(self.passing(request))
+            return self.inner.handle_request(self.passing(request, body))
         attempt: Attempt | None = None
         try:
             step = advance(live.run, live.perform, None)
         except Exception as error:  # noqa: BLE001 - a bug of ours must not stop an agent
             self.runtime.broke(live, error)
-            return self.inner.handle_request(request)
+            return self.inner.handle_request(self.passing(request, body))
         after: Call | Result | None = step
         while isinstance(after, Call):
             attempt, called = self.call(request, live, after)
@@ -255,8 +295,10 @@ class Transport(Base):
         """Make one attempt. No outcome: a stream is open and wants to be read."""
         attempt = Attempt(self, request, live, call)
         try:
-            with passing(attempt.token):
-                response = attempt.response = self.inner.handle_request(attempt.sent)
+            if (response := attempt.response) is None:
+                with passing(attempt.token):
+                    inner = onward(self.inner, self.module, str(attempt.sent.url))
+                    response = attempt.came(inner.handle_request(attempt.sent))
             attempt.patience.begun()
             if call.tap is not None and wire.streams(response):
                 attempt.waited()
@@ -292,15 +334,17 @@ class AsyncTransport(Base):
 
     async def handle_async_request(self, request: Any) -> Any:
         """Answer one request."""
-        live = self.start(request, await request.aread()) if self.ours(request) else None
+        ours = self.ours(request)
+        body = await request.aread() if ours or self.redacts(request) else None
+        live = self.start(request, body) if ours and body is not None else None
         if live is None:
-            return await self.inner.handle_async_request(self.passing(request))
+            return await self.inner.handle_async_request(self.passing(request, body))
         attempt: Attempt | None = None
         try:
             step = await live.aadvance(None)
         except Exception as error:  # noqa: BLE001 - a bug of ours must not stop an agent
             self.runtime.broke(live, error)
-            return await self.inner.handle_async_request(request)
+            return await self.inner.handle_async_request(self.passing(request, body))
         after: Call | Result | None = step
         while isinstance(after, Call):
             attempt, called = await self.call(request, live, after)
@@ -314,12 +358,13 @@ class AsyncTransport(Base):
     async def call(self, request: Any, live: Live, call: Call) -> tuple[Attempt, Called | None]:
         """Make one attempt. No outcome: a stream is open and wants to be read."""
         attempt = Attempt(self, request, live, call)
-        response: Any = None
+        response = attempt.response
         try:
-            with passing(attempt.token):
-                going = self.inner.handle_async_request(attempt.sent)
-                response = await attempt.patience.of(going)
-            attempt.response = response
+            if response is None:
+                with passing(attempt.token):
+                    inner = onward(self.inner, self.module, str(attempt.sent.url))
+                    going = inner.handle_async_request(attempt.sent)
+                    response = attempt.came(await attempt.patience.of(going))
             attempt.patience.begun()
             if call.tap is not None and wire.streams(response):
                 attempt.waited()

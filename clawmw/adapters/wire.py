@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -19,6 +21,7 @@ from clawmw.runtime import Live
 __all__ = [
     "CALLER",
     "DECODED",
+    "ENTRY",
     "EXTENSION",
     "Headers",
     "answer_headers",
@@ -39,6 +42,8 @@ DECODED = "clawmw.decoded"
 
 CALLER = "clawmw.headers"
 """The key under which a request carries its caller's headers, where not all of them are sent."""
+ENTRY = "clawmw.entry"
+"""The key under which a request carries the policy's entry for the place its URL names."""
 
 Headers: TypeAlias = list[tuple[str, str]]
 
@@ -130,9 +135,13 @@ def elsewhere(
 
 
 def place(url: str, headers: Mapping[str, str]) -> str:
-    """Tells apart where a call goes and under which key, within this process; holds neither."""
-    said = tuple([headers.get(name) for name in _TELLING])
-    return f"{hash((url, said)):x}"
+    """Tells apart where a call goes and under which key, in any process; shows neither."""
+    return _digest(url, *[headers.get(name) for name in _TELLING])
+
+
+@lru_cache(maxsize=1024)
+def _digest(*parts: str | None) -> str:
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=12).hexdigest()
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

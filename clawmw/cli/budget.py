@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clawmw.cli.source import DEFAULT, read_policy
+from clawmw.cli.source import json_flag, kept_by, read_policy
 
 if TYPE_CHECKING:
     from clawmw.budgets import Budgets, Row
@@ -17,16 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_policy = click.option(
-    "--policy",
-    "source",
-    metavar="P",
-    default=DEFAULT,
-    show_default=True,
-    envvar="CLAWMW_POLICY",
-    help="The policy whose store, tenant and limits are meant.",
-)
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _day = click.option("--day", is_flag=True, help="The limits of today (UTC), not those for good.")
 _METERS = ("calls", "input_tokens", "output_tokens", "usd", "wall", "hops", "concurrent")
 
@@ -42,8 +32,8 @@ def command() -> None:
 
 @command.command()
 @click.argument("scope", required=False)
-@_policy
-@_as_json
+@kept_by
+@json_flag
 def show(scope: str | None, source: str, as_json: bool) -> None:
     """Show what is used of each limit: of one SCOPE, or of all that were used of late."""
     with _open(source) as budgets:
@@ -69,8 +59,8 @@ def show(scope: str | None, source: str, as_json: bool) -> None:
 @click.argument("meter", type=click.Choice(_METERS))
 @click.argument("amount")
 @_day
-@_policy
-@_as_json
+@kept_by
+@json_flag
 def raise_(scope: str, meter: str, amount: str, day: bool, source: str, as_json: bool) -> None:
     """Raise the METER limit of a SCOPE by AMOUNT, as a policy writes it: 60, 2M, 1.50, 30m.
 
@@ -85,8 +75,8 @@ def raise_(scope: str, meter: str, amount: str, day: bool, source: str, as_json:
 @click.argument("scope")
 @click.argument("meter", type=click.Choice(_METERS), required=False)
 @_day
-@_policy
-@_as_json
+@kept_by
+@json_flag
 def reset(scope: str, meter: str | None, day: bool, source: str, as_json: bool) -> None:
     """Count a SCOPE from zero again (one METER, or all), its limits as the policy has them.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clawmw.cli.source import DEFAULT, read_policy
+from clawmw.cli.source import json_flag, kept_by, read_policy
 
 if TYPE_CHECKING:
     from clawmw.originals import Originals, Stock
@@ -18,16 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_policy = click.option(
-    "--policy",
-    "source",
-    metavar="P",
-    default=DEFAULT,
-    show_default=True,
-    envvar="CLAWMW_POLICY",
-    help="The policy whose store and tenant are meant.",
-)
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _HOMES = {
     "originals": "cut original{}",
     "slots": "record{} of what was sent",
@@ -42,11 +32,11 @@ def command() -> None:
 
 
 @command.command()
-@_policy
+@kept_by
 @click.option(
     "--sessions", is_flag=True, help="List the sessions, the one used last first (50 at most)."
 )
-@_as_json
+@json_flag
 def show(source: str, sessions: bool, as_json: bool) -> None:
     """Show what is kept for the policy's tenant: how much, and how old."""
     originals = _open(source)
@@ -72,12 +62,12 @@ def show(source: str, sessions: bool, as_json: bool) -> None:
 
 
 @command.command()
-@_policy
+@kept_by
 @click.option("--session", metavar="S", help="All that is kept of one session.")
 @click.option("--tenant", is_flag=True, help="All that is kept of the policy's tenant.")
 @click.option("--older-than", metavar="AGE", help="What was not used for so long: 7d, 12h.")
 @click.option("--yes", is_flag=True, help="Do not ask (for --tenant).")
-@_as_json
+@json_flag
 def purge(
     source: str,
     session: str | None,

@@ -8,6 +8,7 @@ one is only parsed where it goes on. What nobody changed is written as its origi
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import is_
@@ -34,6 +35,7 @@ __all__ = [
 
 _scan = json.JSONDecoder().raw_decode
 _SPACE = " \t\n\r"
+_space = re.compile(r"[ \t\n\r]*").match
 _AFTER = (b" ", b"\t", b"\n", b"\r", b",", b"}")
 """What may follow a top-level value."""
 _ENOUGH = 48
@@ -79,11 +81,12 @@ class Reader:
 
     def skip(self) -> str:
         """Move over white space; the next character, "" at the end."""
-        text, at = self.text, self.at
-        while at < len(text) and text[at] in _SPACE:
-            at += 1
-        self._move(at)
-        return text[at : at + 1]
+        character = self.text[self.at : self.at + 1]
+        if character and character in _SPACE:
+            found = _space(self.text, self.at)
+            self._move(found.end() if found else self.at)
+            character = self.text[self.at : self.at + 1]
+        return character
 
     def expect(self, characters: str) -> str:
         """The next character, which must be one of `characters`; moves behind it."""

@@ -85,6 +85,7 @@ def _started(ex: Exchange) -> None:
             ex.pipeline.digest,
         )
     )
+    ex.events.extend(ex.setup.told)
     identity = ex.setup.identity
     if ex.setup.fresh and identity.derived:
         names = tuple(sorted(identity.derived))

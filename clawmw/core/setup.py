@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from clawmw.core.codec import Codec
 from clawmw.core.decisions import Halt
 from clawmw.core.effects import Effect
-from clawmw.core.events import CallFinished
+from clawmw.core.events import CallFinished, Event
 from clawmw.core.fold import History
 from clawmw.core.identity import Identity
 from clawmw.core.money import Profile
@@ -36,6 +36,8 @@ class Setup:
     """Told when the first bytes of a streamed answer come."""
     fresh: bool = False
     """This process meets the session for the first time."""
+    told: tuple[Event, ...] = ()
+    """What happened to the call before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from clawmw.core.codec import Codec
 from clawmw.core.exchange import Pipeline
 from clawmw.core.money import Profile
 from clawmw.core.ordering import order
-from clawmw.errors import StoreError
+from clawmw.core.redact import SHORTEST, Redactor
+from clawmw.errors import PolicyError, StoreError
 from clawmw.observe.base import Observer
 from clawmw.policy.load import digest
 from clawmw.policy.models import Policy, for_stages
@@ -25,7 +26,16 @@ from clawmw.stages.base import registered
 from clawmw.stores.base import Blobs, Stores
 from clawmw.stores.memory import NoBlobs, memory_stores
 
-__all__ = ["codecs", "notify_folder", "observers", "pipeline", "profiles", "store_folder", "stores"]
+__all__ = [
+    "codecs",
+    "notify_folder",
+    "observers",
+    "pipeline",
+    "profiles",
+    "redactor",
+    "store_folder",
+    "stores",
+]
 
 
 def pipeline(policy: Policy) -> Pipeline:
@@ -38,6 +48,30 @@ def pipeline(policy: Policy) -> Pipeline:
     ]
     modes = {s: c.mode for s, c in policy.stages.items() if c.mode is not None}
     return Pipeline(order(stages), policy.mode, modes, policy.holdout, digest(policy))
+
+
+def redactor(policy: Policy, environment: Mapping[str, str]) -> Redactor:
+    """What replaces the policy's secrets. Raises `PolicyError` for one too short to be found.
+
+    A variable that is not set holds no secret; a warning says so, it may be misspelt.
+    """
+    if policy.redact is None:
+        return Redactor({})
+    keys = [entry.api_key_env for entry in policy.models.values() if entry.api_key_env]
+    secrets = {}
+    for name in dict.fromkeys((*policy.redact.env, *keys)):
+        secret = environment.get(name, "")
+        if 0 < len(secret) < SHORTEST:
+            raise PolicyError(
+                f"redact: {name} holds fewer than {SHORTEST} characters, which would be found in "
+                "what is no secret; take it out of the list",
+                where="redact.env",
+            )
+        if secret:
+            secrets[name] = secret
+        elif name in policy.redact.env:
+            warnings.warn(f"redact: {name} is not set", RuntimeWarning, stacklevel=3)
+    return Redactor(secrets)
 
 
 def stores(policy: Policy) -> Stores:

@@ -42,6 +42,7 @@ __all__ = [
     "ModelEntry",
     "NotifyConfig",
     "Policy",
+    "RedactConfig",
     "StoreConfig",
     "Timeouts",
     "TraceConfig",
@@ -122,6 +123,10 @@ class ModelEntry(_Model):
     """The model or provider family whose prices and caching rules hold; default: by id."""
     api_key_env: Annotated[Text, AfterValidator(_env)] | None = None
     """The environment variable that holds the key. Keys themselves never go in a policy."""
+    dialect: Literal["openai.chat", "openai.responses", "anthropic.messages"] | None = None
+    """What its server speaks; calls in another dialect are translated. Default: by the address
+    (api.anthropic.com, or one that ends in /anthropic: anthropic.messages; api.openai.com: both of
+    OpenAI's), without one by the provider in `model`, else openai.chat."""
 
     @model_validator(mode="before")
     @classmethod
@@ -238,6 +243,17 @@ class NotifyConfig(_Model):
     """The same news is told at most once in this time."""
 
 
+class RedactConfig(_Model):
+    """Secrets that no model is sent and nothing is kept of, should they stand in a call's text.
+
+    Found as exact values, in every form in which text carries them; a mark with the variable's name
+    stands instead. The keys of `models` are among them.
+    """
+
+    env: tuple[Annotated[Text, AfterValidator(_env)], ...]
+    """The environment variables that hold them, each at least 8 characters long."""
+
+
 class StoreConfig(_Model):
     """Where counters, slots and cut originals live."""
 
@@ -298,6 +314,8 @@ class General(_Model):
     """What is written down about each call."""
     notify: NotifyConfig = NotifyConfig()
     """Who is told when something was stopped or is near its limit."""
+    redact: RedactConfig | None = None
+    """Secrets to be replaced in what is sent and kept, wherever an agent's text holds them."""
     store: StoreConfig = StoreConfig()
     """Where counters, slots and cut originals live: `memory`, or `{disk: FOLDER}`."""
     flows: FrozenMap[Flow] = Field(default_factory=_empty)

@@ -18,9 +18,10 @@ from typing import Any
 
 from clawmw.core.money import NANO, Price
 
-__all__ = ["Entry", "find", "version"]
+__all__ = ["Entry", "find", "providers", "version"]
 
 FILE = "model_prices_and_context_window_backup.json"
+PROVIDERS = "provider_endpoints_support_backup.json"
 LONG = (128_000, 200_000, 256_000, 272_000, 512_000)
 """Input sizes from which the table may list a higher price."""
 
@@ -57,16 +58,27 @@ def version() -> str:
 
 
 @lru_cache(maxsize=1)
-def _table() -> Mapping[str, Mapping[str, Any]]:
+def providers() -> frozenset[str]:
+    """Those that litellm reaches, as the first part of a model's id names them."""
+    listed = _read(PROVIDERS).get("providers")
+    return frozenset(listed if isinstance(listed, dict) else ())
+
+
+def _read(file: str) -> Mapping[str, Any]:
+    """A file of litellm's; empty without it."""
     spec = importlib.util.find_spec("litellm")
     if spec is None or spec.origin is None:
         return {}
     try:
-        raw = json.loads((Path(spec.origin).parent / FILE).read_bytes())
+        raw = json.loads((Path(spec.origin).parent / file).read_bytes())
     except (OSError, ValueError):
         return {}
-    if not isinstance(raw, dict):
-        return {}
+    return raw if isinstance(raw, dict) else {}
+
+
+@lru_cache(maxsize=1)
+def _table() -> Mapping[str, Mapping[str, Any]]:
+    raw = _read(FILE)
     return {
         key.lower(): {k: v for k, v in entry.items() if _wanted(k)}
         for key, entry in raw.items()

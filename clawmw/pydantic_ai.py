@@ -1,0 +1,26 @@
+"""pydantic-ai under a policy, in two lines.
+
+::
+
+    agent = Agent(model, capabilities=[clawmw.pydantic_ai.Capability("policy.yaml")])
+
+Names are loaded when first used; they need `pip install "clawmw[pydantic-ai]"`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clawmw.adapters.pydantic_ai import Capability as Capability
+    from clawmw.adapters.pydantic_ai import Stopped as Stopped
+    from clawmw.adapters.pydantic_ai import model as model
+
+__all__ = ["Capability", "Stopped", "model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'clawmw.pydantic_ai' has no attribute {name!r}")
+    return getattr(import_module("clawmw.adapters.pydantic_ai"), name)

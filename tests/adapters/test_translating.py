@@ -1,0 +1,487 @@
+"""Calls to models of another dialect: real SDKs, real sockets, bytes as the provider sends them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import anthropic
+import httpx
+import openai
+import pytest
+
+import clawmw
+from clawmw.adapters.gateway import Gateway
+from clawmw.adapters.gateway_server import Served
+from clawmw.adapters.gateway_upstream import Places
+from clawmw.core.events import CallFinished, Event
+from clawmw.emulator import Emulator, Fault, Reply, ToolUse, turns
+from clawmw.policy import build
+from clawmw.policy.load import load_policy
+from clawmw.runtime import Runtime
+from tests.conftest import tool
+
+QUIET: dict[str, Any] = {"version": 1, "trace": "off", "retry": False}
+HELLO: list[Any] = [{"role": "user", "content": "How warm is it in Oslo?"}]
+USAGE = {
+    "input_tokens": 12,
+    "cache_creation_input_tokens": 5,
+    "cache_read_input_tokens": 100,
+    "output_tokens": 7,
+}
+SPEAKS = pytest.mark.skipif(
+    "anthropic.messages" not in build.codecs(), reason="no codec for messages here"
+)
+
+
+class Claude:
+    """A server that speaks Anthropic's messages, and asks for a tool before it answers."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, dict[str, str], Any]] = []
+        self.fail: tuple[int, str] | None = None
+        self.breaks = False
+        self.pause = 0.0
+        claude = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                claude.requests.append((self.path, headers, body))
+                if claude.fail is not None:
+                    status, kind = claude.fail
+                    error = {"type": kind, "message": f"told to: {kind}"}
+                    self._send(status, "application/json", {"type": "error", "error": error})
+                elif body.get("stream"):
+                    self._send(200, "text/event-stream", None)
+                    for event in claude.events(body)[: 4 if claude.breaks else None]:
+                        said = f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
+                        try:
+                            self.wfile.write(said.encode())
+                        except OSError:  # the reader left
+                            return
+                        time.sleep(claude.pause)
+                else:
+                    self._send(200, "application/json", claude.answer(body))
+
+            def _send(self, status: int, kind: str, body: Any) -> None:
+                self.send_response(status)
+                self.send_header("content-type", kind)
+                self.send_header("request-id", "req_011")
+                self.end_headers()
+                if body is not None:
+                    self.wfile.write(json.dumps(body).encode())
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.base_url = f"http://127.0.0.1:{self.server.server_port}/anthropic"
+
+    def blocks(self, body: Any) -> list[Any]:
+        last = body["messages"][-1]["content"]
+        done = isinstance(last, list) and any(b["type"] == "tool_result" for b in last)
+        if body.get("tools") and not done:
+            use = {"id": "toolu_1", "name": body["tools"][0]["name"], "input": {"q": "Oslo"}}
+            return [{"type": "text", "text": "I look."}, {"type": "tool_use", **use}]
+        return [{"type": "text", "text": "Four degrees, and rain."}]
+
+    def answer(self, body: Any) -> Any:
+        blocks = self.blocks(body)
+        return {
+            "id": "msg_01",
+            "type": "message",
+            "role": "assistant",
+            "model": body["model"],
+            "content": blocks,
+            "stop_reason": "tool_use" if len(blocks) > 1 else "end_turn",
+            "stop_sequence": None,
+            "usage": USAGE,
+        }
+
+    def events(self, body: Any) -> list[Any]:
+        whole = self.answer(body)
+        start = {
+            **whole,
+            "content": [],
+            "stop_reason": None,
+            "usage": {**USAGE, "output_tokens": 1},
+        }
+        found: list[Any] = [{"type": "message_start", "message": start}, {"type": "ping"}]
+        for index, block in enumerate(whole["content"]):
+            empty = {**block, **({"text": ""} if block["type"] == "text" else {"input": {}})}
+            at = {"index": index}
+            found.append({"type": "content_block_start", **at, "content_block": empty})
+            if block["type"] == "text":
+                deltas = [
+                    {"type": "text_delta", "text": word}
+                    for word in (block["text"][:4], block["text"][4:])
+                ]
+            else:
+                said = json.dumps(block["input"])
+                deltas = [
+                    {"type": "input_json_delta", "partial_json": p} for p in (said[:3], said[3:])
+                ]
+            found += [{"type": "content_block_delta", **at, "delta": delta} for delta in deltas]
+            found.append({"type": "content_block_stop", **at})
+        delta = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
+        found.append({"type": "message_delta", "delta": delta, "usage": {"output_tokens": 7}})
+        return [*found, {"type": "message_stop"}]
+
+
+@pytest.fixture
+def claude() -> Iterator[Claude]:
+    made = Claude()
+    thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield made
+    finally:
+        made.server.shutdown()
+        thread.join()
+        made.server.server_close()
+
+
+@pytest.fixture
+def provider() -> Iterator[Emulator]:
+    with Emulator(bill="openai") as emulator:
+        yield emulator
+
+
+@pytest.fixture(autouse=True)
+def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLAUDE_KEY", "sk-claude")
+    monkeypatch.setenv("QWEN_KEY", "sk-qwen")
+
+
+def entry(claude: Claude, **more: Any) -> dict[str, Any]:
+    return {
+        "model": "claude-sonnet-5-5",
+        "base_url": claude.base_url,
+        "api_key_env": "CLAUDE_KEY",
+        **more,
+    }
+
+
+def routed(claude: Claude, **more: Any) -> dict[str, Any]:
+    rule = {"when": "true", "to": "claude"}
+    return {"models": {"claude": entry(claude)}, "route": [rule], **more}
+
+
+class Case:
+    """A runtime, what it said, and SDKs that call through it."""
+
+    def __init__(self, policy: dict[str, Any], base_url: str) -> None:
+        self.events: list[Event] = []
+        loaded = load_policy({**QUIET, **policy})
+        self.runtime = Runtime.of(loaded, observers=[self.events.append])
+        self.base_url = base_url
+
+    def sdk(self) -> openai.OpenAI:
+        client = clawmw.http_client(self.runtime, flavour="httpx")
+        return openai.OpenAI(
+            base_url=self.base_url, api_key="sk-caller", http_client=client, max_retries=0
+        )
+
+    def asdk(self) -> openai.AsyncOpenAI:
+        client = clawmw.async_http_client(self.runtime, flavour="httpx")
+        return openai.AsyncOpenAI(
+            base_url=self.base_url, api_key="sk-caller", http_client=client, max_retries=0
+        )
+
+    @property
+    def finished(self) -> list[CallFinished]:
+        return [e for e in self.events if isinstance(e, CallFinished)]
+
+
+@contextmanager
+def served(policy: dict[str, Any], upstream: str | None = None) -> Iterator[tuple[Case, str]]:
+    loaded = load_policy({**QUIET, **policy})
+    case = Case(policy, "")
+    gateway = Gateway(case.runtime, Places(loaded.models, upstream))
+    with Served(gateway) as running:
+        case.base_url = running.base_url
+        yield case, running.base_url
+
+
+def chat(client: openai.OpenAI, **more: Any) -> list[Any]:
+    """A task with one call of a tool: the messages that came."""
+    said, came = list(HELLO), []
+    for _ in range(2):
+        answer = client.chat.completions.create(
+            model="gpt-4o", messages=said, tools=[tool("search")], **more
+        )
+        message = answer.choices[0].message
+        came.append(answer)
+        said.append(message.model_dump(exclude_none=True))
+        for call in message.tool_calls or ():
+            assert json.loads(call.function.arguments) == {"q": "Oslo"}
+            said.append({"role": "tool", "tool_call_id": call.id, "content": "4 degrees"})
+    return came
+
+
+def test_a_chat_caller_is_answered_by_claude(claude: Claude, provider: Emulator) -> None:
+    case = Case(routed(claude), provider.base_url)
+    with case.sdk() as client:
+        first, last = chat(client, seed=3)
+    assert first.choices[0].finish_reason == "tool_calls"
+    assert first.choices[0].message.content == "I look."
+    assert last.choices[0].message.content == "Four degrees, and rain."
+    assert last.usage.prompt_tokens == 117
+    assert last.usage.prompt_tokens_details.cached_tokens == 100
+    assert not provider.requests
+    (path, headers, _), (_, _, body) = claude.requests
+    assert path == "/anthropic/v1/messages"
+    assert headers["x-api-key"] == "sk-claude"
+    assert headers["anthropic-version"] == "2023-06-01"
+    assert "sk-caller" not in str(headers)
+    assert body["messages"][-1]["content"][0]["tool_use_id"] == "toolu_1"
+    usage = case.finished[-1].usage
+    assert usage is not None
+    assert (usage.input_tokens, usage.cache_read_tokens, usage.cache_write_tokens) == (117, 100, 5)
+    assert case.finished[-1].status == "ok"
+
+
+def test_what_was_dropped_is_said(claude: Claude, provider: Emulator) -> None:
+    case = Case(routed(claude), provider.base_url)
+    with case.sdk() as client:
+        answer = client.chat.completions.with_raw_response.create(
+            model="gpt-4o", messages=HELLO, seed=3, temperature=0.2
+        )
+    assert set(answer.headers["x-clawmw-dropped"].split(",")) == {"seed", "temperature"}
+    assert answer.headers["x-request-id"] == "req_011"
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_a_stream_of_claudes_is_read_as_one_of_chat(
+    claude: Claude, provider: Emulator, counted: bool
+) -> None:
+    case = Case(routed(claude, budget=False), provider.base_url)
+    more: Any = {"stream_options": {"include_usage": True}} if counted else {}
+    with case.sdk() as client:
+        chunks = list(
+            client.chat.completions.create(
+                model="gpt-4o", messages=HELLO, stream=True, tools=[tool("search")], **more
+            )
+        )
+    choices = [chunk.choices[0] for chunk in chunks if chunk.choices]
+    assert "".join(c.delta.content or "" for c in choices) == "I look."
+    calls = [call for c in choices for call in c.delta.tool_calls or ()]
+    assert "".join(call.function.arguments or "" for call in calls) == '{"q": "Oslo"}'
+    assert choices[-1].finish_reason == "tool_calls"
+    told = [chunk.usage for chunk in chunks if chunk.usage]
+    assert [usage.prompt_tokens for usage in told] == ([117] if counted else [])
+
+
+async def _astream(case: Case) -> str:
+    async with case.asdk() as client:
+        stream = await client.chat.completions.create(model="m", messages=HELLO, stream=True)
+        return "".join([c.choices[0].delta.content or "" async for c in stream if c.choices])
+
+
+def test_the_async_twin_streams_and_answers(claude: Claude, provider: Emulator) -> None:
+    case = Case(routed(claude), provider.base_url)
+    assert asyncio.run(_astream(case)) == "Four degrees, and rain."
+
+    async def whole() -> Any:
+        async with case.asdk() as client:
+            return await client.chat.completions.create(model="m", messages=HELLO)
+
+    assert asyncio.run(whole()).choices[0].message.content == "Four degrees, and rain."
+    assert [done.status for done in case.finished] == ["ok", "ok"]
+
+
+def test_pieces_arrive_as_they_are_sent(claude: Claude, provider: Emulator) -> None:
+    claude.pause = 0.1
+    case = Case(routed(claude), provider.base_url)
+    with case.sdk() as client:
+        stream = client.chat.completions.create(model="m", messages=HELLO, stream=True)
+        came = [time.monotonic() for chunk in stream if chunk.choices]
+    assert came[-1] - came[0] > 0.25
+
+
+def test_fallback_leads_to_another_dialect(claude: Claude, provider: Emulator) -> None:
+    policy = {"models": {"claude": entry(claude)}, "fallback": {"gpt-4o": ["claude"]}}
+    case = Case(policy, provider.base_url)
+    provider.fail_next(Fault(status=503), Fault(status=503))
+    with case.sdk() as client:
+        answer = client.chat.completions.create(model="gpt-4o", messages=HELLO)
+        stream = client.chat.completions.create(model="gpt-4o", messages=HELLO, stream=True)
+        text = "".join(c.choices[0].delta.content or "" for c in stream if c.choices)
+    assert answer.choices[0].message.content == text == "Four degrees, and rain."
+    assert answer.model == "claude-sonnet-5-5"
+    assert len(provider.requests) == 2
+
+
+def test_claude_fails_and_the_callers_own_model_answers(claude: Claude, provider: Emulator) -> None:
+    claude.fail = (529, "overloaded_error")
+    policy = routed(claude, fallback={"claude": ["own"]})
+    policy["models"]["own"] = {"model": "gpt-4o", "base_url": provider.base_url}
+    case = Case(policy, provider.base_url)
+    with case.sdk() as client:
+        answer = client.chat.completions.create(model="gpt-4o", messages=HELLO)
+    assert answer.model == "gpt-4o"
+    assert len(claude.requests) == len(provider.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("fail", "error"),
+    [
+        ((429, "rate_limit_error"), openai.RateLimitError),
+        ((401, "authentication_error"), openai.AuthenticationError),
+        ((400, "invalid_request_error"), openai.BadRequestError),
+        ((529, "overloaded_error"), openai.InternalServerError),
+    ],
+)
+def test_errors_are_the_callers_own(
+    claude: Claude, provider: Emulator, fail: tuple[int, str], error: type[openai.APIStatusError]
+) -> None:
+    claude.fail = fail
+    case = Case(routed(claude, breaker=False), provider.base_url)
+    with case.sdk() as client, pytest.raises(error) as raised:
+        client.chat.completions.create(model="gpt-4o", messages=HELLO)
+    assert raised.value.status_code == fail[0]
+    assert f"told to: {fail[1]}" in str(raised.value)
+
+
+def test_a_stream_that_breaks_off_is_not_taken_for_whole(
+    claude: Claude, provider: Emulator
+) -> None:
+    claude.breaks = True
+    case = Case(routed(claude), provider.base_url)
+    with case.sdk() as client:
+        stream = client.chat.completions.create(model="m", messages=HELLO, stream=True)
+        chunks = [chunk for chunk in stream if chunk.choices]
+    assert not any(chunk.choices[0].finish_reason for chunk in chunks)
+    assert case.finished[-1].status != "ok"
+
+
+def test_what_cannot_be_said_is_a_400_at_once(claude: Claude, provider: Emulator) -> None:
+    case = Case(routed(claude), provider.base_url)
+    with case.sdk() as client, pytest.raises(openai.BadRequestError, match="n: Anthropic") as e:
+        client.chat.completions.create(model="gpt-4o", messages=HELLO, n=2)
+    assert e.value.response.headers["x-should-retry"] == "false"
+    assert not claude.requests
+    with case.sdk() as client, pytest.raises(openai.BadRequestError):
+        client.chat.completions.create(model="gpt-4o", messages=HELLO, n=2, stream=True)
+
+    async def same() -> None:
+        async with case.asdk() as client:
+            await client.chat.completions.create(model="gpt-4o", messages=HELLO, n=2)
+
+    with pytest.raises(openai.BadRequestError):
+        asyncio.run(same())
+
+
+# --- the gateway ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("off", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_gateway_leads_to_a_place_of_another_dialect(
+    claude: Claude, monkeypatch: pytest.MonkeyPatch, off: bool, stream: bool
+) -> None:
+    if off:
+        monkeypatch.setenv("CLAWMW_OFF", "1")
+    with (
+        served({"models": {"claude": entry(claude)}}) as (_, url),
+        openai.OpenAI(base_url=url, api_key="sk-caller", max_retries=0) as client,
+    ):
+        for model in ("claude", "claude-sonnet-5-5"):
+            if stream:
+                pieces = client.chat.completions.create(model=model, messages=HELLO, stream=True)
+                text = "".join(c.choices[0].delta.content or "" for c in pieces if c.choices)
+            else:
+                answer = client.chat.completions.create(model=model, messages=HELLO)
+                text = answer.choices[0].message.content or ""
+            assert text == "Four degrees, and rain."
+        with pytest.raises(openai.BadRequestError, match="n: Anthropic"):
+            client.chat.completions.create(model="claude", messages=HELLO, n=2)
+    assert {path for path, _, _ in claude.requests} == {"/anthropic/v1/messages"}
+    assert {headers["x-api-key"] for _, headers, _ in claude.requests} == {"sk-claude"}
+
+
+def test_the_callers_key_goes_in_the_form_of_the_place(claude: Claude) -> None:
+    with (
+        served({"models": {"claude": entry(claude, api_key_env=None)}}) as (_, url),
+        openai.OpenAI(base_url=url, api_key="sk-caller", max_retries=0) as client,
+    ):
+        client.chat.completions.create(model="claude", messages=HELLO)
+    [(_, headers, _)] = claude.requests
+    assert headers["x-api-key"] == "sk-caller"
+    assert "authorization" not in headers
+
+
+def test_the_gateway_falls_back_to_another_dialect(claude: Claude, provider: Emulator) -> None:
+    policy = {"models": {"claude": entry(claude)}, "fallback": {"gpt-4o": ["claude"]}}
+    provider.fail_next(Fault(status=503))
+    with (
+        served(policy, provider.base_url) as (_, url),
+        openai.OpenAI(base_url=url, api_key="sk-caller", max_retries=0) as client,
+    ):
+        [first, last] = chat(client)
+    assert first.choices[0].message.content
+    assert last.choices[0].finish_reason == "stop"
+
+
+def test_a_caller_that_leaves_ends_the_call_of_another_dialect(claude: Claude) -> None:
+    claude.pause = 0.3
+    with served({"models": {"claude": entry(claude)}}) as (case, url):
+        body = {"model": "claude", "messages": HELLO, "stream": True}
+        with (
+            httpx.Client() as client,
+            client.stream("POST", f"{url}/chat/completions", json=body) as r,
+        ):
+            next(r.iter_bytes())
+        deadline = time.monotonic() + 5
+        while not case.finished and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert case.finished
+
+
+# --- callers of messages --------------------------------------------------------------------
+
+
+@SPEAKS
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_anthropic_caller_is_answered_by_a_chat_server(stream: bool) -> None:
+    brain = turns([Reply("I look.", (ToolUse("search", {"q": "Oslo"}),)), Reply("Four degrees.")])
+    with Emulator(bill="openai", brain=brain) as provider:
+        qwen = {"model": "qwen3", "base_url": provider.base_url, "api_key_env": "QWEN_KEY"}
+        policy = {"models": {"qwen": qwen}, "route": [{"when": "true", "to": "qwen"}]}
+        runtime = Runtime.of(load_policy({**QUIET, **policy}), observers=[])
+        transport = clawmw.http_client(runtime, flavour="httpx2")
+        client = anthropic.Anthropic(
+            base_url="http://127.0.0.1:1", api_key="sk-a", http_client=transport, max_retries=0
+        )
+        said: list[Any] = list(HELLO)
+        schema = {"type": "object", "properties": {"q": {"type": "string"}}}
+        more: Any = {"tools": [{"name": "search", "input_schema": schema}], "max_tokens": 500}
+        texts = []
+        for _ in range(2):
+            if stream:
+                with client.messages.stream(model="claude-x", messages=said, **more) as events:
+                    message = events.get_final_message()
+            else:
+                message = client.messages.create(model="claude-x", messages=said, **more)
+            texts += [block.text for block in message.content if block.type == "text"]
+            said.append({"role": "assistant", "content": [b.model_dump() for b in message.content]})
+            results = [
+                {"type": "tool_result", "tool_use_id": b.id, "content": "4 degrees"}
+                for b in message.content
+                if b.type == "tool_use"
+            ]
+            if results:
+                said.append({"role": "user", "content": results})
+                assert message.stop_reason == "tool_use"
+        assert texts == ["I look.", "Four degrees."]
+        assert message.stop_reason == "end_turn"
+        assert message.usage.input_tokens > 0
+        assert {r.body["model"] for r in provider.requests} == {"qwen3"}
