@@ -19,7 +19,7 @@ from clawmw.core.codec import Codec
 from clawmw.core.decisions import Halt
 from clawmw.core.engine import Result
 from clawmw.core.identity import Identity
-from clawmw.core.types import Json, Message, Request, Response, Role, Text, Usage
+from clawmw.core.types import OURS, Json, Message, Request, Response, Role, Text, Usage
 from clawmw.errors import InternalError
 from clawmw.runtime import Live
 
@@ -47,7 +47,9 @@ def refusal(
         return 503 if halt.kind == "busy" else 402, headers, _error(halt, live.codec)
     message = Message(Role.ASSISTANT, (Text(str(halt)),))
     none = Usage(0, 0, 0)
-    answer = Response(message, none, "stop", request.model, f"clawmw-{live.exchange}")
+    # Who goes on from an answer by its id shall go on from the last one that there is.
+    name = request.previous or f"{OURS}{live.exchange}"
+    answer = Response(message, none, "stop", request.model, name)
     if request.stream:
         body = live.codec.opening(answer) + live.codec.closing(answer, None)
         return 200, [*headers, ("content-type", "text/event-stream")], body

@@ -8,7 +8,7 @@ from typing import ClassVar
 from clawmw.codecs.body import Draft, Listing, Source, read_body
 from clawmw.codecs.openai_responses_items import bare, kind_of, message_of, role_of
 from clawmw.core.canon import tool_spec
-from clawmw.core.types import Json, Message, Opaque, Request, Role, ToolSpec
+from clawmw.core.types import OURS, Json, Message, Opaque, Request, Role, ToolSpec
 from clawmw.errors import CodecError
 
 __all__ = ["DIALECT", "read"]
@@ -16,7 +16,8 @@ __all__ = ["DIALECT", "read"]
 DIALECT = "openai.responses"
 _APART = frozenset({"model", "tools", "input", "instructions"})
 """Top-level values that are not parameters."""
-_HOLDING = ("previous_response_id", "conversation", "background")
+_PREVIOUS = "previous_response_id"
+_HOLDING = (_PREVIOUS, "conversation", "background")
 
 
 class _Input(Listing):
@@ -81,12 +82,14 @@ def read(body: bytes, earlier: Sequence[Request]) -> Request:
     known = old is not None and raw_tools is old.values.get("tools")
     tools = old.tools if old is not None and known else _tools(raw_tools)
     params = {k: v for k, v in values.items() if k not in _APART}
+    if str(params.get(_PREVIOUS)).startswith(OURS):
+        params[_PREVIOUS] = None  # a refusal: its provider knows of none, and would not go on
     head = _text(draft, old, "instructions", Role.SYSTEM)
     said = _text(draft, old, "input", Role.USER)
     listed = tuple(draft.messages) if said is None else (said,)
     messages = listed if head is None else (head, *listed)
     source = Source(body, listed, tools, values, draft.spans, tuple(draft.ends), head)
-    held = _held(values, listed) or not messages
+    held = _held(params, listed) or not messages
     if not messages and not any(values.get(key) for key in (*_HOLDING, "prompt")):
         raise CodecError("the body has no input; send a text or a list of items")
     return Request(DIALECT, model, messages, tools, params, source, held=held)
@@ -102,9 +105,9 @@ def _text(draft: Draft, old: Source | None, key: str, role: Role) -> Message | N
     return bare(text, role, draft.body[slice(*draft.spans[key])])
 
 
-def _held(values: Mapping[str, Json], listed: Sequence[Message]) -> bool:
+def _held(params: Mapping[str, Json], listed: Sequence[Message]) -> bool:
     """Whether the provider holds some of what is said, or hands over its answer later."""
-    if any(values.get(key) for key in _HOLDING):
+    if any(params.get(key) for key in _HOLDING):
         return True
     return any(
         isinstance(part, Opaque) and kind_of(part.raw) == "item_reference"

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
 __all__ = [
+    "OURS",
     "Earlier",
     "Failure",
     "Image",
@@ -32,6 +33,9 @@ __all__ = [
     "ToolSpec",
     "Usage",
 ]
+
+OURS = "clawmw-"
+"""How the ids of answers begin that no provider gave."""
 
 Json: TypeAlias = Any
 """A JSON value as `json.loads` gives it; `Any` because the wire is not ours to type."""
