@@ -41,7 +41,7 @@ MARK = {"type": "ephemeral"}
 
 
 def make(messages: list[dict[str, Any]], extra: dict[str, Any], *, first: bool) -> dict[str, Any]:
-    said, more = spoken("anthropic.messages", messages)
+    said, more = spoken(messages)
     head = {"model": "m", "messages": said}
     extra = {k: v for k, v in extra.items() if k not in ("model", "messages", "tools", "system")}
     return {**head, **extra, **more} if first else {**more, **extra, **head}
