@@ -123,7 +123,7 @@ def test_changing_one_text_changes_only_that_text(
         (at, index)
         for at, message in enumerate(request.messages)
         for index, part in enumerate(message.parts)
-        if isinstance(part, (Text, ToolResult))
+        if isinstance(part, (Text, ToolResult)) and part.text
     ]
     at, index = data.draw(st.sampled_from(places))
     was = request.messages[at].parts[index].text  # type: ignore[union-attr]
