@@ -184,7 +184,9 @@ def ending(live: Live, tap: Tap, result: Result) -> bytes:
     if tap.finished:
         return b""
     told = tap.fold.response(complete=True).message.text
-    rest = outcome.message.text.removeprefix(told)
+    texts = [part.text for part in outcome.message.parts if isinstance(part, Text)]
+    rest = "".join(texts).removeprefix(told)
+    rest = f"\n{rest}" if rest and told and len(texts) > 1 else rest
     missed = Message(Role.ASSISTANT, ((Text(rest),) if rest else ()) + outcome.message.tool_calls)
     start = tap.writer.more(replace(outcome, message=missed)) if missed.parts else b""
     return start + tap.close(outcome)
