@@ -118,11 +118,14 @@ class ModelEntry(_Model):
     model: Text
     """The model's id as litellm writes it (`provider/model`), or as its server knows it."""
     base_url: Annotated[Text, AfterValidator(_url)] | None = None
-    """Where an OpenAI- or Anthropic-compatible server answers; default: the provider's own."""
+    """Where an OpenAI- or Anthropic-compatible server answers; default: the provider's own place,
+    through litellm where it is neither OpenAI nor Anthropic. Without `api_key_env`, a call that
+    is on its way to a gateway or an aggregator stays there: those know many models."""
     profile: Text | None = None
     """The model or provider family whose prices and caching rules hold; default: by id."""
     api_key_env: Annotated[Text, AfterValidator(_env)] | None = None
-    """The environment variable that holds the key. Keys themselves never go in a policy."""
+    """The environment variable that holds the key; without a base_url by default the provider's
+    usual one. Keys themselves never go in a policy."""
     dialect: Literal["openai.chat", "openai.responses", "anthropic.messages"] | None = None
     """What its server speaks; calls in another dialect are translated. Default: by the address
     (api.anthropic.com, or one that ends in /anthropic: anthropic.messages; api.openai.com: both of
