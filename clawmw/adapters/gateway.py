@@ -25,6 +25,7 @@ from clawmw.adapters.failures import ANSWERS
 from clawmw.adapters.gateway_aiohttp import TlsError
 from clawmw.adapters.gateway_guard import (
     MAX_BODY,
+    App,
     GatewayError,
     Receive,
     Scope,
@@ -96,8 +97,9 @@ class Gateway:
             Route("/v1/models", self._models, methods=["GET"]),
             Route("/healthz", self._health, methods=["GET"]),
         ]
-        self.app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such})
-        self.app.router.redirect_slashes = False
+        app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such})
+        app.router.redirect_slashes = False
+        self.app: App = app
 
     async def aclose(self) -> None:
         """Close the connections to the models."""
