@@ -25,7 +25,6 @@ from clawmw.adapters.failures import ANSWERS
 from clawmw.adapters.gateway_aiohttp import TlsError
 from clawmw.adapters.gateway_guard import (
     MAX_BODY,
-    App,
     GatewayError,
     Receive,
     Scope,
@@ -97,9 +96,8 @@ class Gateway:
             Route("/v1/models", self._models, methods=["GET"]),
             Route("/healthz", self._health, methods=["GET"]),
         ]
-        app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such})
-        app.router.redirect_slashes = False
-        self.app: App = app
+        self.app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such})
+        self.app.router.redirect_slashes = False
 
     async def aclose(self) -> None:
         """Close the connections to the models."""

@@ -119,7 +119,7 @@ def _runtime(policy: Policy, seen: Seen, agent: str | None) -> Iterator[Runtime]
 
 def _gateway(runtime: Runtime, policy: Policy, upstream: str | None) -> Gateway:
     """The gateway. Raises `ClawmwError` where nothing says where calls go."""
-    from clawmw.adapters.child import Paths, upstreams
+    from clawmw.adapters.child import upstreams
     from clawmw.adapters.gateway import Gateway
     from clawmw.adapters.gateway_upstream import Places
     from clawmw.ownership import Tokens
@@ -131,9 +131,7 @@ def _gateway(runtime: Runtime, policy: Policy, upstream: str | None) -> Gateway:
             "--upstream URL, or give a model in the policy a base_url"
         )
     default = upstream or known.get("openai") or known.get("anthropic")
-    gateway = Gateway(runtime, Places(policy.models, default), tokens=Tokens.of_user())
-    gateway.app = Paths(gateway.app)
-    return gateway
+    return Gateway(runtime, Places(policy.models, default), tokens=Tokens.of_user())
 
 
 def _said(policy: Policy, path: Path, seen: Seen) -> Mapping[str, str]:
@@ -154,14 +152,14 @@ def _behind(
     gateway: Gateway, said: Mapping[str, str], command: Sequence[str], *, hide: bool
 ) -> int:
     """Run the command behind the gateway; its exit code."""
-    from clawmw.adapters.child import Keys, environment
+    from clawmw.adapters.child import Keys, Paths, environment
     from clawmw.adapters.gateway_server import Served
 
-    token = None
+    app, token = Paths(gateway.app), None
     if hide:
-        gateway.app = keys = Keys(gateway.app, os.environ)
+        app.app = keys = Keys(app.app, os.environ)
         token = keys.token
-    with Served(gateway) as served:
+    with Served(gateway, app=app) as served:
         env = environment(os.environ, served.base_url.removesuffix("/v1"), said, token)
         for entry in gateway.places.models.values() if hide else ():
             if entry.api_key_env and env.get(entry.api_key_env) != token:
