@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from clawmw.core.fold import History, Step, chain
 from clawmw.core.prefix import tools_digest
+from clawmw.core.story import is_transient
 from clawmw.core.types import Json, Request
 
 __all__ = ["check_pairs", "check_prefix", "frozen", "left_out", "plain", "results"]
@@ -54,8 +55,14 @@ def results(messages: Sequence[Json]) -> list[tuple[str, str]]:
 
 
 def check_prefix(before: Request, now: Request, *, cached: bool) -> None:
-    """Messages are kept always; the tools unless no provider had cached the prefix yet."""
-    one, two = (chain(History(), request.messages)[0] for request in (before, now))
+    """Messages are kept always; the tools unless no provider had cached the prefix yet.
+
+    But for a last message that its agent says anew with each call.
+    """
+    last = len(before.messages) - 1
+    tail = last > 0 and is_transient(before.messages[last])
+    sent = before.messages[:last] if tail else before.messages
+    one, two = (chain(History(), messages)[0] for messages in (sent, now.messages))
     assert two[: len(one)] == one, "law: the sent prefix is kept"
     if cached:
         assert tools_digest(before.tools) == tools_digest(now.tools), "law: the tools are kept"

@@ -65,13 +65,7 @@ def command() -> None:
 @click.option("--dry-run", is_flag=True, help="Show the change; make none.")
 @_as_json
 def setup(
-    given: Path | None,
-    url: str | None,
-    only: tuple[str, ...],
-    policy: str,
-    token_env: str | None,
-    dry_run: bool,
-    as_json: bool,
+    given: Path | None, url: str | None, policy: str, dry_run: bool, as_json: bool, **chosen: Any
 ) -> int:
     """Have the providers of OpenClaw's config lead to the gateway.
 
@@ -81,7 +75,7 @@ def setup(
     from clawmw.openclaw import config
 
     path, document, record, place = _opened(given, url)
-    plan = _made(document, place, record, only=only, token_env=token_env)
+    plan = _made(document, place, record, **chosen)
     new = document
     for edit in plan.edits:
         new = new.set(edit.path, edit.value)
@@ -94,8 +88,8 @@ def setup(
     else:
         lines.append(f"{path}: nothing to change")
     done = config.Record("", "", (*plan.edits, *(record.edits if record else ())), place)
-    left = _made(new, place, done, only=only, token_env=token_env)
-    lines += _next(plan, policy, place, token_env, dry_run=dry_run)
+    left = _made(new, place, done, **chosen)
+    lines += _next(plan, policy, place, chosen["token_env"], dry_run=dry_run)
     lines += [f"{f.level:<6}{f.where}: {f.what}" for f in left.findings if f.level != "ok"]
     if as_json:
         changes = [{**asdict(e), "path": list(e.path)} for e in plan.edits]

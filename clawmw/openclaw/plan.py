@@ -3,8 +3,9 @@
 Measured on OpenClaw 2026.9.6: a built-in provider takes a `baseUrl` alone; OpenAI's adapters add
 no /v1 to it, Anthropic's does; `prompt_cache_key` is sent to api.openai.com only, unless a model's
 `compat.supportsPromptCacheKey` says so; marks on Claude models are OpenRouter's only, unless
-`compat.cacheControlFormat` says so; a custom provider of Anthropic's dialect wants `cacheRetention`
-(by its documentation). So without these keys a provider behind a proxy loses its prompt cache.
+`compat.cacheControlFormat` says so. Without these keys a provider behind a proxy loses its prompt
+cache. A custom provider of Anthropic's dialect gets its marks, though the documentation wants
+`cacheRetention` for it. An entry in `agents.defaults.models` forbids all models without one.
 """
 
 from __future__ import annotations
@@ -210,11 +211,14 @@ class _Provider:
             self._compat("cacheControlFormat", "anthropic", "no cache marks are sent", "anthropic/")
         if self.api == "anthropic-messages" and self.name != "anthropic":
             value = self.document.value
-            for model in dict.fromkeys([*(str(r.get("id")) for r in self.rows), *self.used]):
-                path = (*_DEFAULTS, "models", f"{self.name}/{model}", "params", "cacheRetention")
-                shared = at(value, (*_DEFAULTS, "params", "cacheRetention"))
-                if at(value, path) is None and shared is None:
-                    self._want(path, "short", "by OpenClaw's documentation no cache marks are sent")
+            if at(value, (*_DEFAULTS, "params", "cacheRetention")) is not None:
+                return
+            # Only where the model stands there: the first entry would forbid all other models.
+            named = at(value, (*_DEFAULTS, "models")) or {}
+            for name in (n for n in named if n.partition("/")[0] == self.name):
+                path = (*_DEFAULTS, "models", name, "params", "cacheRetention")
+                if at(value, path) is None:
+                    self._want(path, "short", "not said, and by its documentation then no marks")
 
     def _compat(self, key: str, wanted: Any, lost: str, begins: str = "") -> None:
         for index, row in enumerate(self.rows):

@@ -25,6 +25,7 @@ CONFIG = """\
   agents: {
     defaults: {
       model: { primary: "work/gpt-5.4", fallbacks: ["groq/llama-4", "claude/opus"] },
+      models: { "claude/opus": { alias: "o" }, "work/gpt-5.4": {} },
       heartbeat: { every: "0m" },
     },
   },
@@ -89,7 +90,7 @@ def test_its_providers_lead_to_the_gateway_each_in_its_form(config: Path, run: R
     # What they would lose behind a proxy: the key to the cache, and the marks.
     assert providers["work"]["models"][0]["compat"] == {"supportsPromptCacheKey": True}
     models = value(config)["agents"]["defaults"]["models"]
-    assert models == {"claude/opus": {"params": {"cacheRetention": "short"}}}
+    assert models["claude/opus"] == {"alias": "o", "params": {"cacheRetention": "short"}}
     for kept in ("// how I like it", "// the company's", '"${CLAUDE_KEY}"', "sk-secret"):
         assert kept in config.read_text()
     # Where calls go is the policy's from now on, one place a model.
@@ -220,6 +221,14 @@ def test_the_built_in_providers_need_no_entry(config: Path, run: Run) -> None:
     # Its memory search asks for embeddings there, too.
     policy = load_policy(Path("clawmw.yaml"))
     assert policy.models["text-embedding-3-small"].base_url == "https://api.openai.com/v1"
+
+
+def test_no_list_of_models_is_begun(config: Path, run: Run) -> None:
+    """Its first entry would forbid every model that has none (seen on the real one)."""
+    listed = '      models: { "claude/opus": { alias: "o" }, "work/gpt-5.4": {} },\n'
+    config.write_text(CONFIG.replace(listed, ""))
+    assert run("setup")[0] == 0
+    assert "models" not in value(config)["agents"]["defaults"]
 
 
 def test_one_upstream_needs_no_models_in_the_policy(config: Path, run: Run) -> None:

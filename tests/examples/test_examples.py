@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.conftest import rows, tool, turn
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -32,35 +34,60 @@ def test_an_example_runs_and_is_short(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SKILLS, ids=lambda p: p.parent.name)
-def test_a_skill_has_its_front_matter_and_its_commands_work(path: Path) -> None:
+def test_a_skill_has_its_front_matter_and_its_commands_work(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the environment that `clawmw run` gives."""
     _, front, text = path.read_text().split("---\n", 2)
     meta = yaml.safe_load(front)
     assert meta["name"] == path.parent.name
     assert 20 < len(meta["description"]) < 1024
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("version: 1\n")
+    monkeypatch.setenv("CLAWMW_POLICY", str(policy))
+    monkeypatch.setenv("CLAWMW_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("CLAWMW_CHAIN", "c")
+    reference = _work(policy)
+    commands = re.findall(r"```bash\n\s*(clawmw .*)\n", text)
+    assert len(commands) == 4
+    for command in commands:
+        done = subprocess.run(
+            ["sh", "-c", command.replace("REF", reference).replace("SESSION", "s")],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        )
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        assert said
+        if "traces" in command:
+            for word in re.findall(r"`(\w+_nano)`", text):
+                assert word in done.stdout, f"{command} says nothing of {word}"
+        if "budget" in command:
+            assert {row["scope"] for row in said} == {"chain:c"}
+
+
+def _work(policy: Path) -> str:
+    """One call of the chain; the reference to what was cut in it."""
     import clawmw
     from clawmw.core.identity import Identity
     from clawmw.emulator import Emulator
     from clawmw.runtime import Runtime
 
-    runtime = Runtime.of(clawmw.load_policy({"version": 1}))
+    runtime = Runtime.of(clawmw.load_policy(policy))
+    asked = [{"role": "user", "content": "hi"}, *turn("c1", "search", {"q": "x"}, rows(300))]
     with (
         Emulator(bill="openai") as provider,
-        clawmw.http_client(runtime, identity=Identity(session="s", chain="c")) as client,
+        clawmw.http_client(runtime, identity=Identity(session="s")) as client,
     ):
-        body = {"model": "gpt-5.4", "messages": [{"role": "user", "content": "hi"}]}
+        body = {"model": "gpt-5.4", "messages": asked, "tools": [tool("search")]}
         client.post(provider.base_url + "/chat/completions", json=body)
+        sent = json.dumps(provider.requests[0].body)
     for observer in runtime.observers:
         observer.close()  # type: ignore[attr-defined]
-    for command in re.findall(r"```bash\n\s*(clawmw .*)\n", text):
-        arguments = shlex.split(command)[1:]
-        done = subprocess.run(
-            [sys.executable, "-m", "clawmw.cli.main", *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)
-        for word in re.findall(r"`(\w+_nano)`", text):
-            assert word in done.stdout, f"{command} says nothing of {word}"
+    runtime.close()
+    found = re.search(r"\[clawmw_expand (\w+): ", sent)
+    assert found is not None
+    return found[1]
