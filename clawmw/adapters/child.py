@@ -15,9 +15,13 @@ import hmac
 import secrets
 from collections.abc import Callable, Mapping
 
+from clawmw.adapters.gateway import Gateway
 from clawmw.adapters.gateway_guard import App, GatewayError, Receive, Scope, Send
+from clawmw.adapters.gateway_upstream import Places
+from clawmw.ownership import Tokens
+from clawmw.runtime import Runtime
 
-__all__ = ["ANTHROPIC", "KEYS", "OPENAI", "Keys", "Paths", "environment", "upstreams"]
+__all__ = ["KEYS", "ByFamily", "Families", "Keys", "Paths", "environment", "upstreams"]
 
 OPENAI = "https://api.openai.com/v1"
 ANTHROPIC = "https://api.anthropic.com"
@@ -43,14 +47,15 @@ _HERE = "127.0.0.1,localhost"
 
 
 def upstreams(env: Mapping[str, str]) -> dict[str, str]:
-    """Where calls would go by an environment, by family: what it says, else whose key is there."""
+    """Base URLs by family, as an environment has them: what it says, else whose key is there."""
     found = {}
     openai = env.get("OPENAI_BASE_URL") or env.get("OPENAI_API_BASE")
     anthropic = env.get("ANTHROPIC_BASE_URL")
     if openai or env.get("OPENAI_API_KEY"):
         found["openai"] = openai or OPENAI
     if anthropic or env.get("ANTHROPIC_API_KEY") or env.get("ANTHROPIC_AUTH_TOKEN"):
-        found["anthropic"] = anthropic or ANTHROPIC
+        url = (anthropic or ANTHROPIC).rstrip("/")
+        found["anthropic"] = url if url.endswith("/v1") else f"{url}/v1"
     return found
 
 
@@ -84,6 +89,34 @@ class Paths:
         if plain != path and plain.startswith(("/v1/chat/", "/v1/messages", "/v1/responses")):
             scope = {**scope, "path": plain, "raw_path": plain.encode()}
         await self.app(scope, receive, send)
+
+
+class ByFamily(Gateway):
+    """A gateway with another upstream for the calls of Anthropic's dialect, `messages`."""
+
+    def __init__(
+        self, runtime: Runtime, places: Places, messages: Places, tokens: Tokens | None
+    ) -> None:
+        super().__init__(runtime, places, tokens=tokens)
+        self.messages = Gateway(runtime, messages, tokens=tokens)
+
+    async def aclose(self) -> None:
+        """Close the connections to the models."""
+        await self.messages.aclose()
+        await super().aclose()
+
+
+class Families:
+    """Calls to one gateway or the other, by their dialect."""
+
+    def __init__(self, gateway: ByFamily) -> None:
+        self.gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the class."""
+        theirs = str(scope["path"]).startswith("/v1/messages")
+        app: App = self.gateway.messages.app if theirs else self.gateway.app
+        await app(scope, receive, send)
 
 
 class Keys:

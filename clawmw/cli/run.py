@@ -119,7 +119,7 @@ def _runtime(policy: Policy, seen: Seen, agent: str | None) -> Iterator[Runtime]
 
 def _gateway(runtime: Runtime, policy: Policy, upstream: str | None) -> Gateway:
     """The gateway. Raises `ClawmwError` where nothing says where calls go."""
-    from clawmw.adapters.child import upstreams
+    from clawmw.adapters.child import ByFamily, upstreams
     from clawmw.adapters.gateway import Gateway
     from clawmw.adapters.gateway_upstream import Places
     from clawmw.ownership import Tokens
@@ -130,8 +130,12 @@ def _gateway(runtime: Runtime, policy: Policy, upstream: str | None) -> Gateway:
             "there is nowhere to send calls: set OPENAI_API_KEY or ANTHROPIC_API_KEY, give "
             "--upstream URL, or give a model in the policy a base_url"
         )
-    default = upstream or known.get("openai") or known.get("anthropic")
-    return Gateway(runtime, Places(policy.models, default), tokens=Tokens.of_user())
+    tokens = Tokens.of_user()
+    if upstream is None and len(known) > 1:
+        one, other = (Places(policy.models, url) for url in known.values())
+        return ByFamily(runtime, one, other, tokens)
+    default = upstream or next(iter(known.values()), None)
+    return Gateway(runtime, Places(policy.models, default), tokens=tokens)
 
 
 def _said(policy: Policy, path: Path, seen: Seen) -> Mapping[str, str]:
@@ -152,10 +156,12 @@ def _behind(
     gateway: Gateway, said: Mapping[str, str], command: Sequence[str], *, hide: bool
 ) -> int:
     """Run the command behind the gateway; its exit code."""
-    from clawmw.adapters.child import Keys, Paths, environment
+    from clawmw.adapters.child import ByFamily, Families, Keys, Paths, environment
     from clawmw.adapters.gateway_server import Served
 
     app, token = Paths(gateway.app), None
+    if isinstance(gateway, ByFamily):
+        app.app = Families(gateway)
     if hide:
         app.app = keys = Keys(app.app, os.environ)
         token = keys.token

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from clawmw.adapters.child import upstreams
 from clawmw.cli.main import main
 from clawmw.emulator import Emulator
 from clawmw.observe.chains import Chain, chains
 from clawmw.observe.spanstore import SpanStore, default_store_path
+from clawmw.policy.build import codecs
 
 PYTHON = """
 import openai
@@ -269,3 +271,37 @@ def test_endpoints_as_sdks_spell_them(run: Run, path: str) -> None:
         f'os.environ["CLAWMW_GATEWAY"] + "{path}"',
     )
     assert run("--quiet", "--", sys.executable, "-c", ask)[:2] == (0, "one\ntwo\n")
+
+
+def test_each_family_goes_to_its_own_upstream(
+    run: Run, provider: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here only the one of OpenAI's dialect is there; the other's is asked, and says so."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
+    assert run("--quiet", "--", sys.executable, "-c", TWICE)[:2] == (0, "one\ntwo\n")
+    assert len(provider.requests) == 2
+    assert upstreams({"ANTHROPIC_AUTH_TOKEN": "t"}) == {"anthropic": "https://api.anthropic.com/v1"}
+    assert upstreams({"OPENAI_API_BASE": "http://h/v1"}) == {"openai": "http://h/v1"}
+
+
+ANTHROPIC = """
+import anthropic
+print(anthropic.Anthropic().messages.create(
+    model="claude-sonnet-4-6", max_tokens=50,
+    messages=[{"role": "user", "content": "said to Claude"}],
+).content[0].text)
+"""
+
+
+@pytest.mark.skipif("anthropic.messages" not in codecs(), reason="no codec for it yet")
+@pytest.mark.parametrize("hide", [(), ("--hide-keys",)])
+def test_a_program_of_anthropics_sdk_needs_no_change(
+    run: Run, provider: Emulator, monkeypatch: pytest.MonkeyPatch, hide: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", provider.base_url.removesuffix("/v1"))
+    code, out, err = run(*hide, "--", sys.executable, "-c", ANTHROPIC)
+    assert (code, out) == (0, "said to Claude\n"), err
+    assert "clawmw: 1 call" in err
+    assert "x-api-key" in provider.requests[0].headers

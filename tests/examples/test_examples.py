@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from clawmw.cli.main import main
 from tests.conftest import rows, tool, turn
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +33,48 @@ def test_an_example_runs_and_is_short(path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert SAYS[path.name] in done.stdout
+
+
+COMMANDS = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+"""With `clawmw` on the path."""
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not there")
+def test_any_agent_runs_under_a_policy(tmp_path: Path) -> None:
+    script = ROOT / "examples" / "run_any_agent.sh"
+    assert script.read_text().count("\n") <= 60
+    home = {**COMMANDS, "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        ["sh", str(script)], capture_output=True, text=True, check=False, timeout=60, env=home
+    )
+    assert done.returncode == 0, done.stderr
+    # The third answer is to clawmw's word that the limit is near: the model is an echo.
+    assert done.stdout.count('"content":"') == 3
+    assert "[clawmw] This task has used 2 of its 3 calls" in done.stdout
+    assert "stopped   budget.chain.calls (1)" in done.stderr
+    assert not list(tmp_path.glob("tmp*"))
+
+
+def test_the_steps_for_openclaw_are_done_as_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "examples" / "openclaw" / "README.md").read_text()
+    assert text.count("\n") <= 60
+    assert main(["validate", str(ROOT / "examples" / "openclaw" / "clawmw.yaml")]) == 0
+    config = tmp_path / "openclaw.json"
+    before = '{"agents": {"defaults": {"model": {"primary": "openai/gpt-5.4"}}}}\n'
+    config.write_text(before)
+    monkeypatch.setenv("OPENCLAW_CONFIG_PATH", str(config))
+    changed = []
+    for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
+        for command in block.split("\n"):
+            if command.strip():
+                code = main(command.split()[1:])
+                # Nothing answers where the gateway is to be.
+                assert code == (1 if "check" in command else 0), command
+                changed.append("127.0.0.1:4000" in config.read_text())
+    assert changed == [False, True, True, False]
+    assert config.read_text() == before
 
 
 @pytest.mark.parametrize("path", SKILLS, ids=lambda p: p.parent.name)
@@ -57,7 +101,7 @@ def test_a_skill_has_its_front_matter_and_its_commands_work(
             text=True,
             check=False,
             timeout=60,
-            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+            env=COMMANDS | {k: v for k, v in os.environ.items() if k != "PATH"},
         )
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
