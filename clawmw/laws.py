@@ -10,6 +10,7 @@ from clawmw.core.codec import Codec
 from clawmw.core.events import Event
 from clawmw.core.fold import History, Step, chain
 from clawmw.core.prefix import tools_digest
+from clawmw.core.story import is_transient
 from clawmw.core.stream import Done, StreamFold
 from clawmw.core.types import Message, Request, Role, Text, ToolCall, ToolResult
 
@@ -84,9 +85,13 @@ def results(messages: Sequence[Message]) -> list[str]:
 def check_prefix(before: Request, now: Request, *, cached: bool) -> None:
     """Messages are kept always; the tools unless no provider had cached the prefix yet.
 
-    Part by part: where sides alternate, what comes after a message may stand in it.
+    Part by part: where sides alternate, what comes after a message may stand in it. But for a
+    last message that its agent says anew with each call.
     """
-    one, two = (chain(History(), list(_parted(r.messages)))[0] for r in (before, now))
+    last = len(before.messages) - 1
+    tail = last > 0 and is_transient(before.messages[last])
+    sent = before.messages[:last] if tail else before.messages
+    one, two = (chain(History(), list(_parted(m)))[0] for m in (sent, now.messages))
     assert two[: len(one)] == one, "law: the sent prefix is kept"
     if cached:
         assert tools_digest(before.tools) == tools_digest(now.tools), "law: the tools are kept"

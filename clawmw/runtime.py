@@ -38,7 +38,7 @@ from clawmw.core.effects import (
 )
 from clawmw.core.engine import Pipeline, Result, Setup, exchange
 from clawmw.core.events import Acted, CallFinished, Degraded, Event, StageFailed
-from clawmw.core.identity import Identity, identify
+from clawmw.core.identity import HEADERS, Identity, identify
 from clawmw.core.money import Profile
 from clawmw.core.redact import Redactor
 from clawmw.core.types import Request, Response
@@ -88,6 +88,8 @@ class Runtime:
         self.redactor = Redactor({})
         self.models: Mapping[str, ModelEntry] = {}
         """Models a stage may send to, by the policy's name."""
+        self.assumed: Mapping[str, str] = _assumed()
+        """Headers that a call is taken to have, where it says nothing of the kind itself."""
         self.clock = clock
         self.name: Callable[[float], str] = _name
         self.traffic = Traffic()
@@ -97,12 +99,18 @@ class Runtime:
         self.remembered = Remembered()
 
     @classmethod
-    def of(cls, policy: Policy, *, observers: Sequence[Observer] | None = None) -> Runtime:
+    def of(
+        cls,
+        policy: Policy,
+        *,
+        observers: Sequence[Observer] | None = None,
+        stores: Stores | None = None,
+    ) -> Runtime:
         """A runtime for a policy, with its own stores. Raises `PolicyError`, `StoreError`."""
         seen = build.observers(policy) if observers is None else observers
         runtime = cls(
             build.pipeline(policy),
-            build.stores(policy),
+            stores or build.stores(policy),
             build.profiles(policy),
             build.codecs(),
             observers=seen,
@@ -155,7 +163,8 @@ class Runtime:
         if request.previous:
             earlier = self.sessions.earlier(given.tenant, request.previous)
             request = replace(request, earlier=earlier)
-        who = self.redactor.identity(identify(request, headers or {}, given))
+        said = self._said(headers or {}, given)
+        who = self.redactor.identity(identify(request, said, given))
         identity, fresh = self.sessions.begins(who, now)
         name = self.name(now)
         codec = self.codecs[request.dialect]
@@ -185,6 +194,16 @@ class Runtime:
         return (Acted(exchange, now, "redact", "rewrite", "redact.env", False, found),) * bool(
             found
         )
+
+    def _said(self, headers: Mapping[str, str], given: Identity) -> Mapping[str, str]:
+        """A call's headers, and what is assumed of it; a chain of its own is a child of ours."""
+        if not self.assumed:
+            return headers
+        said = {**self.assumed, **headers}
+        ours, chain = self.assumed.get(HEADERS["chain"]), given.chain or said.get(HEADERS["chain"])
+        if ours and chain != ours:
+            said.setdefault(HEADERS["parent"], ours)
+        return said
 
     def remember(self, live: Live, result: Result) -> None:
         """Keep the body and the folded history, bounded, newest longest."""
@@ -303,6 +322,12 @@ def shared(policy: Runtime | Policy | Mapping[str, Any] | str | Path) -> Runtime
         if key not in _shared:
             _shared[key] = Runtime.of(loaded)
         return _shared[key]
+
+
+def _assumed() -> Mapping[str, str]:
+    """What the environment says about all calls of this process: `CLAWMW_CHAIN` (`clawmw run`)."""
+    chain = os.environ.get("CLAWMW_CHAIN")
+    return {HEADERS["chain"]: chain} if chain else {}
 
 
 def _name(now: float) -> str:

@@ -16,7 +16,7 @@ from typing import Self
 import uvicorn
 
 from clawmw.adapters.gateway import Gateway
-from clawmw.adapters.gateway_guard import Guard, is_loopback, known_hosts
+from clawmw.adapters.gateway_guard import App, Guard, is_loopback, known_hosts
 from clawmw.errors import ClawmwError
 
 __all__ = ["DRAIN_SECONDS", "Served", "Server", "listen"]
@@ -62,7 +62,10 @@ def _in_the_way(error: OSError, host: str, port: int) -> str:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, stopped gently by the first signal and at once by the second."""
+    """uvicorn, stopped gently by the first signal and at once by the second.
+
+    `app`: what stands between the guard and the gateway, and calls the gateway's.
+    """
 
     def __init__(
         self,
@@ -72,6 +75,7 @@ class Server(uvicorn.Server):
         token: str | None = None,
         allow_hosts: Iterable[str] = (),
         stopping: Callable[[int], None] = lambda _in_flight: None,
+        app: App | None = None,
     ) -> None:
         self.gateway = gateway
         self.sock = sock
@@ -83,7 +87,7 @@ class Server(uvicorn.Server):
             raise ClawmwError(f"{host} can be reached from other machines; that needs a token")
         # Any handler keeps Python's last resort from printing tracebacks to the terminal.
         logging.getLogger("uvicorn.error").addHandler(logging.NullHandler())
-        guard = Guard(gateway.app, known_hosts(host, port, allow_hosts), token)
+        guard = Guard(app or gateway.app, known_hosts(host, port, allow_hosts), token)
         config = uvicorn.Config(
             guard,
             http="h11",
@@ -125,11 +129,21 @@ class Server(uvicorn.Server):
 
 
 class Served:
-    """A gateway on loopback in a thread of this process, while the `with` block lasts."""
+    """A gateway on loopback in a thread of this process, while the `with` block lasts.
 
-    def __init__(self, gateway: Gateway, *, port: int = 0, token: str | None = None) -> None:
+    `app`: what stands between the guard and the gateway, and calls the gateway's.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        *,
+        port: int = 0,
+        token: str | None = None,
+        app: App | None = None,
+    ) -> None:
         self.gateway = gateway
-        self.server = Server(gateway, listen("127.0.0.1", port), token=token)
+        self.server = Server(gateway, listen("127.0.0.1", port), token=token, app=app)
         self.port: int = self.server.sock.getsockname()[1]
         self._thread = threading.Thread(target=self.server.run, name="clawmw-gateway", daemon=True)
 

@@ -43,6 +43,7 @@ from clawmw.core.render import Replacement
 from clawmw.core.setup import Result, Run, Setup
 from clawmw.core.spending import Spending
 from clawmw.core.stage import Context, Effects, Mode, Stage, Tried
+from clawmw.core.story import is_transient
 from clawmw.core.stream import StreamWriter
 from clawmw.core.types import Json, Message, Outcome, Request, Usage
 from clawmw.errors import StoreError
@@ -231,7 +232,9 @@ class Exchange:
 
         Not where the provider holds the history: that goes on in the caller's words alone.
 
-        A full journal keeps nothing more: what comes then is passing, and an event says so.
+        They stand before a last message that comes anew with each call: the next one lacks it,
+        and would lack what follows it. A full journal keeps nothing more: what comes then is
+        passing, and an event says so.
         """
         if not messages or self.observing or self.raw.held:
             return request
@@ -244,10 +247,17 @@ class Exchange:
         if state.journal.full and not passing:
             self.events.append(Degraded(self.setup.exchange, self.now, "journal", "full"))
             passing = True
-        entry = Entry(state.history.steps[-1].digest, stage.traits.name, name, wire, passing)
-        state.journal = state.journal.plus(entry)
+        steps, end = state.history.steps, len(request.messages)
+        tail = len(steps) > 1 and is_transient(steps[-1].raw)
+        if tail and request.messages[-1:] and is_transient(request.messages[-1]):
+            end -= 1
+        anchor = steps[-2] if tail else steps[-1]
+        state.journal = state.journal.plus(
+            Entry(anchor.digest, stage.traits.name, name, wire, passing)
+        )
         state.journal_changed = state.journal_changed or not passing
-        return replace(request, messages=(*request.messages, *sealed))
+        before, behind = request.messages[:end], request.messages[end:]
+        return replace(request, messages=(*before, *sealed, *behind))
 
     def cached(self, model: str) -> _Cached:
         """What the model's provider holds of the history; worked out once a state."""
