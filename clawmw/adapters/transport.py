@@ -124,7 +124,9 @@ class Base:
     def start(self, request: Any, body: bytes) -> Live | None:
         """The exchange of a model call; None when the request is to pass as it is."""
         dialect = wire.dialect_of(request.method, request.url.path)
-        if wire.owned(request.extensions.get(wire.EXTENSION), body):
+        outer = wire.owner(request.extensions.get(wire.EXTENSION), body)
+        if outer is not None:
+            self._hand_on(request, outer, body)
             return None
         decoded = request.extensions.get(wire.DECODED)
         try:
