@@ -58,8 +58,8 @@ __all__ = [
 ]
 
 
-_MODULES = ("langchain", "pydantic_ai")
-"""Modules for one framework each: what they need is an extra."""
+_MODULES = ("langchain", "litellm", "pydantic_ai")
+"""Modules for one framework each: what they need is mostly an extra."""
 
 
 def __getattr__(name: str) -> Any:

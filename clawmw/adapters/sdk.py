@@ -88,7 +88,8 @@ def _twin(http: Any, flavour: Flavour, runtime: Runtime, identity: Identity | No
     """An HTTP client with everything that `http` has, which sends through `http`'s transports."""
     is_async = isinstance(http, import_module(flavour).AsyncClient)
     make = make_async_transport if is_async else make_transport
-    twin: Any = object.__new__(_kind(type(http)))
+    kind: Any = type(http)
+    twin: Any = object.__new__(_kind(kind))
     twin.__dict__.update(http.__dict__)
     inner = _inner(flavour, is_async)(http)
     twin._transport = make(runtime, flavour=flavour, inner=inner, identity=identity)
