@@ -76,9 +76,11 @@ class Installed:
 
         def asked(client: Any, url: Any) -> Any:
             inner = theirs(client, url)
-            if not self.active or isinstance(inner, Base) or wire.to_gateway(str(url)):
+            if not self.active or isinstance(inner, Base):
                 return inner
-            return over(inner)
+            transport = over(inner)
+            transport.decides = not wire.to_gateway(str(url))
+            return transport
 
         setattr(kind, _ASKED, asked)
         self._patched.append((kind, asked, theirs))
