@@ -92,6 +92,8 @@ class Base:
 
     module: ClassVar[ModuleType]
     reading: ClassVar[Any]
+    decides = True
+    """False: the next layer decides (a gateway); it is only told of what was decided already."""
 
     def __init__(self, runtime: Runtime, inner: Any, identity: Identity | None) -> None:
         self.runtime = runtime
@@ -105,8 +107,8 @@ class Base:
 
     def passing(self, request: Any, body: bytes | None = None) -> Any:
         """A request that passes as it is, but for what we alone understand, and secrets."""
-        if wire.EXTENSION in request.extensions:
-            return request  # the layer that owns it has seen to that
+        if wire.EXTENSION in request.extensions or not self.decides:
+            return request  # the layer that owns it sees to that
         for name in [n for n in request.headers if n.lower().startswith("x-clawmw-")]:
             del request.headers[name]
         clean = self.runtime.redactor.data(body or b"")
@@ -124,7 +126,9 @@ class Base:
     def start(self, request: Any, body: bytes) -> Live | None:
         """The exchange of a model call; None when the request is to pass as it is."""
         dialect = wire.dialect_of(request.method, request.url.path)
-        if wire.owned(request.extensions.get(wire.EXTENSION), body):
+        outer = wire.owner(request.extensions.get(wire.EXTENSION), body)
+        if outer is not None:
+            self._hand_on(request, outer, body)
             return None
         decoded = request.extensions.get(wire.DECODED)
         try:
@@ -134,6 +138,8 @@ class Base:
         claim = claimed(decoded, body)
         if claim is not None:
             self._hand_on(request, claim.exchange, body)
+            return None
+        if not self.decides:
             return None
         headers = {k.lower(): v for k, v in request.headers.items()}
         place = wire.place(str(request.url), headers)

@@ -30,9 +30,10 @@ __all__ = [
     "ending",
     "error_body",
     "outgoing_headers",
-    "owned",
+    "owner",
     "place",
     "streams",
+    "to_gateway",
 ]
 
 EXTENSION = "clawmw"
@@ -87,12 +88,12 @@ def dialect_of(method: str, path: str) -> str:
     return next((name for end, name in _PATHS.items() if plain.endswith(end)), "")
 
 
-def owned(token: object, body: bytes) -> bool:
-    """Whether an outer layer of this process already decided about this very request."""
+def owner(token: object, body: bytes) -> str | None:
+    """The exchange of an outer layer of this process that decided about this very request."""
     for candidate in (token, current.get()):
         if isinstance(candidate, Token) and candidate.take(body):
-            return True
-    return False
+            return candidate.exchange
+    return None
 
 
 def outgoing_headers(
@@ -110,11 +111,16 @@ def outgoing_headers(
     ]
     kept.append(("content-length", str(len(body))))
     kept.append(("accept-encoding", "identity"))
-    gateway = os.environ.get("CLAWMW_GATEWAY")
-    if gateway and _origin(gateway) == _origin(url):
+    if to_gateway(url):
         with suppress(OSError):  # without it the gateway takes the call for one of its own
             kept.append((HEADER, Tokens.of_user().header(exchange, body)))
     return kept
+
+
+def to_gateway(url: str) -> bool:
+    """Whether a request goes to the gateway that `CLAWMW_GATEWAY` names."""
+    gateway = os.environ.get("CLAWMW_GATEWAY")
+    return bool(gateway) and _origin(str(gateway)) == _origin(url)
 
 
 def elsewhere(
