@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, ClassVar, Literal
 
 from clawmw.adapters import failures, wire
+from clawmw.adapters.bodies import take
 from clawmw.adapters.calling import caller
 from clawmw.adapters.patience import Patience
 from clawmw.adapters.refusal import refusal
@@ -20,7 +21,7 @@ from clawmw.core.effects import Call, Called
 from clawmw.core.engine import Result
 from clawmw.core.identity import Identity
 from clawmw.core.types import Failure, Response
-from clawmw.errors import CodecError, InternalError
+from clawmw.errors import InternalError
 from clawmw.ownership import Token, body_digest, claimed, passing
 from clawmw.runtime import Live, Runtime, switched_off
 
@@ -32,7 +33,7 @@ class Attempt:
 
     def __init__(self, owner: Base, request: Any, live: Live, call: Call) -> None:
         self.owner, self.live, self.call = owner, live, call
-        timeout = owner.runtime.timeout
+        timeout = live.terms.timeout
         late = owner.module.ReadTimeout
         self.patience = Patience(timeout.first_byte, timeout.idle, late)
         self.sent, self.token = owner.outgoing(request, live, call, self.patience)
@@ -114,19 +115,16 @@ class Base:
         dialect = wire.dialect_of(request.method, request.url.path)
         if wire.owned(request.extensions.get(wire.EXTENSION), body):
             return None
-        decoded = request.extensions.get(wire.DECODED)
-        try:
-            decoded = decoded or self.runtime.decode(dialect, body)
-        except CodecError:
-            return None  # not ours to judge: the provider says what is wrong with it
-        claim = claimed(decoded, body)
+        headers = {k.lower(): v for k, v in request.headers.items()}
+        known = request.extensions.get(wire.DECODED)
+        taken = known or take(self.runtime, dialect, body, headers)
+        claim = claimed(taken.request, body)
         if claim is not None:
             self._hand_on(request, claim.exchange, body)
             return None
-        headers = {k.lower(): v for k, v in request.headers.items()}
         place = wire.place(str(request.url), headers)
         said = request.extensions.get(wire.CALLER, headers)
-        return self.runtime.begin(decoded, said, caller(self.identity), place)
+        return self.runtime.begin(taken.request, said, caller(self.identity), place, taken.odd)
 
     def _hand_on(self, request: Any, exchange: str, body: bytes) -> None:
         """A request that an outer layer decided about, as the next layer is to see it."""
@@ -144,7 +142,7 @@ class Base:
         body = live.codec.encode(call.request)
         token = Token(live.exchange, body_digest(body))
         url, given = str(request.url), request.headers.multi_items()
-        entry = self.runtime.models.get(call.request.target)
+        entry = live.terms.models.get(call.request.target)
         if entry is not None:
             url, given = wire.elsewhere(entry.base_url, entry.api_key_env, url, given)
         headers = wire.outgoing_headers(given, url, live.exchange, body)
@@ -169,7 +167,7 @@ class Base:
         """The caller's answer when no stream is open; raises what the wire raised."""
         outcome, last = result.outcome, attempt.response if attempt else None
         if result.halt is not None:
-            status, headers, body = refusal(live, result, self.runtime.refusal)
+            status, headers, body = refusal(live, result, live.terms.refusal)
             return self.module.Response(status, headers=headers, content=body)
         if isinstance(outcome, Failure):
             raised = attempt.error if attempt is not None else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from clawmw.core.epoch import Deepener, Referrer
@@ -55,6 +55,10 @@ class Pipeline:
         object.__setattr__(self, "quiet", quiet)
         hiding = tuple(stage for stage, folder in self.folders if folder.hides())
         object.__setattr__(self, "hiding", hiding)
+
+    def counting(self) -> Pipeline:
+        """What of it holds for a body that is not read."""
+        return replace(self, stages=tuple(s for s in self.stages if s.traits.counts))
 
     def held_out(self, identity: Identity) -> bool:
         """Whether this chain goes raw; the same for all its calls, in any process."""

@@ -28,5 +28,7 @@ class StageTraits:
     """Stages that must run before this one on the way down."""
     above: tuple[str, ...] = ()
     """Stages that must run after this one on the way down."""
+    counts: bool = False
+    """It needs no more of a call than what it weighs: it guards bodies that are not read, too."""
     shortens: Literal["results", "texts"] = "results"
     """What it may fold: tool results alone, or also what users wrote (never hiding any of it)."""
