@@ -140,7 +140,7 @@ class Others:
         """The model to ask for `target`; None: the caller's own class under another name."""
         key = (target, inner._llm_type)
         if key not in self._made:
-            self._made[key] = self._make(self.runtime.models[target], inner)
+            self._made[key] = self._make(self.runtime.terms.models[target], inner)
         return self._made[key]
 
     def _make(self, entry: ModelEntry, inner: BaseChatModel) -> BaseChatModel | None:

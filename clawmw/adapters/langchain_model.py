@@ -97,7 +97,9 @@ class Guard:
 
     def refusal(self, halt: Halt, kwargs: Mapping[str, Any]) -> AIMessage:
         """The message for a stopped call. Raises `Refused` where none is wanted."""
-        wanted = self.on_refusal or ("raise" if self.runtime.refusal == "error" else "message")
+        wanted = self.on_refusal or (
+            "raise" if self.runtime.terms.refusal == "error" else "message"
+        )
         if wanted == "raise" or wants_form(kwargs):
             raise Refused(str(halt))
         told = {"rule": str(halt.because), **halt.detail(), "resume": halt.resume}

@@ -168,7 +168,7 @@ class _Call:
 def _entry(module: Any, runtime: Runtime, model: str) -> ModelEntry | None:
     """The policy's model of that name; None: it is litellm's own."""
     name = model.removeprefix(_PREFIX)
-    entries = dict(runtime.models)
+    entries = dict(runtime.terms.models)
     if entries and model == f"{_PREFIX}auto":
         return next(iter(entries.values()))
     if name not in entries and model.startswith(_PREFIX):

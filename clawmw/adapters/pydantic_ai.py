@@ -184,7 +184,7 @@ class _Guarded(WrapperModel):
             return self.wrapped
         key = (asked.target, id(self.wrapped))
         if key not in self.others:
-            entry = self.direct.runtime.models[asked.target]
+            entry = self.direct.runtime.terms.models[asked.target]
             self.others[key] = self.wrapped, _other(entry, self.wrapped)
         return self.others[key][1]
 

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, ClassVar, Literal
 
 from clawmw.adapters import failures, translating, wire
+from clawmw.adapters.bodies import take
 from clawmw.adapters.calling import caller
 from clawmw.adapters.leading import lead, onward
 from clawmw.adapters.patience import Patience
@@ -22,7 +23,7 @@ from clawmw.core.effects import Call, Called
 from clawmw.core.engine import Result
 from clawmw.core.identity import Identity
 from clawmw.core.types import Failure, Response
-from clawmw.errors import CodecError, InternalError, TranslationError
+from clawmw.errors import InternalError, TranslationError
 from clawmw.ownership import Token, body_digest, claimed, passing
 from clawmw.runtime import Live, Runtime, switched_off
 
@@ -34,7 +35,7 @@ class Attempt:
 
     def __init__(self, owner: Base, request: Any, live: Live, call: Call) -> None:
         self.owner, self.live, self.call = owner, live, call
-        timeout = owner.runtime.timeout
+        timeout = live.terms.timeout
         late = owner.module.ReadTimeout
         self.patience = Patience(timeout.first_byte, timeout.idle, late)
         self.response: Any = None
@@ -130,21 +131,18 @@ class Base:
         if outer is not None:
             self._hand_on(request, outer, body)
             return None
-        decoded = request.extensions.get(wire.DECODED)
-        try:
-            decoded = decoded or self.runtime.decode(dialect, body)
-        except CodecError:
-            return None  # not ours to judge: the provider says what is wrong with it
-        claim = claimed(decoded, body)
+        headers = {k.lower(): v for k, v in request.headers.items()}
+        known = request.extensions.get(wire.DECODED)
+        taken = known or take(self.runtime, dialect, body, headers)
+        claim = claimed(taken.request, body)
         if claim is not None:
             self._hand_on(request, claim.exchange, body)
             return None
         if not self.decides:
             return None
-        headers = {k.lower(): v for k, v in request.headers.items()}
         place = wire.place(str(request.url), headers)
         said = request.extensions.get(wire.CALLER, headers)
-        return self.runtime.begin(decoded, said, caller(self.identity), place)
+        return self.runtime.begin(taken.request, said, caller(self.identity), place, taken.odd)
 
     def _hand_on(self, request: Any, exchange: str, body: bytes) -> None:
         """A request that an outer layer decided about, as the next layer is to see it."""
@@ -163,7 +161,7 @@ class Base:
         Raises `TranslationError`.
         """
         url, given = str(request.url), request.headers.multi_items()
-        chosen = self.runtime.models.get(call.request.target)
+        chosen = live.terms.models.get(call.request.target)
         here = request.extensions.get(wire.ENTRY)
         to = lead(chosen, here, live.codec, call.request, url, given)
         token = Token(live.exchange, body_digest(to.body))
@@ -189,7 +187,7 @@ class Base:
         """The caller's answer when no stream is open; raises what the wire raised."""
         outcome, last = result.outcome, attempt.response if attempt else None
         if result.halt is not None:
-            status, headers, body = refusal(live, result, self.runtime.refusal)
+            status, headers, body = refusal(live, result, live.terms.refusal)
             return self.module.Response(status, headers=headers, content=body)
         if isinstance(outcome, Failure):
             raised = attempt.error if attempt is not None else None

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
+from clawmw.codecs.unread import COUNT, EMBEDDINGS
 from clawmw.core.engine import Result
 from clawmw.core.tap import Tap
 from clawmw.core.types import Failure, Message, Response, Role, Text
@@ -28,7 +29,9 @@ __all__ = [
     "dialect_of",
     "elsewhere",
     "ending",
+    "endpoints",
     "error_body",
+    "error_event",
     "outgoing_headers",
     "owner",
     "place",
@@ -63,9 +66,15 @@ _PATHS = {
     "/chat/completions": "openai.chat",
     "/responses": "openai.responses",
     "/v1/messages": "anthropic.messages",
+    "/embeddings": EMBEDDINGS,
+    "/messages/count_tokens": COUNT,
 }
 """Anthropic's with its version: OpenAI has `/v1/threads/ID/messages`, which is another matter."""
-
+_BELOW = {path.removeprefix("/v1"): dialect for path, dialect in _PATHS.items()}
+_OPEN = frozenset(
+    ["accept", "content-type", "user-agent", "anthropic-beta", "anthropic-version", "openai-beta"]
+)
+"""Headers that hold no key."""
 _HOP = frozenset(
     {
         "connection",
@@ -78,6 +87,11 @@ _HOP = frozenset(
         "upgrade",
     }
 )
+
+
+def endpoints() -> Mapping[str, str]:
+    """The paths of model calls, below a base URL, and the dialect of each."""
+    return _BELOW
 
 
 def dialect_of(method: str, path: str) -> str:
@@ -132,8 +146,7 @@ def elsewhere(
         return url, given
     end = next((path for path in _PATHS if urlsplit(url).path.endswith(path)), "")
     # An allow-list: what names of headers carry keys is the caller's affair.
-    plain = ("accept", "content-type", "user-agent")
-    kept = [(n, v) for n, v in given if n.lower() in plain or n.lower().startswith("x-stainless-")]
+    kept = [(n, v) for n, v in given if n.lower() in _OPEN or n.lower().startswith("x-stainless-")]
     key = os.environ.get(key_env) if key_env else None
     if key:
         kept.append(("authorization", f"Bearer {key}"))
@@ -168,10 +181,23 @@ def streams(response: Any) -> bool:
     return bool(response.status_code < 400 and kind.startswith("text/event-stream"))
 
 
-def error_body(message: str, kind: str, code: str) -> bytes:
-    """An error in OpenAI's shape."""
+_ANTHROPIC = {"upstream_error": "api_error", "server_error": "api_error"}
+"""Anthropic's types of error, where they are not called as OpenAI's."""
+
+
+def error_body(message: str, kind: str, code: str, dialect: str = "") -> bytes:
+    """An error in the dialect's shape; by default OpenAI's. `code` is in both, for programs."""
+    if dialect.startswith("anthropic"):
+        told = {"type": _ANTHROPIC.get(kind, kind), "message": message, "code": code}
+        return json.dumps({"type": "error", "error": told}).encode()
     error = {"message": message, "type": kind, "param": None, "code": code}
     return json.dumps({"error": error}).encode()
+
+
+def error_event(body: bytes, dialect: str = "") -> bytes:
+    """An error within a stream of events."""
+    name = b"" if dialect.startswith("openai.chat") or not dialect else b"event: error\n"
+    return name + b"data: " + b" ".join(body.splitlines()) + b"\n\n"
 
 
 def ending(live: Live, tap: Tap, result: Result) -> bytes:

@@ -58,7 +58,7 @@ class Route(Quiet):
     `tools` (how many), `stream`.
     """
 
-    traits: ClassVar[StageTraits] = StageTraits("route", slot="session", history="whole")
+    traits: ClassVar[StageTraits] = StageTraits("route", slot="session", needs="history")
 
     def __init__(self, rules: tuple[_Compiled, ...]) -> None:
         self.rules = rules
