@@ -33,10 +33,10 @@ AT_ONCE = 4
 class Server(uvicorn.Server):
     """uvicorn, stopped gently by the first signal and at once by the second.
 
-    `app`: what stands between the guard and the gateway, and calls the gateway's. `stopping` is
-    told how many calls are under way then. What may be set before it serves: `ready`, called once
-    it does; `beside`, run as a task meanwhile; `again`, for SIGHUP; `parent`, a socket whose end
-    says that whoever started this process is gone.
+    `app`: what stands between the guard and the gateway, and calls the gateway's. What may be set
+    before it serves: `ready`, called once it does; `beside`, run as a task meanwhile; `again`, for
+    SIGHUP; `stopping`, told how many calls are under way then; `parent`, a socket whose end says
+    that whoever started this process is gone.
     """
 
     def __init__(
@@ -46,13 +46,12 @@ class Server(uvicorn.Server):
         *,
         token: str | None = None,
         allow_hosts: Iterable[str] = (),
-        stopping: Callable[[int], None] = lambda _in_flight: None,
         app: App | None = None,
         drain: int = DRAIN_SECONDS,
     ) -> None:
         self.gateway = gateway
         self.sock = sock
-        self.stopping = stopping
+        self.stopping: Callable[[int], None] = lambda _in_flight: None
         self.ready: Callable[[], None] = lambda: None
         self.beside: Callable[[], Awaitable[None]] | None = None
         self.again: Callable[[], None] | None = None

@@ -20,7 +20,7 @@ from clawmw.errors import InternalError
 from clawmw.runtime import Live
 
 if TYPE_CHECKING:
-    from clawmw.adapters.transport import Attempt
+    from clawmw.adapters.attempt import Attempt
 
 __all__ = ["AsyncReading", "Reading"]
 

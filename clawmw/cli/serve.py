@@ -171,9 +171,8 @@ def _serve(options: _Options, listening: Any, adapt: Any = lambda _server: None)
         with listening() as sock:
             _not_itself(gateway, *sock.getsockname()[:2])
             hosts, drain = options.allow_host, options.drain
-            server = Server(
-                gateway, sock, token=token, allow_hosts=hosts, stopping=_stopping, drain=drain
-            )
+            server = Server(gateway, sock, token=token, allow_hosts=hosts, drain=drain)
+            server.stopping = _stopping
             server.ready = partial(_say_where, gateway, options.path, sock)
             _watch(server, options, policy)
             adapt(server)
