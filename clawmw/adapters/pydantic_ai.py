@@ -201,7 +201,7 @@ class _Stream(StreamedResponse):
     _began: datetime = field(default_factory=lambda: datetime.now(UTC), init=False)
 
     async def _get_event_iterator(self) -> AsyncIterator[ModelResponseStreamEvent]:
-        talk = Events(lambda halt: _text(halt, self.ask))
+        talk = Events(lambda halt: _text(halt, self.ask), self.guarded.system == "anthropic")
         came: list[ModelResponse] = []
 
         async def send(asked: Asked) -> AsyncGenerator[Event, None]:
