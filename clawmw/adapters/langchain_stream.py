@@ -121,7 +121,8 @@ class Chunks:
 
     def _placed(self, chunk: ChatGenerationChunk) -> ChatGenerationChunk:
         """A chunk whose blocks are numbered after those of the attempts before."""
-        content, past = chunk.message.content, self._shift + 1
+        content: Any = chunk.message.content
+        past = self._shift + 1
         if not isinstance(content, list):
             return chunk
         numbers = [b["index"] for b in content if _numbered(b)]

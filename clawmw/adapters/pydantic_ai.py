@@ -32,7 +32,8 @@ from pydantic_ai.settings import ModelSettings
 
 from clawmw.adapters.direct import Asked, Body, Direct
 from clawmw.adapters.direct_stream import astreamed
-from clawmw.adapters.pydantic_ai_messages import Ask, answer_of, response_of
+from clawmw.adapters.pydantic_ai_call import Ask
+from clawmw.adapters.pydantic_ai_messages import answer_of, response_of
 from clawmw.adapters.pydantic_ai_stream import End, Event, Events
 from clawmw.core.decisions import Halt
 from clawmw.core.identity import Identity, clean
