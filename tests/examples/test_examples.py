@@ -26,15 +26,24 @@ NEEDS = {
 }
 """What an example is about, where it is an extra."""
 SAYS = {
+    "install.py": "too much: clawmw stopped this call",
     "langchain_agent.py": "the policy allows 3 calls per chain (budget.chain.calls)",
     "langgraph_node.py": "the policy allows 3 calls per chain (budget.chain.calls)",
+    "litellm_completion.py": "the policy allows 3 calls per tenant and day",
     "openai_client.py": "the policy allows 3 calls per chain (budget.chain.calls)",
     "pydantic_ai_agent.py": "the policy allows 3 calls per chain (budget.chain.calls)",
     "own_stage.py": "Heartbeats are sent again from 24h.",
+    "wrap_client.py": "The provider saw 5 calls.",
 }
+SLOW = {"litellm_completion.py"}
+"""Examples of what takes seconds to import."""
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=pytest.mark.slow if p.name in SLOW else ()) for p in EXAMPLES],
+    ids=lambda p: p.name,
+)
 def test_an_example_runs_and_is_short(path: Path) -> None:
     assert path.read_text().count("\n") <= 60
     if path.name in NEEDS:
