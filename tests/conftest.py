@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,13 @@ def _no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("CLAWMW_OFF", "CLAWMW_GATEWAY", "CLAWMW_TRACES"):
         monkeypatch.delenv(name, raising=False)
     return
+
+
+def asked(emulator: Any) -> None:
+    """Wait until the emulator has been asked something."""
+    end = time.monotonic() + 10
+    while not emulator.requests and time.monotonic() < end:
+        time.sleep(0.005)
 
 
 def rows(count: int, seed: int = 1) -> str:
