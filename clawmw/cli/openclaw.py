@@ -75,7 +75,7 @@ def setup(
     from clawmw.openclaw import config
 
     path, document, record, place = _opened(given, url)
-    plan = _made(document, place, record, **chosen)
+    plan = _made(document, place, record, policy=str(Path(policy).absolute()), **chosen)
     new = document
     for edit in plan.edits:
         new = new.set(edit.path, edit.value)

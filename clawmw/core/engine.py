@@ -21,6 +21,7 @@ from clawmw.core.exchange import Exchange, Pipeline, Result, Run, Setup
 from clawmw.core.money import cached_tokens, cost
 from clawmw.core.offering import LEAST
 from clawmw.core.stage import Tried
+from clawmw.core.story import tool_name
 from clawmw.core.tap import Tap, add_usage
 from clawmw.core.tasks import looked_up
 from clawmw.core.types import Failure, Outcome, Request, Response, Usage
@@ -207,6 +208,6 @@ def _finished(ex: Exchange, request: Request, outcome: Outcome | None) -> CallFi
         baseline(ex.totals, usage, raw.writing(lifetime(ex.raw, raw.cache)), max(ex.made, 1)),
         ex.made,
         0.0,
-        tuple((c.id, c.name) for c in response.message.tool_calls) if response else (),
+        tuple((c.id, tool_name(c)) for c in response.message.tool_calls) if response else (),
         failure.kind if failure else stopped,
     )

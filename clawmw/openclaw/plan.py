@@ -31,6 +31,7 @@ _WITH_V1 = ("openai-completions", "openai-responses")
 _SPOKEN = (*_WITH_V1, "anthropic-messages")
 _PROVIDERS: Path = ("models", "providers")
 _DEFAULTS: Path = ("agents", "defaults")
+_POLICY: Path = ("env", "vars", "CLAWMW_POLICY")
 _VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z_][A-Z0-9_]*)\}")
 _SLOTS = frozenset(
     ("model", "utilityModel", "decisionModel", "imageModel", "pdfModel", "primary", "fallbacks")
@@ -103,10 +104,12 @@ def made(
     record: Record | None = None,
     only: Sequence[str] = (),
     token_env: str | None = None,
+    policy: str | None = None,
 ) -> Plan:
     """The plan for a config and the gateway at `url` (without /v1).
 
-    `only` these providers; `record` of an earlier change says where their calls went. Raises
+    `only` these providers; `policy`: the file that clawmw's commands in the agent's own shell are
+    to read; `record` of an earlier change says where their calls went. Raises
     `ConfigError` for a config of several files, where the file is not the one to change.
     """
     value = document.value
@@ -130,6 +133,8 @@ def made(
             _Provider(plan, document, name, used.get(name, []), url, before).look(token_env)
     _bypasses(plan, value, used)
     _notes(plan, value)
+    if policy is not None and plan.through and at(value, _POLICY) is None:
+        plan.edits.append(Edit.of(document, _POLICY, policy))
     return plan
 
 

@@ -98,6 +98,8 @@ def test_its_providers_lead_to_the_gateway_each_in_its_form(config: Path, run: R
     assert policy.models["gpt-5.4"].base_url == "https://api.openai.com/v1"
     assert policy.models["opus"].base_url == "https://api.anthropic.com/v1"
     assert "run: clawmw serve --policy clawmw.yaml --port 4000\n" in said
+    # clawmw's commands in the agent's own shell find it, too.
+    assert value(config)["env"]["vars"] == {"CLAWMW_POLICY": str(Path("clawmw.yaml").absolute())}
     assert "sk-secret" not in said
 
 

@@ -204,6 +204,20 @@ def test_what_is_used_can_be_asked_for_from_within(run: Run) -> None:
     assert "chain:c1  calls: 1 of 500" in out
 
 
+@needs_curl
+def test_a_run_within_a_run_is_decided_once_and_is_of_the_same_chain(
+    run: Run, provider: Emulator
+) -> None:
+    again = [sys.executable, "-m", "clawmw.cli.main", "run", "--quiet", "--"]
+    say = ["sh", "-c", f"echo $CLAWMW_CHAIN\n{CURL}"]
+    code, out, err = run("--chain", "outer", "--", *again, *say)
+    assert code == 0, err
+    assert out.startswith("outer\n")
+    assert len(provider.requests) == 1
+    [chain] = traced()
+    assert (chain.chain_id, chain.calls) == ("outer", 1)
+
+
 # --- keys ---------------------------------------------------------------------------------------
 
 
@@ -223,6 +237,24 @@ def test_a_command_cannot_lose_the_key_it_does_not_have(
 
 
 # --- a process as any other ---------------------------------------------------------------------
+
+
+def test_what_cannot_be_kept_is_no_reason_not_to_run(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    with pytest.warns(RuntimeWarning, match="keeps no traces"):
+        code, out, err = run("--json", "/no/such/folder/x", "--", sys.executable, "-c", TWICE)
+    assert (code, out) == (0, "one\ntwo\n")
+    assert "clawmw: no summary: [Errno 2] No such file or directory: '/no/such/folder/x'" in err
+
+
+def test_switched_off_it_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLAWMW_OFF", "1")
+    code, out, err = run("--", sys.executable, "-c", TWICE)
+    assert (code, out) == (0, "one\ntwo\n")
+    assert err == "clawmw: CLAWMW_OFF is set: calls passed through, and nothing was counted\n"
 
 
 def test_its_exit_code_is_the_commands(run: Run) -> None:

@@ -12,7 +12,7 @@ import pytest
 from clawmw.core.drive import drive
 from clawmw.core.effects import Call, Called
 from clawmw.core.engine import Result
-from clawmw.core.events import CallStarted
+from clawmw.core.events import CallStarted, ToolReturned
 from clawmw.core.identity import identify
 from clawmw.core.story import is_transient
 from clawmw.core.types import Outcome
@@ -106,6 +106,9 @@ def test_a_sub_agent_is_of_its_parents_chain_and_under_its_limit() -> None:
     assert {one.chain for one in who} == {"ab" * 16}
     assert [one.session for one in who] == ["s-1", "s-2", "s-1", "s-1"]
     assert [one.kind for one in who] == [None, "subagent", None, "announce"]
+    # Its trace names the tool, not the one it is wrapped in.
+    seen = [event.name for event in wire.bench.events if isinstance(event, ToolReturned)]
+    assert set(seen) == {"sessions_spawn"}
     # The next turn has another trace, and limits of its own.
     assert wire.ask(shapes.request(*told, later("and?")), headers(trace="ef")).halt is None
 
