@@ -99,7 +99,7 @@ class _Governing:
         return self._others[target] or inner
 
     def _made(self, target: str) -> Any:
-        entry = self.direct.runtime.models[target]
+        entry = self.direct.runtime.terms.models[target]
         if entry.base_url is None and "/" not in entry.model:
             return None
         from google.adk.models.lite_llm import LiteLlm
@@ -181,7 +181,7 @@ class _Call:
         from google.adk.models.llm_response import LlmResponse
         from google.genai import types
 
-        if self.ask.parsed or self.governing.direct.runtime.refusal == "error":
+        if self.ask.parsed or self.governing.direct.runtime.terms.refusal == "error":
             raise Refused(str(halt))
         told = {"rule": str(halt.because), **halt.detail(), "resume": halt.resume}
         content = types.Content(role="model", parts=[types.Part(text=str(halt))])

@@ -35,9 +35,10 @@ class Fragments:
         self._asked = ""
         """The tool that the last fragment of a call named."""
 
-    def begins(self) -> None:
+    def begins(self, *, continuing: bool) -> None:
         """Another attempt."""
-        self._told, self._earlier, self._calls, self._called = "", self._shown, {}, False
+        self._told, self._calls, self._called = "", {}, False
+        self._earlier = self._shown if continuing else ""
 
     def frame(self, chunk: Any) -> Body:
         """What a chunk says."""
