@@ -202,7 +202,15 @@ class _Conversation:
                     refuse(f"{where}.role", f"{role!r} has no counterpart", "use user or tool")
         if not self._said and system:
             self._add("user", [system.pop()])
+        self._end()
         return system, [{"role": m["role"], "content": _content(m["content"])} for m in self._said]
+
+    def _end(self) -> None:
+        """An answer that is to be gone on with may not end in white space."""
+        if self._said and self._said[-1]["role"] == "assistant":
+            blocks = self._said[-1]["content"]
+            if blocks[-1]["type"] == "text":
+                blocks[-1] = {**blocks[-1], "text": blocks[-1]["text"].rstrip()}
 
     def _add(self, role: str, blocks: list[Body]) -> None:
         if not blocks:

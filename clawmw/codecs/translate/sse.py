@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 
-from clawmw.codecs.translate.base import CHAT, DONE, Body, Events, encoded
+from clawmw.codecs.translate.base import CHAT, DONE, Body, Events, encoded, reading
 from clawmw.errors import CodecError
 
 __all__ = ["Stream", "written"]
 
 LONGEST = 64 * 2**20
 """Bytes of one event held back at most."""
+_ODD = "an event of the stream is not what its dialect says"
 _BLANK = re.compile(rb"\n\n|\r\n\r\n|\r\r")
 
 
@@ -43,27 +45,27 @@ class Stream:
         return b"".join(given)
 
     def end(self) -> bytes:
-        """What the caller is owed at the end of the wire's stream."""
-        rest = self._event(bytes(self._held) + b"\n\n") if self._held.strip() else b""
-        self._held.clear()
-        last = [self._written(self._through(step.end(), at)) for at, step in self._places()]
-        return rest + b"".join(last)
+        """What the caller is owed at the end of the wire's stream; nothing if it broke off.
 
-    def _places(self) -> Iterable[tuple[int, Events]]:
-        return enumerate(self._steps)
+        Raises `CodecError`.
+        """
+        rest = b""
+        with suppress(CodecError):  # half an event
+            rest = self._event(bytes(self._held) + b"\n\n")
+        self._held.clear()
+        with reading(CodecError, _ODD):
+            for at, step in enumerate(self._steps):
+                rest += self._written(self._through(step.end(), at))
+        return rest
 
     def _event(self, wire: bytes) -> bytes:
         lines = [line[5:].lstrip(b" ") for line in wire.splitlines() if line.startswith(b"data:")]
         if not lines:
             return wire if wire.lstrip().startswith(b":") else b""
         data = b"\n".join(lines)
-        if data.strip() == b"[DONE]":
-            return self._written(self._through([DONE], -1))
-        try:
-            event = json.loads(data)
+        with reading(CodecError, _ODD):
+            event = DONE if data.strip() == b"[DONE]" else json.loads(data)
             return self._written(self._through([event] if isinstance(event, dict) else [], -1))
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-            raise CodecError("an event of the stream is not what its dialect says") from error
 
     def _through(self, events: Iterable[Body], at: int) -> list[Body]:
         """What becomes of events behind step `at`."""
