@@ -186,6 +186,8 @@ class _Conversation:
         system: list[Body] = []
         for index, message in enumerate(messages):
             where = f"messages[{index}]"
+            if message.get("name"):
+                self._fields.drop("messages.name")
             match message["role"]:
                 case "system" | "developer" if not self._said:
                     system += self._blocks(message, where)
@@ -222,6 +224,8 @@ class _Conversation:
 
     def _blocks(self, message: Body, where: str) -> list[Body]:
         parts = parts_of(message.get("content") or "")
+        if any(isinstance(p.get("image_url"), dict) and "detail" in p["image_url"] for p in parts):
+            self._fields.drop("image_url.detail")
         found = [
             block
             for place, part in enumerate(parts)
