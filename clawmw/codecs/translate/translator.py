@@ -27,7 +27,7 @@ from clawmw.codecs.translate.base import (
     reading,
 )
 from clawmw.codecs.translate.faults import Fault, error_body, read_error
-from clawmw.codecs.translate.sse import Stream
+from clawmw.codecs.translate.stream import Stream
 from clawmw.errors import CodecError, TranslationError
 
 __all__ = ["Translator", "refusal", "translator"]

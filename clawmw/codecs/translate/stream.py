@@ -1,30 +1,37 @@
-"""Server-sent events, in and out: bytes split anywhere to events, events to bytes."""
+"""A stream under translation: bytes split anywhere to events, through the steps, to bytes."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable
 from contextlib import suppress
 
-from clawmw.codecs.translate.base import CHAT, DONE, Body, Events, encoded, reading
+from clawmw.codecs.sse import SseFrames
+from clawmw.codecs.translate.base import CHAT, DONE, RESPONSES, Body, Events, encoded, reading
+from clawmw.core.stream import Done, Frame, StreamEvent
+from clawmw.core.types import Json
 from clawmw.errors import CodecError
 
 __all__ = ["Stream", "written"]
 
-LONGEST = 64 * 2**20
-"""Bytes of one event held back at most."""
 _ODD = "an event of the stream is not what its dialect says"
-_BLANK = re.compile(rb"\n\n|\r\n\r\n|\r\r")
+
+
+class _Frames(SseFrames):
+    """Frames whose JSON is read by the steps."""
+
+    def events(self, value: Json) -> list[StreamEvent]:
+        return []
+
+    def mark(self, data: bytes) -> tuple[StreamEvent, ...] | None:
+        return (Done(),) if data.strip() == b"[DONE]" else None
 
 
 class Stream:
-    """A stream under translation, through one step after another."""
+    """One stream on its way to a caller of a dialect, through one step after another."""
 
     def __init__(self, caller: str, steps: Iterable[Events]) -> None:
         self._caller, self._steps = caller, tuple(steps)
-        self._held = bytearray()
-        self._searched = 0
+        self._frames = _Frames()
         self._number = 0
 
     def feed(self, data: bytes) -> bytes:
@@ -32,17 +39,7 @@ class Stream:
 
         Raises `CodecError` for an event that is not JSON, or has no end.
         """
-        held = self._held
-        held += data
-        given, start = [], 0
-        for blank in _BLANK.finditer(held, self._searched):
-            given.append(self._event(bytes(held[start : blank.end()])))
-            start = blank.end()
-        del held[:start]
-        if len(held) > LONGEST:
-            raise CodecError("an event of the stream is longer than 64 MiB")
-        self._searched = max(len(held) - 3, 0)
-        return b"".join(given)
+        return b"".join([self._told(frame) for frame in self._frames.feed(data)])
 
     def end(self) -> bytes:
         """What the caller is owed at the end of the wire's stream; nothing if it broke off.
@@ -51,20 +48,20 @@ class Stream:
         """
         rest = b""
         with suppress(CodecError):  # half an event
-            rest = self._event(bytes(self._held) + b"\n\n")
-        self._held.clear()
+            rest = self.feed(b"\n\n") if self._frames.held.strip() else b""
         with reading(CodecError, _ODD):
             for at, step in enumerate(self._steps):
                 rest += self._written(self._through(step.end(), at))
         return rest
 
-    def _event(self, wire: bytes) -> bytes:
-        lines = [line[5:].lstrip(b" ") for line in wire.splitlines() if line.startswith(b"data:")]
-        if not lines:
-            return wire if wire.lstrip().startswith(b":") else b""
-        data = b"\n".join(lines)
+    def _told(self, frame: Frame) -> bytes:
+        """The caller's bytes for one event."""
+        if frame.raw is None and not frame.events:
+            if b"data:" in frame.wire and frame.says:
+                raise CodecError(_ODD)
+            return b"" if frame.says else frame.wire
+        event = DONE if frame.events else frame.raw
         with reading(CodecError, _ODD):
-            event = DONE if data.strip() == b"[DONE]" else json.loads(data)
             return self._written(self._through([event] if isinstance(event, dict) else [], -1))
 
     def _through(self, events: Iterable[Body], at: int) -> list[Body]:
@@ -78,7 +75,7 @@ class Stream:
         return b"".join([self._numbered(event) for event in events])
 
     def _numbered(self, event: Body) -> bytes:
-        if self._caller == "openai.responses" and event:
+        if self._caller == RESPONSES and event:
             event = {**event, "sequence_number": self._number}
             self._number += 1
         return written(self._caller, event)
