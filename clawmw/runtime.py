@@ -154,7 +154,7 @@ class Runtime:
             given = replace(given, tenant=self.tenant)
         if request.previous:
             earlier = self.sessions.earlier(given.tenant, request.previous)
-            request = replace(request, earlier=earlier)
+            request = request.going_on(earlier)
         who = self.redactor.identity(identify(request, headers or {}, given))
         identity, fresh = self.sessions.begins(who, now)
         name = self.name(now)
@@ -191,7 +191,7 @@ class Runtime:
         identity = result.finished.identity
         self.sessions.ended(identity, live.now, result.finished.time)
         if isinstance(result.outcome, Response) and live.request.kept:
-            self.sessions.answered(identity, result.outcome)
+            self.sessions.answered(identity, result.outcome, result.shown)
         scope = identity.scope("session")
         sent = bool(result.finished.totals.raw)  # a stopped call never was
         self.remembered.keep(live.request, (live.policy, scope), result.history if sent else None)

@@ -492,7 +492,9 @@ def test_a_stream_that_begins_with_an_error_is_made_again(make: Make) -> None:
 def test_a_stream_that_breaks_is_not_taken_for_whole(case: Case, fault: Fault) -> None:
     case.emulator.fail_next(fault)
     with (
-        pytest.raises(Exception, match=r"response.completed|closed|peer|[Rr]ead|reset"),
+        pytest.raises(
+            Exception, match=r"response.completed|closed|peer|[Rr]ead|reset|[Cc]onnection"
+        ),
         case.client(max_retries=0).responses.stream(model="gpt-5", input="go") as stream,
     ):
         stream.get_final_response()
