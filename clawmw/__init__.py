@@ -3,7 +3,7 @@
 Two lines put it in front of an agent's model calls::
 
     import clawmw
-    client = OpenAI(http_client=clawmw.http_client("policy.yaml"))
+    client = clawmw.wrap(OpenAI(), "policy.yaml")
 
 Names are loaded when first used; importing this package does nothing else.
 """
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from clawmw.adapters.calling import calling as calling
     from clawmw.adapters.http import async_http_client as async_http_client
     from clawmw.adapters.http import http_client as http_client
+    from clawmw.adapters.install import install as install
+    from clawmw.adapters.sdk import wrap as wrap
     from clawmw.core.identity import Identity as Identity
     from clawmw.errors import ClawmwError as ClawmwError
     from clawmw.errors import PolicyError as PolicyError
@@ -35,7 +37,9 @@ _HOMES = {
     "async_http_client": "clawmw.adapters.http",
     "calling": "clawmw.adapters.calling",
     "http_client": "clawmw.adapters.http",
+    "install": "clawmw.adapters.install",
     "load_policy": "clawmw.policy.load",
+    "wrap": "clawmw.adapters.sdk",
 }
 
 __all__ = [
@@ -48,12 +52,14 @@ __all__ = [
     "async_http_client",
     "calling",
     "http_client",
+    "install",
     "load_policy",
+    "wrap",
 ]
 
 
-_MODULES = ("langchain", "pydantic_ai")
-"""Modules for one framework each: what they need is an extra."""
+_MODULES = ("langchain", "litellm", "pydantic_ai")
+"""Modules for one framework each: what they need is mostly an extra."""
 
 
 def __getattr__(name: str) -> Any:

@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from clawmw.core.codec import Codec
 from clawmw.core.drive import aadvance, advance_to
 from clawmw.core.effects import WAITS, Call, Called, Effect, Emit, Wait
 from clawmw.core.engine import Result, Run
 from clawmw.core.types import Request
+from clawmw.policy.models import ModelEntry, Policy, Timeouts
 from clawmw.stores.base import Stores
 from clawmw.traffic.control import Guest, Traffic
 
-__all__ = ["Live", "Performer"]
+__all__ = ["Live", "Performer", "Terms"]
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a policy says of a call besides its stages."""
+
+    refusal: Literal["auto", "message", "error"] = "auto"
+    models: Mapping[str, ModelEntry] = field(default_factory=dict)
+    """Models a stage may send to, by the policy's name."""
+    timeout: Timeouts = Timeouts()  # noqa: RUF009 - frozen
+
+    @classmethod
+    def of(cls, policy: Policy) -> Terms:
+        """A policy's."""
+        return cls(policy.refusal, policy.models, policy.timeout)
 
 
 class Performer(Protocol):
@@ -59,6 +75,8 @@ class Live:
     """What it holds of what the calls of this process share."""
     called: float = 0.0
     """Seconds spent in the model calls themselves."""
+    terms: Terms = Terms()
+    """Those of the policy it runs under."""
     unsent: set[str] = field(default_factory=set)
     """Reservations of an attempt that was not sent so far."""
 

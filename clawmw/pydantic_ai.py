@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from clawmw.adapters.pydantic_ai import Stopped as Stopped
     from clawmw.adapters.pydantic_ai import model as model
 
+_HOMES = dict.fromkeys(("Capability", "Stopped", "model"), "clawmw.adapters.pydantic_ai")
+
 __all__ = ["Capability", "Stopped", "model"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module 'clawmw.pydantic_ai' has no attribute {name!r}")
-    return getattr(import_module("clawmw.adapters.pydantic_ai"), name)
+    return getattr(import_module(_HOMES[name]), name)

@@ -11,12 +11,13 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from clawmw.codecs.unread import UNREAD, Unread, beside
 from clawmw.core.codec import Codec
 from clawmw.core.effects import (
     Append,
@@ -37,16 +38,17 @@ from clawmw.core.effects import (
     Withdraw,
 )
 from clawmw.core.engine import Pipeline, Result, Setup, exchange
-from clawmw.core.events import Acted, CallFinished, Degraded, Event, StageFailed
-from clawmw.core.identity import Identity, identify
+from clawmw.core.events import Acted, BodyUnread, CallFinished, Degraded, Event, StageFailed
+from clawmw.core.identity import HEADERS, Identity, identify
 from clawmw.core.money import Profile
 from clawmw.core.redact import Redactor
 from clawmw.core.types import Request, Response
+from clawmw.core.unread import Odd, Stopping, forgetful
 from clawmw.errors import InternalError, StoreError
-from clawmw.live import Live
+from clawmw.live import Live, Terms
 from clawmw.policy import build
 from clawmw.policy.load import load_policy
-from clawmw.policy.models import ModelEntry, Policy, Timeouts
+from clawmw.policy.models import Policy
 from clawmw.remembered import Remembered
 from clawmw.stores.base import Stores
 from clawmw.stores.memory import memory_stores
@@ -77,17 +79,16 @@ class Runtime:
         spare: Callable[[], Stores] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.pipeline = pipeline
+        self.pipeline, self.guards = pipeline, pipeline.counting()
         self.stores = stores
         self.profile = profile
-        self.codecs = codecs
+        self.codecs = beside(codecs)
         self.observers = tuple(observers)
         self.tenant = "default"
-        self.refusal: Literal["auto", "message", "error"] = "auto"
-        self.timeout = Timeouts()
+        self.terms = Terms()
         self.redactor = Redactor({})
-        self.models: Mapping[str, ModelEntry] = {}
-        """Models a stage may send to, by the policy's name."""
+        self.assumed: Mapping[str, str] = _assumed()
+        """Headers that a call is taken to have, where it says nothing of the kind itself."""
         self.clock = clock
         self.name: Callable[[float], str] = _name
         self.traffic = Traffic()
@@ -97,20 +98,25 @@ class Runtime:
         self.remembered = Remembered()
 
     @classmethod
-    def of(cls, policy: Policy, *, observers: Sequence[Observer] | None = None) -> Runtime:
+    def of(
+        cls,
+        policy: Policy,
+        *,
+        observers: Sequence[Observer] | None = None,
+        stores: Stores | None = None,
+    ) -> Runtime:
         """A runtime for a policy, with its own stores. Raises `PolicyError`, `StoreError`."""
         seen = build.observers(policy) if observers is None else observers
         runtime = cls(
             build.pipeline(policy),
-            build.stores(policy),
+            stores or build.stores(policy),
             build.profiles(policy),
             build.codecs(),
             observers=seen,
             spare=memory_stores,
         )
         runtime.redactor = build.redactor(policy, os.environ)
-        runtime.refusal, runtime.models = policy.refusal, policy.models
-        runtime.timeout = policy.timeout
+        runtime.terms = Terms.of(policy)
         runtime.tenant = policy.tenant
         return runtime
 
@@ -121,9 +127,9 @@ class Runtime:
         stores stay. Raises `PolicyError` and changes nothing if the policy is wrong.
         """
         new, redactor = build.pipeline(policy), build.redactor(policy, os.environ)
-        self.pipeline, self.profile = new, build.profiles(policy)
-        self.refusal, self.models = policy.refusal, policy.models
-        self.timeout, self.redactor = policy.timeout, redactor
+        self.pipeline, self.guards = new, new.counting()
+        self.profile = build.profiles(policy)
+        self.terms, self.redactor = Terms.of(policy), redactor
 
     # --- an exchange -----------------------------------------------------------------
 
@@ -142,6 +148,7 @@ class Runtime:
         headers: Mapping[str, str] | None = None,
         explicit: Identity | None = None,
         place: str = "",
+        odd: Odd | None = None,
     ) -> Live:
         """Start an exchange; nothing happens until its effects are performed.
 
@@ -155,14 +162,18 @@ class Runtime:
         if request.previous:
             earlier = self.sessions.earlier(given.tenant, request.previous)
             request = request.going_on(earlier)
-        who = self.redactor.identity(identify(request, headers or {}, given))
+        said = self._said(headers or {}, given)
+        who = self.redactor.identity(identify(request, said, given))
         identity, fresh = self.sessions.begins(who, now)
         name = self.name(now)
         codec = self.codecs[request.dialect]
-        pipeline = self.pipeline
-        history = self.remembered.history((pipeline.digest, identity.scope("session")))
+        unread = isinstance(codec, Unread)
+        pipeline = self.guards if unread else self.pipeline
+        if odd is not None and odd.halt is not None:  # whatever the mode: it is not to be sent
+            pipeline = replace(pipeline, stages=(Stopping(odd.halt),), mode="enforce")
+        scope = identity.scope("session")
+        history = None if unread else self.remembered.history((pipeline.digest, scope))
         guest = self.traffic.guest(name)
-        begun = guest.begun
         setup = Setup(
             name,
             now,
@@ -171,25 +182,44 @@ class Runtime:
             self.profile,
             history,
             place=place,
-            begun=begun,
+            begun=guest.begun,
             fresh=fresh,
-            told=self._redacted(name, now, request),
+            told=tuple(self._told(name, now, request, odd)),
         )
         run = exchange(request, pipeline, setup)
-        return Live(run, codec, request, name, self, pipeline.digest, began, now, guest)
+        if unread:
+            run = forgetful(run)
+        told = (pipeline.digest, began, now, guest)
+        return Live(run, codec, request, name, self, *told, terms=self.terms)
 
-    def _redacted(self, exchange: str, now: float, request: Request) -> tuple[Event, ...]:
-        """What to say of secrets that the request would have carried."""
+    def _told(
+        self, exchange: str, now: float, request: Request, odd: Odd | None
+    ) -> Iterator[Event]:
+        """What to say of a body: that it is not read; secrets that it would have carried."""
+        if odd is not None:
+            dialect = request.dialect.removesuffix(UNREAD)
+            yield BodyUnread(exchange, now, dialect, odd.reason)
         body = getattr(request.source, "body", b"") if self.redactor else b""
         found = self.redactor.marks(body) if body else {}
-        return (Acted(exchange, now, "redact", "rewrite", "redact.env", False, found),) * bool(
-            found
-        )
+        if found:
+            yield Acted(exchange, now, "redact", "rewrite", "redact.env", False, found)
+
+    def _said(self, headers: Mapping[str, str], given: Identity) -> Mapping[str, str]:
+        """A call's headers, and what is assumed of it; a chain of its own is a child of ours."""
+        if not self.assumed:
+            return headers
+        said = {**self.assumed, **headers}
+        ours, chain = self.assumed.get(HEADERS["chain"]), given.chain or said.get(HEADERS["chain"])
+        if ours and chain != ours:
+            said.setdefault(HEADERS["parent"], ours)
+        return said
 
     def remember(self, live: Live, result: Result) -> None:
         """Keep the body and the folded history, bounded, newest longest."""
         identity = result.finished.identity
         self.sessions.ended(identity, live.now, result.finished.time)
+        if isinstance(live.codec, Unread):
+            return
         if isinstance(result.outcome, Response) and live.request.kept:
             self.sessions.answered(identity, result.outcome, result.shown)
         scope = identity.scope("session")
@@ -303,6 +333,12 @@ def shared(policy: Runtime | Policy | Mapping[str, Any] | str | Path) -> Runtime
         if key not in _shared:
             _shared[key] = Runtime.of(loaded)
         return _shared[key]
+
+
+def _assumed() -> Mapping[str, str]:
+    """What the environment says about all calls of this process: `CLAWMW_CHAIN` (`clawmw run`)."""
+    chain = os.environ.get("CLAWMW_CHAIN")
+    return {HEADERS["chain"]: chain} if chain else {}
 
 
 def _name(now: float) -> str:

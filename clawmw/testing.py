@@ -17,18 +17,18 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from clawmw.codecs.openai_chat import DIALECT, OpenAIChat
+from clawmw.codecs.openai_chat import DIALECT
+from clawmw.core.codec import Codec
 from clawmw.core.drive import adrive, drive
 from clawmw.core.effects import Append, Call, Called, Commit, Effect, PutBlob, Reserve, Settle
 from clawmw.core.engine import Result
 from clawmw.core.events import Acted, EpochBegan, Event, StageFailed
 from clawmw.core.identity import Identity
 from clawmw.core.prefix import tools_digest
-from clawmw.core.stream import StreamFold
 from clawmw.core.tap import Tap
 from clawmw.core.types import (
     Failure,
@@ -42,7 +42,17 @@ from clawmw.core.types import (
     ToolCall,
     Usage,
 )
-from clawmw.laws import check_pairs, check_prefix, frozen, left_out, plain, results
+from clawmw.laws import (
+    check_pairs,
+    check_prefix,
+    check_stream,
+    frozen,
+    left_out,
+    results,
+    said,
+    size,
+    told,
+)
 from clawmw.policy.load import load_policy
 from clawmw.runtime import Live, Runtime
 from clawmw.traffic.control import Traffic
@@ -151,9 +161,18 @@ class Bench:
         other.runtime.traffic = self.runtime.traffic  # upstreams are as well as they were
         return other
 
+    @property
+    def codec(self) -> Codec:
+        """What reads the dialect."""
+        return self.runtime.codecs[self.dialect]
+
     def send(self, messages: Sequence[Json], *, tools: Sequence[Json] = (), **params: Json) -> Sent:
         """One call, driven in sync."""
-        going = self._begin(messages, tools, params)
+        return self.send_body(self.shaped(messages, tools, params))
+
+    def send_body(self, body: Mapping[str, Json]) -> Sent:
+        """One call with such a body, driven in sync."""
+        going = self._begin(body)
         live = going.live
         return going.sent(live.ended(drive(live.run, live.perform, going.call)))
 
@@ -161,7 +180,7 @@ class Bench:
         self, messages: Sequence[Json], *, tools: Sequence[Json] = (), **params: Json
     ) -> Sent:
         """One call, driven in async."""
-        going = self._begin(messages, tools, params)
+        going = self._begin(self.shaped(messages, tools, params))
         live = going.live
 
         async def call(effect: Call) -> Called:
@@ -170,10 +189,8 @@ class Bench:
 
         return going.sent(live.ended(await adrive(live.run, live.aperform, call)))
 
-    def _begin(
-        self, messages: Sequence[Json], tools: Sequence[Json], params: Mapping[str, Json]
-    ) -> _Going:
-        wire = json.dumps(self.shaped(messages, tools, params), ensure_ascii=True).encode()
+    def _begin(self, body: Mapping[str, Json]) -> _Going:
+        wire = json.dumps(body, ensure_ascii=True).encode()
         live = self.runtime.begin(self.runtime.decode(self.dialect, wire), {}, self.identity)
         return _Going(self, live, wire, len(self.events))
 
@@ -240,7 +257,7 @@ class StrictRuntime(Runtime):
         return super().perform(live, effect)
 
 
-def check_call(bench: Bench, raw: Sequence[Json], sent: Sent) -> None:
+def check_call(bench: Bench, sent: Sent) -> None:
     """The laws of one call. Raises AssertionError naming the law.
 
     Tool calls and results stay paired; the system prompt and the last user message
@@ -248,22 +265,23 @@ def check_call(bench: Bench, raw: Sequence[Json], sent: Sent) -> None:
     message; the decoded request is unchanged;
     where nothing is done the agent's bytes are sent; an attempt goes on from the last.
     """
-    asked = bench.runtime.codecs[DIALECT].decode(sent.wire)
+    asked = bench.codec.decode(sent.wire)
     assert frozen(asked) == frozen(sent.request), "law: the input is unchanged"
     failed = [event for event in sent.events if isinstance(event, StageFailed)]
     assert not failed, f"a stage failed: {failed}"
     if not sent.bodies:
         return
-    messages = sent.body["messages"]
-    steps = sent.result.history.steps
-    check_pairs([m for m, s in zip(raw, steps, strict=True) if not left_out(s)], messages)
-    system = [m for m in raw if m["role"] in ("system", "developer")]
-    kept = [plain(m) for m in messages]
-    assert all(plain(m) in kept for m in system), "law: the system prompt survives"
-    users = [m for m in raw if m["role"] == "user"]
+    attempts = [bench.codec.decode(body) for body in sent.bodies]
+    messages, steps = attempts[0].messages, sent.result.history.steps
+    pairs = zip(asked.messages, steps, strict=True)
+    check_pairs([m for m, step in pairs if not left_out(step)], messages)
+    kept = said(messages)
+    system = [m for m in asked.messages if m.role is Role.SYSTEM]
+    assert all(text in kept for text in said(system)), "law: the system prompt survives"
+    users = [m for m in asked.messages if m.role is Role.USER]
     shortened = any(f.traits.shortens == "texts" for f, _ in bench.runtime.pipeline.folders)
     if users and not shortened:
-        assert plain(users[-1]) in kept, "law: the last user message survives"
+        assert all(text in kept for text in said(users[-1:])), "law: the last user message survives"
     for step in steps:
         assert step.sent_tokens <= step.raw_tokens or left_out(step), (
             "law: reducers never add tokens"
@@ -272,26 +290,12 @@ def check_call(bench: Bench, raw: Sequence[Json], sent: Sent) -> None:
     assert sum(s.sent_tokens for s in gone) <= sum(s.raw_tokens for s in gone), (
         "law: reducers never add tokens"
     )
-    if not acted(sent) and len(messages) == len(raw):
+    if not acted(sent) and size(attempts[0]) == size(asked):
         assert sent.bodies[0] == sent.wire, "law: an unchanged body goes byte for byte"
-    _check_stream(sent)
-    attempts = [bench.runtime.codecs[DIALECT].decode(body) for body in sent.bodies]
+    if sent.stream and isinstance(sent.result.outcome, Response):
+        check_stream(bench.codec, sent.stream, sent.result.outcome.message)
     for one, other in pairwise(attempts):
         check_prefix(one, other, cached=True)
-
-
-def _check_stream(sent: Sent) -> None:
-    """Who reads a stream sees one message: the outcome, without what clawmw answered."""
-    outcome = sent.result.outcome
-    if not sent.stream or not isinstance(outcome, Response):
-        return
-    fold = StreamFold()
-    for frame in OpenAIChat().decoder().feed(sent.stream):
-        for event in frame.events:
-            fold.feed(event)
-    read = fold.response(complete=True).message
-    assert read.tool_calls == outcome.message.tool_calls, "law: a stream is its outcome"
-    assert sent.stream.count(b"[DONE]") == 1, "law: a stream ends once"
 
 
 def rewrote(sent: Sent) -> bool:
@@ -317,6 +321,7 @@ def check_session(
     model: Model = lambda _body: answer(),
     identity: Identity = Identity(session="s1", chain="c1"),  # noqa: B008 - frozen
     idle: float = 0.0,
+    bench: type[Bench] = Bench,
     **params: Json,
 ) -> Counter[str]:
     """The laws of a session. `calls` are the histories an agent sends, one a call.
@@ -324,12 +329,12 @@ def check_session(
     Same in, same out, in any process, driven either way, whatever is performed twice, with
     the same events; the sent prefix is kept, but for an epoch; a process that lost its stores
     folds alike; what was sent is not reduced again. `model` must depend on the body it is sent
-    alone. `idle`: seconds that pass before each call.
+    alone. `idle`: seconds that pass before each call. `bench`: of another dialect.
     Returns how often each stage acted, so that a test can see that it did.
     """
     clocks = [Clock(), Clock(), Clock()]
     first, other, forgetful = (
-        Bench(policy, model, clock, identity, runtime)
+        bench(policy, model, clock, identity, runtime)
         for clock, runtime in zip(clocks, (Runtime, StrictRuntime, Runtime), strict=True)
     )
     seen: Counter[str] = Counter()
@@ -339,59 +344,46 @@ def check_session(
         for clock in clocks:
             clock.now += idle
         sent = first.send(messages, tools=tools, **params)
-        check_call(first, messages, sent)
+        check_call(first, sent)
         seen.update(acted(sent))
         again = asyncio.run(other.asend(messages, tools=tools, **params))
         assert sent.bodies == again.bodies, "law: sync equals async, twice performed counts once"
-        assert _told(sent) == _told(again), "law: twice performed counts once in events, too"
+        assert told(sent.events) == told(again.events), "law: sync equals async in events, too"
         forgetful = forgetful.restart()
         fresh = forgetful.send(messages, tools=tools, **params)
         assert sent.bodies == fresh.bodies, "law: same bytes in any process"
-        assert _told(sent) == _told(fresh), "law: a recorded run replays to the same events"
+        assert told(sent.events) == told(fresh.events), "law: a run replays to the same events"
         if not sent.bodies:
             continue
-        now = first.runtime.codecs[DIALECT].decode(sent.bodies[0])
+        now = first.codec.decode(sent.bodies[0])
         if before is not None and not rewrote(sent):
             check_prefix(before, now, cached=cached)
         least = first.runtime.profile("fake").cache.min_tokens
         before, cached = now, sent.result.finished.totals.sent >= least
-        nothing_between = len(now.messages) == len(messages)
-        if nothing_between and sent.result.history.epoch is None:
-            lost = Bench(policy, identity=identity).send(messages, tools=tools, **params)
-            _check_alike(first, now, lost)
-            seconds = Bench(policy, identity=identity)
-            _check_once(seconds, sent.body, tools, params)
+        if size(now) == size(sent.request) and sent.result.history.epoch is None:
+            lost, seconds = (bench(policy, identity=identity) for _ in range(2))
+            _check_alike(now, lost, lost.send(messages, tools=tools, **params))
+            _check_once(seconds, now, {**sent.body, "tools": list(tools)})
     return seen
 
 
-def _check_alike(bench: Bench, now: Request, lost: Sent) -> None:
+def _check_alike(now: Request, bench: Bench, lost: Sent) -> None:
     """A process that lost its stores sends the same messages and tools."""
     if not lost.bodies:
         return
-    other = bench.runtime.codecs[DIALECT].decode(lost.bodies[0])
+    other = bench.codec.decode(lost.bodies[0])
     assert now.messages == other.messages, "law: the fold needs no stores"
     assert tools_digest(now.tools) == tools_digest(other.tools), "law: nor do the tools"
 
 
-def _check_once(
-    bench: Bench, body: dict[str, Json], tools: Sequence[Json], params: Mapping[str, Json]
-) -> None:
+def _check_once(bench: Bench, now: Request, body: Mapping[str, Json]) -> None:
     """What was sent, taken for the agent's own history, has the same results when sent."""
-    sent = bench.send(body["messages"], tools=tools, **params)
+    sent = bench.send_body(body)
     if sent.bodies:
-        one, two = (results(messages) for messages in (body["messages"], sent.body["messages"]))
-        assert one == two, "law: reducing twice is reducing once"
-
-
-def _told(sent: Sent) -> list[dict[str, Any]]:
-    """Events without what is different by nature: names of exchanges, times, and the byte that
-    only a process that still has the call before can tell."""
-    apart = ("exchange", "time", "seconds", "overhead", "since", "byte")
-    return [
-        {"": type(event).__name__}
-        | {f.name: getattr(event, f.name) for f in fields(event) if f.name not in apart}
-        for event in sent.events
-    ]
+        again = bench.codec.decode(sent.bodies[0])
+        assert results(now.messages) == results(again.messages), (
+            "law: reducing twice is reducing once"
+        )
 
 
 def failing(status: int = 503) -> Failure:

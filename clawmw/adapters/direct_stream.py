@@ -39,8 +39,8 @@ class Talk(Protocol[C]):
         """What a chunk says, as a `chat.completion.chunk`."""
         ...
 
-    def begins(self) -> None:
-        """Another attempt is made."""
+    def begins(self, *, continuing: bool) -> None:
+        """Another attempt is made; what it answers may go on from what was handed on before."""
         ...
 
     def last(self) -> Body:
@@ -189,7 +189,7 @@ class _Reading(Generic[C]):
     def begins(self, call: Call, send: Callable[[Asked], S]) -> Callable[[], S]:
         """A new attempt; what is given back opens it."""
         self.call, self.error, self._first, self._settled = call, None, None, False
-        self.talk.begins()
+        self.talk.begins(continuing=self.tap.continuing)
         asked = self.going.asked(call)
         self._started = self.going.runtime.clock()
         return lambda: send(asked)

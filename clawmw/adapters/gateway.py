@@ -1,28 +1,24 @@
 """`clawmw serve`: the gateway. Agents in any language call it, it calls the models.
 
-The exchange itself is the HTTP transport's (`clawmw.adapters.http`): this file maps ASGI to
-an `httpx` request and the answer back, chunk by chunk, and says what went wrong in OpenAI's
-error shape.
+The exchange itself is the transport's (`clawmw.adapters.transport`): this file maps ASGI to a
+request of plain values and the answer back, chunk by chunk, and says what went wrong in the
+error shape of the caller's dialect. Pure ASGI; knows no web framework.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any, cast
+from fnmatch import fnmatchcase
+from types import ModuleType
+from typing import Any, ClassVar
+from urllib.parse import parse_qsl, urlencode
 
-import httpx
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request as WebRequest
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-
-from clawmw.adapters import wire
+from clawmw.adapters import gateway_http, wire
+from clawmw.adapters.bodies import take
 from clawmw.adapters.failures import ANSWERS
-from clawmw.adapters.gateway_aiohttp import TlsError
 from clawmw.adapters.gateway_guard import (
     MAX_BODY,
     GatewayError,
@@ -32,31 +28,34 @@ from clawmw.adapters.gateway_guard import (
     header,
     read_body,
 )
-from clawmw.adapters.gateway_relay import refused, relay
+from clawmw.adapters.gateway_http import Request, Response
+from clawmw.adapters.gateway_relay import refused, relay, tell
 from clawmw.adapters.gateway_upstream import (
     CALLER,
     Caller,
     Place,
     Places,
-    RedirectError,
     Upstream,
     forwarded,
+    held,
 )
-from clawmw.adapters.http import make_async_transport
+from clawmw.adapters.gateway_views import Views
 from clawmw.adapters.leading import lead
+from clawmw.adapters.streaming import AsyncReading
 from clawmw.adapters.translating import translated
+from clawmw.adapters.transport import AsyncTransport
+from clawmw.core import types
 from clawmw.core.identity import Identity
-from clawmw.core.types import Request
-from clawmw.errors import CodecError, TranslationError
+from clawmw.errors import TranslationError
 from clawmw.ownership import HEADER, Tokens
 from clawmw.runtime import Runtime, switched_off
 
-__all__ = ["Gateway"]
+__all__ = ["Counts", "Gateway"]
 
-CHAT = "/chat/completions"
-DIALECT = "openai.chat"
-MODELS_SECONDS = 5.0
-"""How long an upstream may take to say which models it has."""
+BASE = "/v1"
+_PLAIN = re.compile(r"(/[\w.:@~-]+)+", re.ASCII)
+_QUERY = ("api-version", "beta", "after", "before", "include", "limit", "order", "stream")
+"""What a query may say where the key is ours; anything else could be a key of the caller's."""
 
 
 @dataclass(slots=True)
@@ -69,10 +68,22 @@ class Counts:
     in_flight: int = 0
 
 
+class _Reading(AsyncReading, gateway_http.AsyncByteStream):
+    """The caller's side of a stream."""
+
+
+class _Deciding(AsyncTransport):
+    """The transport, on plain values."""
+
+    module: ClassVar[ModuleType] = gateway_http
+    reading: ClassVar[Any] = _Reading
+
+
 class Gateway:
     """The gateway of one runtime; `app` is what a web server serves, behind a `Guard`.
 
-    `identity` holds what configuration says about all callers, such as their tenant.
+    `identity` holds what configuration says about all callers, such as their tenant; `paths` the
+    paths below the base URL that are handed on as they are, `*` for anything.
     """
 
     def __init__(
@@ -83,73 +94,148 @@ class Gateway:
         identity: Identity | None = None,
         tokens: Tokens | None = None,
         max_body: int = MAX_BODY,
+        paths: Sequence[str] = (),
     ) -> None:
         self.runtime = runtime
         self.places = places
         self.tokens = tokens
         self.max_body = max_body
+        self.paths = tuple(paths)
         self.counts = Counts()
         self.upstream = Upstream()
-        self.deciding = make_async_transport(runtime, inner=self.upstream, identity=identity)
-        routes = [
-            Route("/v1" + CHAT, _Chat(self), methods=["POST"]),
-            Route("/v1/models", self._models, methods=["GET"]),
-            Route("/healthz", self._health, methods=["GET"]),
-        ]
-        self.app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such})
-        self.app.router.redirect_slashes = False
+        self.deciding = _Deciding(runtime, self.upstream, identity)
+        self.views = Views(self)
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request. See `Guard` for who is let through to here."""
+        dialect = wire.dialect_of("POST", scope["path"])
+        if header(scope, b"anthropic-version") is not None:
+            dialect = dialect or "anthropic"
+        try:
+            answered = await self.views.answer(scope, send)
+            if not answered:
+                end = self._leads_to(scope["method"], scope["path"])
+                await self._serve(end, scope, receive, send)
+        except GatewayError as refusal:
+            await tell(refusal, dialect, send)
 
     async def aclose(self) -> None:
         """Close the connections to the models."""
-        await self.deciding.aclose()
+        await self.upstream.aclose()
+
+    def calls(self, end: str) -> bool:
+        """Whether `end`, a path below the base URL, is that of a model call."""
+        return wire.endpoints().get(end) in self.runtime.codecs
+
+    def _leads_to(self, method: str, path: str) -> str:
+        """The path below the base URL, for what is served. Raises `GatewayError` for the rest."""
+        end = path.removeprefix(BASE) if path.startswith(BASE + "/") else ""
+        if self.calls(end):
+            if method != "POST":
+                raise GatewayError(405, f"{path[:200]} takes POST", "method", allow="POST")
+            return end
+        plain = _PLAIN.fullmatch(end) and not {".", ".."} & set(end.split("/"))
+        if plain and any(fnmatchcase(end, f"/{given.lstrip('/')}") for given in self.paths):
+            return end
+        served = [BASE + end for end in wire.endpoints() if self.calls(end)]
+        raise GatewayError(
+            404,
+            f"{method} {path[:200]}: this gateway answers POST {', '.join(served)}, GET "
+            "/v1/models, /healthz and /metrics; the base URL of an SDK ends in /v1 (Anthropic's "
+            "does not). The policy can have it hand on more (`gateway: {paths: [...]}`)",
+            "unknown_url",
+        )
+
+    async def _serve(self, end: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, from its first byte to its last."""
+        counts = self.counts
+        counts.calls += 1
+        counts.in_flight += 1
+        try:
+            body: bytes | None = b""
+            if scope["method"] not in ("GET", "DELETE"):
+                body = await read_body(scope, receive, self.max_body)
+            if body is not None:
+                await self._answer(end, scope, body, receive, send)
+        finally:
+            counts.in_flight -= 1
+
+    async def _answer(
+        self, end: str, scope: Scope, body: bytes, receive: Receive, send: Send
+    ) -> None:
+        caller = Caller()
+        watch = asyncio.create_task(caller.watch(receive))
+        try:
+            try:
+                response = await self.call(end, scope, body, caller)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
+                raise refused(error, caller) from None
+            await relay(response, send, wire.endpoints().get(end, ""))
+        except asyncio.CancelledError:
+            if not caller.gone:
+                raise
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+        finally:
+            watch.cancel()
 
     # --- a model call ----------------------------------------------------------------------
 
-    async def call(self, scope: Scope, body: bytes, caller: Caller) -> httpx.Response:
+    async def call(self, end: str, scope: Scope, body: bytes, caller: Caller) -> Response:
         """Make a call as the policy says. Raises `GatewayError`, and what httpx raises."""
-        asked, place = self._read(body)
-        sent = body if asked is None else self.runtime.codecs[DIALECT].encode(asked)
-        raw = asked is None or switched_off() or self._owned(scope, body)
-        request = _request(place, scope, sent, caller)
-        if asked is None or raw:
-            return await self._raw(request, asked, place)
-        request.extensions[wire.DECODED] = asked  # parsed once
-        request.extensions[ANSWERS] = True
-        return cast("httpx.Response", await self.deciding.handle_async_request(request))
-
-    async def _raw(
-        self, request: httpx.Request, asked: Request | None, place: Place
-    ) -> httpx.Response:
-        """Send a request as it is; to a place that speaks another dialect, in that one."""
-        if asked is None or place.entry is None:
-            return await self.upstream.handle_async_request(request)
-        given = [(n, v) for n, v in request.headers.multi_items() if n != "content-length"]
-        codec, url = self.runtime.codecs[asked.dialect], str(request.url)
-        try:
-            to = lead(None, place.entry, codec, asked, url, given)
-        except TranslationError as error:
-            raise GatewayError(400, str(error), "untranslatable", x_should_retry="false") from None
-        sent = httpx.Request(
-            "POST", to.url, headers=to.headers, content=to.body, extensions=request.extensions
-        )
-        answer = await self.upstream.handle_async_request(sent)
-        return cast("httpx.Response", translated(httpx, answer, to.translator))
-
-    def _read(self, body: bytes) -> tuple[Request | None, Place]:
-        """The request, under the model id its place knows; None for one to pass unread."""
-        default = self.places.upstream
-        if switched_off() and default is not None and not self.places.models:
-            return None, Place(default, "")
-        try:
-            asked = self.runtime.decode(DIALECT, body)
-        except CodecError as error:
-            if switched_off() and default is not None:
-                return None, Place(default, "")
-            raise GatewayError(400, f"the request body: {error}", "invalid_body") from None
+        headers = forwarded(scope)
+        if not self.calls(end):
+            return await self._raw(self.places.default(), end, scope, headers, body, caller)
+        if switched_off() and self.places.simple:
+            return await self._raw(self.places.default(), end, scope, headers, body, caller)
+        taken = take(self.runtime, wire.endpoints()[end], body, dict(headers))
+        asked = taken.request
         place = self.places.of(asked.model)
-        if place.model != asked.model:
-            asked = replace(asked, model=place.model)
-        return asked, place
+        sent, asked = self._named(place, asked, body)
+        request = _request(place, end, scope, headers, sent, caller)
+        if switched_off() or self._owned(scope, body):
+            return await self._as_it_is(place, request, asked)
+        request.extensions[wire.DECODED] = taken._replace(request=asked)  # parsed once
+        request.extensions[ANSWERS] = True
+        response: Response = await self.deciding.handle_async_request(request)
+        return response
+
+    async def _raw(self, place: Place, end: str, scope: Scope, *rest: Any) -> Response:
+        """Hand a request on as it is, but for configured secrets."""
+        return await self._as_it_is(place, _request(place, end, scope, *rest))
+
+    async def _as_it_is(
+        self, place: Place, request: Request, asked: types.Request | None = None
+    ) -> Response:
+        """`_raw`; to a place that speaks another dialect in that one, where it is known."""
+        through = None
+        if not switched_off():
+            request.content = self.runtime.redactor.data(request.content)
+        if asked is not None and place.entry is not None:
+            given = request.headers.multi_items()
+            codec = self.runtime.codecs[asked.dialect]
+            try:
+                to = lead(None, place.entry, codec, asked, request.url, given)
+            except TranslationError as error:
+                message = str(error)
+                raise GatewayError(400, message, "untranslatable", x_should_retry="false") from None
+            extensions, through = request.extensions, to.translator
+            request = Request(
+                request.method, to.url, headers=to.headers, content=to.body, extensions=extensions
+            )
+        answer = await self.upstream.handle_async_request(request)
+        response: Response = translated(gateway_http, answer, through)
+        return response
+
+    def _named(
+        self, place: Place, asked: types.Request, body: bytes
+    ) -> tuple[bytes, types.Request]:
+        """Body and request under the model id that the place knows."""
+        if place.model == asked.model:
+            return body, asked
+        asked = replace(asked, model=place.model)
+        return self.runtime.codecs[asked.dialect].encode(asked), asked
 
     def _owned(self, scope: Scope, body: bytes) -> bool:
         """Whether clawmw in another process of this user decided about this very request."""
@@ -161,108 +247,20 @@ class Gateway:
         self.counts.owned_elsewhere += 1
         return True
 
-    # --- the rest --------------------------------------------------------------------------
 
-    async def _health(self, _request: WebRequest) -> Response:
-        counts = self.counts
-        return JSONResponse(
-            {
-                "status": "ok",
-                "calls": counts.calls,
-                "in_flight": counts.in_flight,
-                "owned_elsewhere": counts.owned_elsewhere,
-            }
-        )
-
-    async def _models(self, request: WebRequest) -> Response:
-        """The upstream's list if it gives one, else the policy's names."""
-        url = self.places.upstream
-        if url is not None:
-            sent = httpx.Request(
-                "GET",
-                f"{url}/models",
-                headers=forwarded(request.scope["headers"]),
-                extensions={CALLER: Caller()},
-            )
-            try:
-                async with asyncio.timeout(MODELS_SECONDS):
-                    found = await self.upstream.handle_async_request(sent)
-                    body = await found.aread()
-                    await found.aclose()
-                if found.status_code == 200 and isinstance(json.loads(body), dict):
-                    return Response(body, media_type="application/json")
-            except (httpx.HTTPError, RedirectError, TlsError, TimeoutError, ValueError):
-                pass  # it does not answer; say what we know
-        row = {"object": "model", "created": 0, "owned_by": "clawmw"}
-        names = [{"id": name, **row} for name in self.places.models]
-        return JSONResponse({"object": "list", "data": names})
-
-
-def _request(place: Place, scope: Scope, body: bytes, caller: Caller) -> httpx.Request:
-    url = place.base_url + CHAT
-    headers: Any = forwarded(scope["headers"])
+def _request(
+    place: Place, end: str, scope: Scope, headers: wire.Headers, body: bytes, caller: Caller
+) -> Request:
+    url, query = place.base_url + end, scope["query_string"].decode("latin-1")
     extensions: dict[str, Any] = {CALLER: caller, wire.ENTRY: place.entry}
     if place.own_key:
-        texts = [(name.decode(), value.decode()) for name, value in headers]
-        extensions[wire.CALLER] = dict(texts)
-        _, headers = wire.elsewhere(place.base_url, place.key_env, url, texts)
-    query = scope["query_string"]
-    target = _parsed(url)
-    return httpx.Request(
-        "POST",
-        target.copy_with(query=query) if query else target,
+        extensions[wire.CALLER] = dict(headers)
+        headers = held(place, url, headers)
+        query = urlencode([pair for pair in parse_qsl(query) if pair[0] in _QUERY])
+    return Request(
+        scope["method"],
+        f"{url}?{query}" if query else url,
         headers=headers,
         content=body,
         extensions=extensions,
     )
-
-
-_parsed = lru_cache(maxsize=64)(httpx.URL)
-
-
-async def _no_such(request: WebRequest, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 404
-    message = (
-        f"{request.method} {request.url.path[:200]}: this gateway answers POST /v1{CHAT}, "
-        "GET /v1/models and GET /healthz; the base URL of an SDK ends in /v1"
-    )
-    body = wire.error_body(message, "invalid_request_error", "unknown_url")
-    return Response(body, status, media_type="application/json")
-
-
-class _Chat:
-    """The endpoint of model calls: one request, from its first byte to its last."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self.gateway = gateway
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        counts = self.gateway.counts
-        counts.calls += 1
-        counts.in_flight += 1
-        try:
-            body = await read_body(scope, receive, self.gateway.max_body)
-            if body is not None:
-                await self._answer(scope, body, receive, send)
-        except GatewayError as refusal:
-            await refusal.answer(send)
-        finally:
-            counts.in_flight -= 1
-
-    async def _answer(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
-        caller = Caller()
-        watch = asyncio.create_task(caller.watch(receive))
-        try:
-            try:
-                response = await self.gateway.call(scope, body, caller)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
-                raise refused(error, caller) from None
-            await relay(response, send)
-        except asyncio.CancelledError:
-            if not caller.gone:
-                raise
-            task = asyncio.current_task()
-            if task is not None:
-                task.uncancel()
-        finally:
-            watch.cancel()

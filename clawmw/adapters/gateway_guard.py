@@ -20,6 +20,7 @@ from clawmw.adapters.inflate import ENCODINGS, BadEncoding, TooLarge, inflate
 
 __all__ = [
     "MAX_BODY",
+    "App",
     "GatewayError",
     "Guard",
     "Receive",

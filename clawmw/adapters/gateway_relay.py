@@ -13,22 +13,22 @@ from clawmw.adapters import wire
 from clawmw.adapters.failures import lost
 from clawmw.adapters.gateway_aiohttp import TlsError
 from clawmw.adapters.gateway_guard import GatewayError, Send, answer
+from clawmw.adapters.gateway_http import Response
 from clawmw.adapters.gateway_upstream import Caller, RedirectError
 from clawmw.errors import ClawmwError
 
-__all__ = ["refused", "relay"]
+__all__ = ["refused", "relay", "tell"]
 
 _log = logging.getLogger("clawmw.gateway")
 
 
-async def relay(response: httpx.Response, send: Send) -> None:
+async def relay(response: Response, send: Send, dialect: str = "") -> None:
     """The answer, each chunk as it arrives; its stream is closed whatever happens."""
-    headers = response.headers.raw
+    headers = [(n.encode(), v.encode()) for n, v in response.headers.items()]
     stream = response.stream
-    if isinstance(stream, httpx.ByteStream):
+    if stream is None:
         await answer(send, response.status_code, headers, response.content)
         return
-    assert isinstance(stream, httpx.AsyncByteStream)
     tail = b"\n\n"
     try:
         await send(
@@ -41,14 +41,16 @@ async def relay(response: httpx.Response, send: Send) -> None:
                     tail = (tail + chunk)[-4:]
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
     except Exception as error:  # noqa: BLE001 - the answer has begun; its reader must be told
-        await _broken_off(response, tail, error, send)
+        await _broken_off(response, tail, error, send, dialect)
     else:
         await send({"type": "http.response.body", "body": b""})
     finally:
         await stream.aclose()
 
 
-async def _broken_off(response: httpx.Response, tail: bytes, error: Exception, send: Send) -> None:
+async def _broken_off(
+    response: Response, tail: bytes, error: Exception, send: Send, dialect: str
+) -> None:
     """Say that a stream broke, in the stream; the connection then ends as the upstream's did.
 
     Between two events only: in the middle of one, the reader would take it for its rest.
@@ -59,9 +61,16 @@ async def _broken_off(response: httpx.Response, tail: bytes, error: Exception, s
     if not stream or not tail.endswith((b"\n\n", b"\r\n\r\n", b"\r\r")):
         return
     message = "the upstream's answer broke off before its end; what came so far is not complete"
-    body = wire.error_body(message, "upstream_error", "stream_broken")
-    event = b"data: " + body + b"\n\n"
+    body = wire.error_body(message, "upstream_error", "stream_broken", dialect)
+    event = wire.error_event(body, dialect)
     await send({"type": "http.response.body", "body": event, "more_body": True})
+
+
+async def tell(refusal: GatewayError, dialect: str, send: Send) -> None:
+    """What a request is refused for, in the error shape of its dialect."""
+    body = wire.error_body(str(refusal), refusal.kind, refusal.code, dialect)
+    told = [("content-type", "application/json"), *refusal.headers]
+    await answer(send, refusal.status, [(n.encode(), v.encode()) for n, v in told], body)
 
 
 def refused(error: Exception, caller: Caller) -> GatewayError:

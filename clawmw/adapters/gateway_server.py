@@ -3,66 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Self
 
 import uvicorn
 
 from clawmw.adapters.gateway import Gateway
-from clawmw.adapters.gateway_guard import Guard, is_loopback, known_hosts
+from clawmw.adapters.gateway_guard import App, Guard, is_loopback, known_hosts
+from clawmw.adapters.gateway_socket import BACKLOG, listen
 from clawmw.errors import ClawmwError
 
-__all__ = ["DRAIN_SECONDS", "Served", "Server", "listen"]
+__all__ = ["DRAIN_SECONDS", "Served", "Server"]
 
 DRAIN_SECONDS = 5
 """How long calls under way may take to finish once the gateway is told to stop."""
 IDLE_SECONDS = 75
 """How long a caller's connection may idle; longer than clients keep theirs, so that it is
 never the gateway that closes one just as a request comes in."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises `ClawmwError` saying what is in the way."""
-    try:
-        found = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
-        )
-    except (OSError, UnicodeError):
-        raise ClawmwError(f"--host {host}: this machine knows no such address") from None
-    family, kind, proto, _, address = found[0]
-    # With proto given, asyncio sets TCP_NODELAY on what is accepted; without, 40 ms stalls.
-    sock = socket.socket(family, kind, proto)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-        sock.listen(1024)
-    except OSError as error:
-        sock.close()
-        raise ClawmwError(_in_the_way(error, host, port)) from None
-    return sock
-
-
-def _in_the_way(error: OSError, host: str, port: int) -> str:
-    match error.errno:
-        case errno.EADDRINUSE:
-            return f"port {port} is in use on {host}; choose another --port, or end what holds it"
-        case errno.EACCES:
-            return f"port {port} is not open to this user; choose one above 1023"
-        case errno.EADDRNOTAVAIL:
-            return f"--host {host}: this machine has no such address"
-        case _:
-            return f"cannot listen on {host} port {port}: {error.strerror}"
+AT_ONCE = 4
+"""Connections taken in one go: of many that come together, other workers are to get theirs."""
 
 
 class Server(uvicorn.Server):
-    """uvicorn, stopped gently by the first signal and at once by the second."""
+    """uvicorn, stopped gently by the first signal and at once by the second.
+
+    `app`: what stands between the guard and the gateway, and calls the gateway's. What may be set
+    before it serves: `ready`, called once it does; `beside`, run as a task meanwhile; `again`, for
+    SIGHUP; `stopping`, told how many calls are under way then; `parent`, a socket whose end says
+    that whoever started this process is gone.
+    """
 
     def __init__(
         self,
@@ -71,11 +46,16 @@ class Server(uvicorn.Server):
         *,
         token: str | None = None,
         allow_hosts: Iterable[str] = (),
-        stopping: Callable[[int], None] = lambda _in_flight: None,
+        app: App | None = None,
+        drain: int = DRAIN_SECONDS,
     ) -> None:
         self.gateway = gateway
         self.sock = sock
-        self.stopping = stopping
+        self.stopping: Callable[[int], None] = lambda _in_flight: None
+        self.ready: Callable[[], None] = lambda: None
+        self.beside: Callable[[], Awaitable[None]] | None = None
+        self.again: Callable[[], None] | None = None
+        self.parent: socket.socket | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         """Where it serves, once it does."""
         host, port = sock.getsockname()[:2]
@@ -83,7 +63,7 @@ class Server(uvicorn.Server):
             raise ClawmwError(f"{host} can be reached from other machines; that needs a token")
         # Any handler keeps Python's last resort from printing tracebacks to the terminal.
         logging.getLogger("uvicorn.error").addHandler(logging.NullHandler())
-        guard = Guard(gateway.app, known_hosts(host, port, allow_hosts), token)
+        guard = Guard(app or gateway.app, known_hosts(host, port, allow_hosts), token)
         config = uvicorn.Config(
             guard,
             http="h11",
@@ -94,26 +74,42 @@ class Server(uvicorn.Server):
             proxy_headers=False,
             server_header=False,
             date_header=False,
+            backlog=AT_ONCE,
             timeout_keep_alive=IDLE_SECONDS,
-            timeout_graceful_shutdown=DRAIN_SECONDS,
+            timeout_graceful_shutdown=drain,
         )
         super().__init__(config)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take connections."""
+        await super().startup(sockets)
+        self.sock.listen(BACKLOG)  # the event loop's own number is how many it takes in one go
+        self.ready()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until told to stop."""
         self.loop = loop = asyncio.get_running_loop()
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        main = threading.current_thread() is threading.main_thread()
-        for number in numbers if main else ():
-            loop.add_signal_handler(number, self._told_to_stop)
+        handlers = {signal.SIGINT: self.stop, signal.SIGTERM: self.stop}
+        if self.again is not None:
+            handlers[signal.SIGHUP] = self.again
+        if threading.current_thread() is not threading.main_thread():
+            handlers.clear()
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        if self.parent is not None:
+            loop.add_reader(self.parent, self._orphaned)
+        beside = asyncio.ensure_future(self.beside()) if self.beside is not None else None
         try:
             await self._serve(sockets or [self.sock])
             await self.gateway.aclose()
         finally:
-            for number in numbers if main else ():
+            if beside is not None:
+                beside.cancel()
+            for number in handlers:
                 loop.remove_signal_handler(number)
 
-    def _told_to_stop(self) -> None:
+    def stop(self) -> None:
+        """Take no more calls and finish those under way; told again, end at once."""
         if not self.should_exit:
             self.should_exit = True
             self.stopping(self.gateway.counts.in_flight)
@@ -123,13 +119,30 @@ class Server(uvicorn.Server):
             # Each call under way sees its caller leave, and is settled.
             connection.transport.abort()
 
+    def _orphaned(self) -> None:
+        assert self.loop is not None
+        assert self.parent is not None
+        self.loop.remove_reader(self.parent)
+        if not self.should_exit:
+            self.stop()
+
 
 class Served:
-    """A gateway on loopback in a thread of this process, while the `with` block lasts."""
+    """A gateway on loopback in a thread of this process, while the `with` block lasts.
 
-    def __init__(self, gateway: Gateway, *, port: int = 0, token: str | None = None) -> None:
+    `app`: what stands between the guard and the gateway, and calls the gateway's.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        *,
+        port: int = 0,
+        token: str | None = None,
+        app: App | None = None,
+    ) -> None:
         self.gateway = gateway
-        self.server = Server(gateway, listen("127.0.0.1", port), token=token)
+        self.server = Server(gateway, listen("127.0.0.1", port), token=token, app=app)
         self.port: int = self.server.sock.getsockname()[1]
         self._thread = threading.Thread(target=self.server.run, name="clawmw-gateway", daemon=True)
 

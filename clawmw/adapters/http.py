@@ -6,10 +6,11 @@ that is no model call passes untouched, and so does everything when `CLAWMW_OFF=
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from clawmw.adapters.streaming import AsyncReading, Reading
 from clawmw.adapters.transport import AsyncTransport, Transport
@@ -17,20 +18,24 @@ from clawmw.core.identity import Identity
 from clawmw.runtime import Runtime, shared
 
 __all__ = [
+    "FLAVOURS",
     "Flavour",
     "async_http_client",
+    "flavour_of",
     "http_client",
     "make_async_transport",
     "make_transport",
 ]
 
 Flavour: TypeAlias = Literal["httpx", "httpx2"]
+FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
+_SDKS = ("anthropic", "openai")
 
 
 def http_client(
     policy: Any,
     *,
-    flavour: Flavour = "httpx",
+    flavour: Flavour | None = None,
     identity: Identity | None = None,
     transport: Any = None,
     **options: Any,
@@ -39,7 +44,11 @@ def http_client(
 
     `policy`: a path, a mapping, a `Policy` or a `Runtime`. `transport`: what to send with
     (default: the flavour's own). `options` go to the client. Raises `PolicyError`.
+
+    `flavour`: which library; by default that of `transport` and `options`, else the one that
+    the SDKs imported so far (openai, anthropic) use themselves, if they agree; else `httpx`.
     """
+    flavour = flavour or _fitting(transport, *options.values())
     module = import_module(flavour)
     inner = transport or module.HTTPTransport(**_inner_options(options))
     wrapped = make_transport(shared(policy), flavour=flavour, inner=inner, identity=identity)
@@ -49,16 +58,40 @@ def http_client(
 def async_http_client(
     policy: Any,
     *,
-    flavour: Flavour = "httpx",
+    flavour: Flavour | None = None,
     identity: Identity | None = None,
     transport: Any = None,
     **options: Any,
 ) -> Any:
     """The async twin of `http_client`."""
+    flavour = flavour or _fitting(transport, *options.values())
     module = import_module(flavour)
     inner = transport or module.AsyncHTTPTransport(**_inner_options(options))
     wrapped = make_async_transport(shared(policy), flavour=flavour, inner=inner, identity=identity)
     return module.AsyncClient(transport=wrapped, **_client_options(module, options))
+
+
+def flavour_of(thing: Any) -> Flavour | None:
+    """The library that a client, a transport or an option is of, by its bases; None: neither.
+
+    (What `__module__` says is no help: the SDKs put their own name there.)
+    """
+    kind = thing if isinstance(thing, type) else type(thing)
+    for name in FLAVOURS:
+        module = sys.modules.get(name)
+        if any(getattr(module, base.__name__, None) is base for base in kind.__mro__):
+            return name
+    return None
+
+
+def _fitting(*given: Any) -> Flavour:
+    """The flavour of what is given, else of the SDKs' own clients where they agree."""
+    found = {flavour_of(thing) for thing in given} - {None}
+    if not found:
+        loaded = [sys.modules[name] for name in _SDKS if name in sys.modules]
+        found = {flavour_of(getattr(sdk, "DefaultHttpxClient", None)) for sdk in loaded}
+    only = found.pop() if len(found) == 1 else None
+    return only or "httpx"
 
 
 def _inner_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from clawmw.core.types import Json
 from clawmw.policy.models import ModelEntry
 from clawmw.runtime import Runtime
 
-__all__ = ["Ask", "Others", "wants_form"]
+__all__ = ["Ask", "Others", "signs", "wants_form"]
 
 _SAID = ("temperature", "top_p", "seed", "n", "max_tokens", "max_completion_tokens")
 """What a chat model knows itself, and a call may say otherwise."""
@@ -140,7 +140,7 @@ class Others:
         """The model to ask for `target`; None: the caller's own class under another name."""
         key = (target, inner._llm_type)
         if key not in self._made:
-            self._made[key] = self._make(self.runtime.models[target], inner)
+            self._made[key] = self._make(self.runtime.terms.models[target], inner)
         return self._made[key]
 
     def _make(self, entry: ModelEntry, inner: BaseChatModel) -> BaseChatModel | None:
@@ -169,6 +169,11 @@ def wants_form(kwargs: Mapping[str, Any]) -> bool:
     if form is not None and not (isinstance(form, dict) and form.get("type") == "text"):
         return True
     return _choice(kwargs.get("tool_choice")) not in (None, "auto", "none")
+
+
+def signs(inner: BaseChatModel) -> bool:
+    """Whether thoughts are signed, and must come back as they were (Anthropic)."""
+    return _comes_from(type(inner), "langchain_anthropic")
 
 
 # --- what is said of a call ------------------------------------------------------------------
@@ -264,4 +269,4 @@ def _counts(inner: BaseChatModel, kwargs: Mapping[str, Any]) -> bool:
 
 def _marks(inner: BaseChatModel) -> bool:
     """Whether blocks with `cache_control` reach the provider as they are."""
-    return _openai_like(inner) or _comes_from(type(inner), "langchain_anthropic")
+    return _openai_like(inner) or signs(inner)

@@ -26,7 +26,7 @@ from pydantic import PrivateAttr
 
 from clawmw.adapters.direct import Answered, Asked, Body, Direct
 from clawmw.adapters.direct_stream import astreamed, streamed
-from clawmw.adapters.langchain_call import Ask, Others, wants_form
+from clawmw.adapters.langchain_call import Ask, Others, signs, wants_form
 from clawmw.adapters.langchain_identity import who
 from clawmw.adapters.langchain_messages import answer_of, answered_message
 from clawmw.adapters.langchain_stream import Chunks
@@ -97,7 +97,9 @@ class Guard:
 
     def refusal(self, halt: Halt, kwargs: Mapping[str, Any]) -> AIMessage:
         """The message for a stopped call. Raises `Refused` where none is wanted."""
-        wanted = self.on_refusal or ("raise" if self.runtime.refusal == "error" else "message")
+        wanted = self.on_refusal or (
+            "raise" if self.runtime.terms.refusal == "error" else "message"
+        )
         if wanted == "raise" or wants_form(kwargs):
             raise Refused(str(halt))
         told = {"rule": str(halt.because), **halt.detail(), "resume": halt.resume}
@@ -142,7 +144,7 @@ class _Guarded:
             other, sent, given = call.to(asked)
             return other._stream(sent, stop, run_manager, **given)
 
-        direct, talk = self._clawmw.direct, Chunks(call.refused)
+        direct, talk = self._clawmw.direct, Chunks(call.refused, signed=signs(self._clawmw_inner))
         return streamed(direct, call.ask.body, send, talk, call.who)
 
     async def _astream(
@@ -154,7 +156,7 @@ class _Guarded:
             other, sent, given = call.to(asked)
             return other._astream(sent, stop, run_manager, **given)
 
-        direct, talk = self._clawmw.direct, Chunks(call.refused)
+        direct, talk = self._clawmw.direct, Chunks(call.refused, signed=signs(self._clawmw_inner))
         async for chunk in astreamed(direct, call.ask.body, send, talk, call.who):
             yield chunk
 

@@ -29,17 +29,26 @@ class Chunks:
 
     LangChain adds up the usage of chunks, a chat completion says it once for all: `_used` is what
     this attempt said so far, `_given` what the reader has been given.
+
+    `signed`: thoughts are signed, and come back as one answer had them. They wait until it is sure
+    that their attempt is the reader's, and those of a second one are not added to the first's.
     """
 
-    def __init__(self, refused: Callable[[Halt], AIMessageChunk]) -> None:
+    def __init__(self, refused: Callable[[Halt], AIMessageChunk], *, signed: bool) -> None:
         self._refused = refused
+        self._signed = signed
         self._used: Any = None
         self._given: Any = None
         self._begun = self._called = False
+        self._thoughts: list[ChatGenerationChunk] = []
+        self._thought = self._closed = False
+        self._top = self._shift = -1
 
-    def begins(self) -> None:
+    def begins(self, *, continuing: bool) -> None:
         """Another attempt."""
-        self._used, self._begun, self._called = None, False, False
+        self._used, self._begun, self._called = None, continuing, False
+        self._thoughts, self._closed = [], self._thought
+        self._shift = self._top
 
     def frame(self, chunk: ChatGenerationChunk) -> Body:
         """What a chunk says."""
@@ -87,18 +96,51 @@ class Chunks:
         )
         reason = choice.get("finish_reason")
         info = {"finish_reason": reason} if reason else None
-        return [ChatGenerationChunk(message=message, generation_info=info)]
+        chunk = ChatGenerationChunk(message=message, generation_info=info)
+        return [*(self._released() if message.tool_call_chunks else ()), chunk]
 
     def passed(self, chunk: ChatGenerationChunk) -> list[ChatGenerationChunk]:
-        """A chunk as it came."""
-        if isinstance(chunk.message, AIMessageChunk) and chunk.message.usage_metadata:
-            self._given = add_usage(self._given, chunk.message.usage_metadata)
-        return [chunk]
+        """A chunk as it came; one that only thinks may wait."""
+        message = chunk.message
+        calls = getattr(message, "tool_call_chunks", ())
+        if self._signed and kept_of(message) and not message.text and not calls:
+            if not self._closed:
+                self._thoughts.append(chunk)
+            return []
+        if isinstance(message, AIMessageChunk) and message.usage_metadata:
+            self._given = add_usage(self._given, message.usage_metadata)
+        ends = reason_of({**message.response_metadata, **(chunk.generation_info or {})})
+        before = self._released() if message.text or calls or ends else []
+        return [*before, self._placed(chunk)]
+
+    def _released(self) -> list[ChatGenerationChunk]:
+        """The thoughts that waited."""
+        found, self._thoughts = self._thoughts, []
+        self._thought = self._thought or bool(found)
+        return [self._placed(chunk) for chunk in found]
+
+    def _placed(self, chunk: ChatGenerationChunk) -> ChatGenerationChunk:
+        """A chunk whose blocks are numbered after those of the attempts before."""
+        content: Any = chunk.message.content
+        past = self._shift + 1
+        if not isinstance(content, list):
+            return chunk
+        numbers = [b["index"] for b in content if _numbered(b)]
+        self._top = max([self._top, *(past + number for number in numbers)])
+        if not past or not numbers:
+            return chunk
+        moved = [{**b, "index": past + b["index"]} if _numbered(b) else b for b in content]
+        message = chunk.message.model_copy(update={"content": moved})
+        return ChatGenerationChunk(message=message, generation_info=chunk.generation_info)
 
     def refused(self, halt: Halt) -> list[ChatGenerationChunk]:
         """What the reader is told of a stopped call."""
         message = self._refused(halt)
         return [ChatGenerationChunk(message=message, generation_info={"finish_reason": "stop"})]
+
+
+def _numbered(block: Any) -> bool:
+    return isinstance(block, dict) and isinstance(block.get("index"), int)
 
 
 def _call(call: Any) -> Json:

@@ -10,15 +10,19 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from types import ModuleType
 from typing import Any
 
 from clawmw.adapters.translating import body_class
 from clawmw.codecs.openai_chat import OpenAIChat
+from clawmw.codecs.translate.base import CHAT, encoded
+from clawmw.codecs.translate.faults import Fault, error_body, read_error
 from clawmw.ownership import claiming
 
 __all__ = ["LiteLLM", "upstream"]
@@ -37,6 +41,9 @@ _CARRIED = _HINTS | frozenset({
 """Fields of a body that are the model's. An allow-list: litellm would also take an address, a
 key, or a file to read from its caller."""
 _LOADING = threading.Lock()
+_NAMES = re.compile(
+    r"(?:litellm\.)?\w+(?:Error|Exception)(?:: | - )(?:\w+(?:Error|Exception)(?:: | - ))*"
+)
 _RETRY = ("retry-after", "retry-after-ms")
 
 
@@ -109,19 +116,13 @@ class LiteLLM:
             raise self._module.ConnectError(type(error).__name__) from error
         if not isinstance(status, int) or not 400 <= status <= 599:
             raise self._module.RemoteProtocolError(type(error).__name__) from error
-        code = getattr(error, "code", None)
+        fault = _fault(status, str(getattr(error, "message", "")))
         if "ContextWindowExceededError" in names:
-            code = "context_length_exceeded"
-        said = {
-            "message": str(getattr(error, "message", error)),
-            "type": getattr(error, "type", None) or "upstream_error",
-            "param": getattr(error, "param", None),
-            "code": code if code is None else str(code),
-        }
-        given = getattr(getattr(error, "response", None), "headers", None) or {}
+            fault = replace(fault, code="context_length_exceeded")
+        given = getattr(error, "litellm_response_headers", None) or {}
         headers = [("content-type", "application/json")]
         headers += [(name, given[name]) for name in _RETRY if name in given]
-        return self._response(status, headers, [json.dumps({"error": said}).encode()])
+        return self._response(status, headers, [encoded(error_body(CHAT, fault))])
 
     def _response(self, status: int, headers: list[tuple[str, str]], pieces: Any) -> Any:
         body = body_class(self._module, _Body)(self._module, pieces)
@@ -154,6 +155,15 @@ class _Asked:
             self.options["timeout"] = wait
         self.exchange = getattr(request.extensions.get("clawmw"), "exchange", "")
         self.decoded = OpenAIChat().decode(request.content)
+
+
+def _fault(status: int, message: str) -> Fault:
+    """What an exception's message says: its provider's own error, behind litellm's names."""
+    text = _NAMES.sub("", message, count=1)
+    try:
+        return read_error(json.loads(text[text.index("{") :]), status)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return Fault(status, text or f"the provider answered {status}")
 
 
 def _dumped(found: Any) -> bytes:

@@ -32,7 +32,8 @@ from pydantic_ai.settings import ModelSettings
 
 from clawmw.adapters.direct import Asked, Body, Direct
 from clawmw.adapters.direct_stream import astreamed
-from clawmw.adapters.pydantic_ai_messages import Ask, answer_of, response_of
+from clawmw.adapters.pydantic_ai_call import Ask
+from clawmw.adapters.pydantic_ai_messages import answer_of, response_of
 from clawmw.adapters.pydantic_ai_stream import End, Event, Events
 from clawmw.core.decisions import Halt
 from clawmw.core.identity import Identity, clean
@@ -184,7 +185,7 @@ class _Guarded(WrapperModel):
             return self.wrapped
         key = (asked.target, id(self.wrapped))
         if key not in self.others:
-            entry = self.direct.runtime.models[asked.target]
+            entry = self.direct.runtime.terms.models[asked.target]
             self.others[key] = self.wrapped, _other(entry, self.wrapped)
         return self.others[key][1]
 
@@ -201,7 +202,7 @@ class _Stream(StreamedResponse):
     _began: datetime = field(default_factory=lambda: datetime.now(UTC), init=False)
 
     async def _get_event_iterator(self) -> AsyncIterator[ModelResponseStreamEvent]:
-        talk = Events(lambda halt: _text(halt, self.ask))
+        talk = Events(lambda halt: _text(halt, self.ask), self.guarded.system == "anthropic")
         came: list[ModelResponse] = []
 
         async def send(asked: Asked) -> AsyncGenerator[Event, None]:

@@ -45,6 +45,9 @@ class Events:
 
     refusal: Callable[[Halt], str]
     """What is told of a stopped call; may raise."""
+    signed: bool = False
+    """Thoughts are signed, and come back as one answer had them: they wait until it is sure that
+    their attempt is the reader's, and those of a second one are not added to the first's."""
     usage: RequestUsage = field(default_factory=RequestUsage)
     """Of all attempts, once the stream is over."""
     stopped: Halt | None = None
@@ -56,11 +59,15 @@ class Events:
     _ids: dict[str, int] = field(default_factory=dict)
     _now: int | None = None
     _begun: bool = False
+    _thoughts: list[Any] = field(default_factory=list)
+    _thought: bool = False
+    _closed: bool = False
     _text: int | None = None
 
-    def begins(self) -> None:
+    def begins(self, *, continuing: bool) -> None:
         """Another attempt."""
-        self._numbers, self._held, self._ids, self._begun = {}, {}, {}, False
+        self._numbers, self._held, self._ids, self._begun = {}, {}, {}, continuing
+        self._thoughts, self._closed = [], self._thought
 
     def frame(self, chunk: Event) -> Body:
         """What an event says."""
@@ -110,10 +117,22 @@ class Events:
         """An event that says what it said, under its own number."""
         if isinstance(chunk, End):
             self.usage = chunk.response.usage
-            return []
+            return self._released()
         if not isinstance(chunk, PartStartEvent | PartDeltaEvent):
             return [chunk]
-        return self._given(chunk.index, self._held.pop(chunk.index, [chunk]))
+        said = chunk.part if isinstance(chunk, PartStartEvent) else chunk.delta
+        if self.signed and isinstance(said, ThinkingPart | ThinkingPartDelta):
+            if not self._closed:
+                self._thoughts.append(chunk)
+            return []
+        given = self._held.pop(chunk.index, [chunk])
+        return [*self._released(), *self._given(chunk.index, given)]
+
+    def _released(self) -> list[Event]:
+        """The thoughts that waited."""
+        found, self._thoughts = self._thoughts, []
+        self._thought = self._thought or bool(found)
+        return [event for chunk in found for event in self._given(chunk.index, [chunk])]
 
     def _given(self, part: int, events: Sequence[Any]) -> list[Event]:
         if part not in self._numbers:
@@ -139,7 +158,7 @@ class Events:
         id_ = call.get("id")
         part = self._ids.get(id_) if id_ else self._now
         if part is not None and (held := self._held.pop(part, None)):
-            return self._given(part, held)
+            return [*self._released(), *self._given(part, held)]
         if not id_ or part is not None:
             return []
         function = call.get("function") or {}

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 from clawmw.adapters.wire import Headers
+from clawmw.codecs.unread import Unread
 from clawmw.core.codec import Codec
 from clawmw.core.decisions import Halt
 from clawmw.core.engine import Result
@@ -42,7 +43,8 @@ def refusal(
     headers: Headers = [("x-clawmw-stopped", str(halt.because)), ("x-should-retry", "false")]
     if halt.kind == "busy" or halt.retry_after is not None:
         headers.append(("retry-after", str(_seconds(halt.retry_after))))
-    if style_of(policy, result.finished.identity, request) == "error":
+    style = style_of(policy, result.finished.identity, request)
+    if style == "error" or (isinstance(live.codec, Unread) and live.codec.like is None):
         headers.append(("content-type", "application/json"))
         return 503 if halt.kind == "busy" else 402, headers, _error(halt, live.codec)
     message = Message(Role.ASSISTANT, (Text(str(halt)),))

@@ -20,7 +20,7 @@ from clawmw.errors import InternalError
 from clawmw.runtime import Live
 
 if TYPE_CHECKING:
-    from clawmw.adapters.transport import Attempt
+    from clawmw.adapters.attempt import Attempt
 
 __all__ = ["AsyncReading", "Reading"]
 
@@ -31,6 +31,9 @@ class _Base:
     def __init__(self, owner: Any, live: Live, request: Any, attempt: Attempt) -> None:
         self.owner, self.live, self.request, self.attempt = owner, live, request, attempt
         self.over = False
+        self._chunks: Any = None
+        """What is being read of, once for all who read: openai 3 reads the rest of a stream anew,
+        after `[DONE]`, to have its connection back."""
 
     @property
     def tap(self) -> Tap:
@@ -84,6 +87,9 @@ class Reading(_Base):
         """The bytes for the reader."""
         while True:
             error = yield from self._pass_on()
+            if self.over:  # another read it to its end
+                return
+            self._chunks = None
             self.attempt.response.close()
             rest, called = self._ended(error)
             if rest:
@@ -105,7 +111,7 @@ class Reading(_Base):
 
     def _pass_on(self) -> Generator[bytes, None, Exception | None]:
         """Hand on what comes, until it ends; the exception that ended it is returned."""
-        chunks = iter(self.attempt.response.iter_bytes())
+        self._chunks = chunks = self._chunks or iter(self.attempt.response.iter_bytes())
         try:
             while not self.tap.over:
                 began = time.perf_counter()
@@ -139,16 +145,8 @@ class AsyncReading(_Base):
         """The bytes for the reader."""
         while True:
             error: Exception | None = None
-            chunks = aiter(self.attempt.response.aiter_bytes())
             try:
-                while not self.tap.over:
-                    began = time.perf_counter()
-                    try:
-                        chunk = await self.attempt.anext(chunks)
-                    finally:
-                        self.live.called += time.perf_counter() - began
-                    if chunk is None:
-                        break
+                while (chunk := await self._next()) is not None:
                     given = self.tap.feed(chunk)
                     if self.tap.moved:
                         self.attempt.arrived()
@@ -156,6 +154,9 @@ class AsyncReading(_Base):
                         yield given
             except Exception as raised:  # noqa: BLE001 - told to the engine, then raised
                 error = raised
+            if self.over:  # another read it to its end
+                return
+            self._chunks = None
             await self.attempt.response.aclose()
             rest, called = self._ended(error)
             if rest:
@@ -174,6 +175,18 @@ class AsyncReading(_Base):
             if last:
                 yield last
             return
+
+    async def _next(self) -> bytes | None:
+        """What comes next; the time until then is the provider's. None: nothing is to come."""
+        if self.tap.over:
+            return None
+        if self._chunks is None:
+            self._chunks = aiter(self.attempt.response.aiter_bytes())
+        began = time.perf_counter()
+        try:
+            return await self.attempt.anext(self._chunks)
+        finally:
+            self.live.called += time.perf_counter() - began
 
     async def aclose(self) -> None:
         """The reader is done, or left."""

@@ -6,12 +6,12 @@ it was; a bug after it leaves the provider's answer as it came.
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Iterator
 from types import ModuleType
 from typing import Any, ClassVar, Literal
 
-from clawmw.adapters import failures, translating, wire
+from clawmw.adapters import failures, wire
+from clawmw.adapters.attempt import Attempt
+from clawmw.adapters.bodies import take
 from clawmw.adapters.calling import caller
 from clawmw.adapters.leading import lead, onward
 from clawmw.adapters.patience import Patience
@@ -22,69 +22,11 @@ from clawmw.core.effects import Call, Called
 from clawmw.core.engine import Result
 from clawmw.core.identity import Identity
 from clawmw.core.types import Failure, Response
-from clawmw.errors import CodecError, InternalError, TranslationError
+from clawmw.errors import InternalError
 from clawmw.ownership import Token, body_digest, claimed, passing
 from clawmw.runtime import Live, Runtime, switched_off
 
-__all__ = ["AsyncTransport", "Attempt", "Base", "Transport"]
-
-
-class Attempt:
-    """One attempt on the wire: what was sent, what came, how long it took."""
-
-    def __init__(self, owner: Base, request: Any, live: Live, call: Call) -> None:
-        self.owner, self.live, self.call = owner, live, call
-        timeout = owner.runtime.timeout
-        late = owner.module.ReadTimeout
-        self.patience = Patience(timeout.first_byte, timeout.idle, late)
-        self.response: Any = None
-        self.sent, self.token, self.through = request, Token(live.exchange, ""), None
-        try:
-            self.sent, self.token, self.through = owner.outgoing(request, live, call, self.patience)
-        except TranslationError as error:
-            dialect = live.request.dialect
-            self.response = translating.refused(owner.module, dialect, error)
-        self.started, self._clock = owner.runtime.clock(), time.perf_counter()
-        self.error: Exception | None = None
-        self.body = b""
-        self.first_byte: float | None = None
-
-    def called(self, outcome: Response | Failure) -> Called:
-        """The attempt as the engine wants to know it."""
-        headers = tuple(self.response.headers.multi_items()) if self.response is not None else ()
-        return Called(outcome, self.started, self.owner.runtime.clock(), self.first_byte, headers)
-
-    def came(self, response: Any) -> Any:
-        """The answer has begun: the caller's dialect is read from it."""
-        self.response = translating.translated(self.owner.module, response, self.through)
-        return self.response
-
-    def arrived(self) -> None:
-        """Some of the answer is here."""
-        self.patience.moved()
-        if self.first_byte is None:
-            self.first_byte = self.owner.runtime.clock()
-
-    def next(self, chunks: Iterator[bytes]) -> bytes | None:
-        """The next bytes, None at the end; raises when they were too long in coming."""
-        began = time.perf_counter()
-        chunk = next(chunks, None)
-        if chunk is not None:
-            self.patience.waited(time.perf_counter() - began)
-        return chunk
-
-    async def anext(self, chunks: AsyncIterator[bytes]) -> bytes | None:
-        """`next`, awaiting."""
-        return await self.patience.of(anext(chunks, None))
-
-    def waited(self) -> None:
-        """The provider's part is over: what it took is not ours."""
-        self.live.called += time.perf_counter() - self._clock
-
-    def failed(self, error: Exception) -> Called:
-        """The attempt raised."""
-        self.error = error
-        return self.called(self.owner.failure(error))
+__all__ = ["AsyncTransport", "Base", "Transport"]
 
 
 class Base:
@@ -92,6 +34,8 @@ class Base:
 
     module: ClassVar[ModuleType]
     reading: ClassVar[Any]
+    decides = True
+    """False: the next layer decides (a gateway); it is only told of what was decided already."""
 
     def __init__(self, runtime: Runtime, inner: Any, identity: Identity | None) -> None:
         self.runtime = runtime
@@ -105,8 +49,8 @@ class Base:
 
     def passing(self, request: Any, body: bytes | None = None) -> Any:
         """A request that passes as it is, but for what we alone understand, and secrets."""
-        if wire.EXTENSION in request.extensions:
-            return request  # the layer that owns it has seen to that
+        if wire.EXTENSION in request.extensions or not self.decides:
+            return request  # the layer that owns it sees to that
         for name in [n for n in request.headers if n.lower().startswith("x-clawmw-")]:
             del request.headers[name]
         clean = self.runtime.redactor.data(body or b"")
@@ -124,21 +68,22 @@ class Base:
     def start(self, request: Any, body: bytes) -> Live | None:
         """The exchange of a model call; None when the request is to pass as it is."""
         dialect = wire.dialect_of(request.method, request.url.path)
-        if wire.owned(request.extensions.get(wire.EXTENSION), body):
+        outer = wire.owner(request.extensions.get(wire.EXTENSION), body)
+        if outer is not None:
+            self._hand_on(request, outer, body)
             return None
-        decoded = request.extensions.get(wire.DECODED)
-        try:
-            decoded = decoded or self.runtime.decode(dialect, body)
-        except CodecError:
-            return None  # not ours to judge: the provider says what is wrong with it
-        claim = claimed(decoded, body)
+        headers = {k.lower(): v for k, v in request.headers.items()}
+        known = request.extensions.get(wire.DECODED)
+        taken = known or take(self.runtime, dialect, body, headers)
+        claim = claimed(taken.request, body)
         if claim is not None:
             self._hand_on(request, claim.exchange, body)
             return None
-        headers = {k.lower(): v for k, v in request.headers.items()}
+        if not self.decides:
+            return None
         place = wire.place(str(request.url), headers)
         said = request.extensions.get(wire.CALLER, headers)
-        return self.runtime.begin(decoded, said, caller(self.identity), place)
+        return self.runtime.begin(taken.request, said, caller(self.identity), place, taken.odd)
 
     def _hand_on(self, request: Any, exchange: str, body: bytes) -> None:
         """A request that an outer layer decided about, as the next layer is to see it."""
@@ -157,7 +102,7 @@ class Base:
         Raises `TranslationError`.
         """
         url, given = str(request.url), request.headers.multi_items()
-        chosen = self.runtime.models.get(call.request.target)
+        chosen = live.terms.models.get(call.request.target)
         here = request.extensions.get(wire.ENTRY)
         to = lead(chosen, here, live.codec, call.request, url, given)
         token = Token(live.exchange, body_digest(to.body))
@@ -183,7 +128,7 @@ class Base:
         """The caller's answer when no stream is open; raises what the wire raised."""
         outcome, last = result.outcome, attempt.response if attempt else None
         if result.halt is not None:
-            status, headers, body = refusal(live, result, self.runtime.refusal)
+            status, headers, body = refusal(live, result, live.terms.refusal)
             return self.module.Response(status, headers=headers, content=body)
         if isinstance(outcome, Failure):
             raised = attempt.error if attempt is not None else None

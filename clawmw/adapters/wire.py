@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
+from clawmw.codecs.unread import COUNT, EMBEDDINGS
 from clawmw.core.engine import Result
 from clawmw.core.tap import Tap
 from clawmw.core.types import Failure, Message, Response, Role, Text
@@ -28,11 +29,14 @@ __all__ = [
     "dialect_of",
     "elsewhere",
     "ending",
+    "endpoints",
     "error_body",
+    "error_event",
     "outgoing_headers",
-    "owned",
+    "owner",
     "place",
     "streams",
+    "to_gateway",
 ]
 
 EXTENSION = "clawmw"
@@ -62,9 +66,15 @@ _PATHS = {
     "/chat/completions": "openai.chat",
     "/responses": "openai.responses",
     "/v1/messages": "anthropic.messages",
+    "/embeddings": EMBEDDINGS,
+    "/messages/count_tokens": COUNT,
 }
 """Anthropic's with its version: OpenAI has `/v1/threads/ID/messages`, which is another matter."""
-
+_BELOW = {path.removeprefix("/v1"): dialect for path, dialect in _PATHS.items()}
+_OPEN = frozenset(
+    ["accept", "content-type", "user-agent", "anthropic-beta", "anthropic-version", "openai-beta"]
+)
+"""Headers that hold no key."""
 _HOP = frozenset(
     {
         "connection",
@@ -79,6 +89,11 @@ _HOP = frozenset(
 )
 
 
+def endpoints() -> Mapping[str, str]:
+    """The paths of model calls, below a base URL, and the dialect of each."""
+    return _BELOW
+
+
 def dialect_of(method: str, path: str) -> str:
     """The dialect of a model call by its path; "" for anything else."""
     if method != "POST":
@@ -87,12 +102,12 @@ def dialect_of(method: str, path: str) -> str:
     return next((name for end, name in _PATHS.items() if plain.endswith(end)), "")
 
 
-def owned(token: object, body: bytes) -> bool:
-    """Whether an outer layer of this process already decided about this very request."""
+def owner(token: object, body: bytes) -> str | None:
+    """The exchange of an outer layer of this process that decided about this very request."""
     for candidate in (token, current.get()):
         if isinstance(candidate, Token) and candidate.take(body):
-            return True
-    return False
+            return candidate.exchange
+    return None
 
 
 def outgoing_headers(
@@ -110,11 +125,16 @@ def outgoing_headers(
     ]
     kept.append(("content-length", str(len(body))))
     kept.append(("accept-encoding", "identity"))
-    gateway = os.environ.get("CLAWMW_GATEWAY")
-    if gateway and _origin(gateway) == _origin(url):
+    if to_gateway(url):
         with suppress(OSError):  # without it the gateway takes the call for one of its own
             kept.append((HEADER, Tokens.of_user().header(exchange, body)))
     return kept
+
+
+def to_gateway(url: str) -> bool:
+    """Whether a request goes to the gateway that `CLAWMW_GATEWAY` names."""
+    gateway = os.environ.get("CLAWMW_GATEWAY")
+    return bool(gateway) and _origin(str(gateway)) == _origin(url)
 
 
 def elsewhere(
@@ -126,8 +146,7 @@ def elsewhere(
         return url, given
     end = next((path for path in _PATHS if urlsplit(url).path.endswith(path)), "")
     # An allow-list: what names of headers carry keys is the caller's affair.
-    plain = ("accept", "content-type", "user-agent")
-    kept = [(n, v) for n, v in given if n.lower() in plain or n.lower().startswith("x-stainless-")]
+    kept = [(n, v) for n, v in given if n.lower() in _OPEN or n.lower().startswith("x-stainless-")]
     key = os.environ.get(key_env) if key_env else None
     if key:
         kept.append(("authorization", f"Bearer {key}"))
@@ -162,10 +181,23 @@ def streams(response: Any) -> bool:
     return bool(response.status_code < 400 and kind.startswith("text/event-stream"))
 
 
-def error_body(message: str, kind: str, code: str) -> bytes:
-    """An error in OpenAI's shape."""
+_ANTHROPIC = {"upstream_error": "api_error", "server_error": "api_error"}
+"""Anthropic's types of error, where they are not called as OpenAI's."""
+
+
+def error_body(message: str, kind: str, code: str, dialect: str = "") -> bytes:
+    """An error in the dialect's shape; by default OpenAI's. `code` is in both, for programs."""
+    if dialect.startswith("anthropic"):
+        told = {"type": _ANTHROPIC.get(kind, kind), "message": message, "code": code}
+        return json.dumps({"type": "error", "error": told}).encode()
     error = {"message": message, "type": kind, "param": None, "code": code}
     return json.dumps({"error": error}).encode()
+
+
+def error_event(body: bytes, dialect: str = "") -> bytes:
+    """An error within a stream of events."""
+    name = b"" if dialect.startswith("openai.chat") or not dialect else b"event: error\n"
+    return name + b"data: " + b" ".join(body.splitlines()) + b"\n\n"
 
 
 def ending(live: Live, tap: Tap, result: Result) -> bytes:
@@ -184,7 +216,9 @@ def ending(live: Live, tap: Tap, result: Result) -> bytes:
     if tap.finished:
         return b""
     told = tap.fold.response(complete=True).message.text
-    rest = outcome.message.text.removeprefix(told)
+    texts = [part.text for part in outcome.message.parts if isinstance(part, Text)]
+    rest = "".join(texts).removeprefix(told)
+    rest = f"\n{rest}" if rest and told and len(texts) > 1 else rest
     missed = Message(Role.ASSISTANT, ((Text(rest),) if rest else ()) + outcome.message.tool_calls)
     start = tap.writer.more(replace(outcome, message=missed)) if missed.parts else b""
     return start + tap.close(outcome)

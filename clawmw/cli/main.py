@@ -33,6 +33,8 @@ COMMANDS: Mapping[str, Entry] = {
     "explain": Entry("clawmw.cli.explain", "Show what a policy does, defaults included."),
     "schema": Entry("clawmw.cli.schema", "Print the JSON Schema of a policy, for editors."),
     "serve": Entry("clawmw.cli.serve", "Run the gateway: agents call it, it calls the models."),
+    "run": Entry("clawmw.cli.run", "Run a program with its model calls under a policy."),
+    "openclaw": Entry("clawmw.cli.openclaw", "Have OpenClaw call its models through clawmw."),
     "flow": Entry("clawmw.cli.flow", "Check, run and resume the flows of a policy."),
     "traces": Entry("clawmw.cli.traces", "List recorded chains; show one as a tree."),
     "expand": Entry("clawmw.cli.expand", "Show what was cut from a tool result."),

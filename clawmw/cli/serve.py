@@ -1,17 +1,24 @@
-"""`clawmw serve`: the gateway as a process."""
+"""`clawmw serve`: the gateway as a process, or several."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import sys
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from clawmw.cli.source import DEFAULT, read_policy
 
 if TYPE_CHECKING:
+    import socket
+
     from clawmw.adapters.gateway import Gateway
+    from clawmw.adapters.gateway_server import Server
     from clawmw.ownership import Tokens
+    from clawmw.policy.models import Policy
 
 __all__ = ["command"]
 
@@ -21,46 +28,178 @@ TOKEN_BYTES = 32
 _INTERRUPTED = 130
 
 
+@dataclass(frozen=True, slots=True)
+class _Options:
+    path: str
+    port: int
+    upstream: str | None
+    key_env: str | None
+    host: str
+    token_env: str | None
+    allow_host: tuple[str, ...]
+    workers: int
+    drain: int
+    worker: str | None
+
+    def again(self) -> list[str]:
+        """The command line that says the same."""
+        given = {
+            "--policy": self.path,
+            "--port": str(self.port),
+            "--upstream": self.upstream,
+            "--upstream-key-env": self.key_env,
+            "--host": self.host,
+            "--token-env": self.token_env,
+            "--workers": str(self.workers),
+            "--drain": str(self.drain),
+        }
+        pairs = [(name, value) for name, value in given.items() if value is not None]
+        pairs += [("--allow-host", name) for name in self.allow_host]
+        return [word for pair in pairs for word in pair]
+
+
 @click.command()
 @click.option("--policy", "path", metavar="P", default=DEFAULT, show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), required=True, help="0: any free port.")
 @click.option("--upstream", metavar="URL", help="Where calls go, such as http://127.0.0.1:9000/v1.")
+@click.option(
+    "--upstream-key-env",
+    "key_env",
+    metavar="NAME",
+    help="Variable with the key for --upstream; callers' keys then go nowhere.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--token-env", metavar="NAME", help="Variable with a token that callers must send.")
 @click.option("--allow-host", metavar="NAME", multiple=True, help="One more Host to answer to.")
-def command(
-    path: str,
-    port: int,
-    upstream: str | None,
-    host: str,
-    token_env: str | None,
-    allow_host: tuple[str, ...],
-) -> int:
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Processes; more than one share the policy's disk store.",
+)
+@click.option(
+    "--drain",
+    type=click.IntRange(0, 3600),
+    default=30,
+    show_default=True,
+    help="Seconds that calls under way have to finish once it is told to stop.",
+)
+@click.option("--worker", hidden=True)
+def command(**given: Any) -> int:
     """Run the gateway: agents call it, it calls the models.
 
-    Answers /v1/chat/completions, /v1/models and /healthz. Calls go to --upstream, or to the
-    `base_url` of the model they name; the caller's key goes along. Only this machine can
-    reach it, unless --host says otherwise, which needs --token-env.
+    Answers /v1/chat/completions, /v1/embeddings, /v1/models, /healthz and /metrics. Calls go to
+    --upstream, or to the `base_url` of the model they name; the caller's key goes along, unless
+    the policy names one to be held here (`api_key_env`). Only this machine can reach it, unless
+    --host says otherwise, which needs --token-env. A changed policy file holds from the next
+    second on; SIGHUP reads it at once.
     """
-    from clawmw.adapters.gateway_server import Server, listen
-
-    if any(set("/:") & set(name) for name in allow_host):
+    options = _Options(**given)
+    if any(set("/:") & set(name) for name in options.allow_host):
         raise click.BadParameter(
             "a host's name, without scheme and port", param_hint="--allow-host"
         )
-    token = _token(token_env, host)
-    gateway = _gateway(path, upstream)
-    if gateway is None:
+    if options.worker is not None:
+        return _work(options, options.worker)
+    from clawmw.adapters.gateway_socket import listen
+
+    if options.workers == 1:
+        return _serve(options, lambda: listen(options.host, options.port))
+    return _supervise(options)
+
+
+# --- several processes ----------------------------------------------------------------------
+
+
+def _supervise(options: _Options) -> int:
+    """Hold the socket, and start and watch the workers. Imports no more than that needs."""
+    from clawmw.adapters.gateway_socket import listen
+    from clawmw.adapters.gateway_workers import Workers
+
+    if options.path == "-":
+        raise click.BadParameter("several workers need a file", param_hint="--policy")
+
+    def line(number: int, listening: int, parent: int, announce: bool) -> list[str]:
+        told = f"{number}:{listening}:{parent}:{int(announce)}"
+        python = [sys.executable, "-m", "clawmw.cli.main", "serve"]
+        return [*python, *options.again(), "--worker", told]
+
+    sock = listen(options.host, options.port)
+    return Workers(sock, options.workers, line, options.drain, _say).run()
+
+
+def _work(options: _Options, told: str) -> int:
+    """Be one of several."""
+    import socket
+
+    from clawmw.adapters.gateway_workers import READY
+
+    number, listening, parent, announce = map(int, told.split(":"))
+    line = socket.socket(fileno=parent)
+
+    def adapt(server: Server) -> None:
+        say = server.ready
+
+        def ready() -> None:
+            if announce:
+                say()
+            line.send(READY)
+
+        server.ready, server.parent = ready, line
+        extra = server.gateway.views.extra
+        about = {"worker": number, "workers": options.workers, "process": os.getpid()}
+        server.gateway.views.extra = lambda: {**extra(), **about}
+
+    with line:
+        return _serve(options, lambda: socket.socket(fileno=listening), adapt)
+
+
+# --- one process ----------------------------------------------------------------------------
+
+
+def _serve(options: _Options, listening: Any, adapt: Any = lambda _server: None) -> int:
+    """Serve on the socket that `listening` gives."""
+    from clawmw.adapters.gateway_server import Server
+
+    token = _token(options.token_env, options.host)
+    made = _gateway(options)
+    if made is None:
         return 1
+    gateway, policy = made
     try:
-        with listen(host, port) as sock:
+        with listening() as sock:
             _not_itself(gateway, *sock.getsockname()[:2])
-            server = Server(gateway, sock, token=token, allow_hosts=allow_host, stopping=_stopping)
-            _say_where(gateway, path, *sock.getsockname()[:2])
+            hosts, drain = options.allow_host, options.drain
+            server = Server(gateway, sock, token=token, allow_hosts=hosts, drain=drain)
+            server.stopping = _stopping
+            server.ready = partial(_say_where, gateway, options.path, sock)
+            _watch(server, options, policy)
+            adapt(server)
             server.run()
     finally:
         _close(gateway)
     return _INTERRUPTED if server.force_exit else 0
+
+
+def _watch(server: Server, options: _Options, policy: Policy) -> None:
+    """Have the policy read again when its file changes, and on SIGHUP."""
+    import asyncio
+
+    from clawmw.adapters.gateway_reload import PolicyFile
+
+    if options.path == "-":
+        return
+    read = partial(read_policy, options.path)
+    file = PolicyFile(server.gateway, options.path, policy, read, _say)
+    tasks = set()
+
+    def again() -> None:
+        tasks.add(task := asyncio.ensure_future(file.again()))
+        task.add_done_callback(tasks.discard)
+
+    server.beside, server.again = file.watch, again
+    server.gateway.views.extra = lambda: {"policy": file.health()}
 
 
 def _token(name: str | None, host: str) -> str | None:
@@ -84,23 +223,36 @@ def _token(name: str | None, host: str) -> str | None:
     return token
 
 
-def _gateway(path: str, upstream: str | None) -> Gateway | None:
+def _gateway(options: _Options) -> tuple[Gateway, Policy] | None:
     """The gateway of a policy; None when the policy is wrong, which is then said."""
     from clawmw.adapters.gateway import Gateway
     from clawmw.adapters.gateway_upstream import Places
-    from clawmw.errors import PolicyError
+    from clawmw.errors import ClawmwError, PolicyError
     from clawmw.runtime import Runtime
 
+    path = options.path
     try:
         policy = read_policy(path)
-        places = Places(policy.models, upstream)
+        if options.workers > 1 and policy.store.disk is None:
+            raise ClawmwError(
+                f"--workers {options.workers}: limits hold for all of them only where they share "
+                "a store; say `store: {disk: FOLDER}` in the policy"
+            )
+        places = Places(policy.models, options.upstream, options.key_env)
         runtime = Runtime.of(policy)
     except PolicyError as error:
         # Files and lines as `clawmw validate` names them, so that editors can jump there.
         for line in str(error).splitlines():
             click.echo(line if line.startswith(f"{path}:") else f"{path}: {line}", err=True)
         return None
-    return Gateway(runtime, places, tokens=_tokens())
+    _check_keys(places.keys)
+    return Gateway(runtime, places, tokens=_tokens(), paths=policy.gateway.paths), policy
+
+
+def _check_keys(names: list[str]) -> None:
+    for name in names:
+        if not os.environ.get(name):
+            _say(f"the variable {name} is not set: calls that need its key go without one")
 
 
 def _tokens() -> Tokens | None:
@@ -110,10 +262,9 @@ def _tokens() -> Tokens | None:
     try:
         return Tokens.of_user()
     except OSError as error:
-        click.echo(
-            f"clawmw: {error.filename or 'the state folder'}: {error.strerror or error}; calls "
-            "that another clawmw on this machine has decided about will be decided again",
-            err=True,
+        _say(
+            f"{error.filename or 'the state folder'}: {error.strerror or error}; calls "
+            "that another clawmw on this machine has decided about will be decided again"
         )
         return None
 
@@ -133,12 +284,13 @@ def _not_itself(gateway: Gateway, host: str, port: int) -> None:
             raise ClawmwError(f"{url} is this gateway itself; give another --port or upstream")
 
 
-def _say_where(gateway: Gateway, path: str, host: str, port: int) -> None:
+def _say_where(gateway: Gateway, path: str, sock: socket.socket) -> None:
     """Where it listens, where calls go, and how to point an SDK at it."""
     from urllib.parse import urlsplit
 
     from clawmw.adapters.gateway_guard import is_loopback
 
+    host, port = sock.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
     where = f"http://{name}:{port}"
     goes = gateway.places.upstream or "the models of the policy"
@@ -149,13 +301,17 @@ def _say_where(gateway: Gateway, path: str, host: str, port: int) -> None:
         if parts.scheme == "http" and not (
             parts.hostname == "localhost" or is_loopback(parts.hostname or "")
         ):
-            click.echo(f"clawmw: keys and prompts go to {url} unencrypted", err=True)
+            _say(f"keys and prompts go to {url} unencrypted")
 
 
 def _stopping(in_flight: int) -> None:
     if in_flight:
         calls = "1 call" if in_flight == 1 else f"{in_flight} calls"
-        click.echo(f"clawmw: finishing {calls}; Ctrl-C again ends at once", err=True)
+        _say(f"finishing {calls}; Ctrl-C again ends at once")
+
+
+def _say(line: str) -> None:
+    click.echo(f"clawmw: {line}", err=True)
 
 
 def _close(gateway: Gateway) -> None:

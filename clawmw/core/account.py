@@ -15,6 +15,7 @@ from clawmw.core.fold import History
 from clawmw.core.identity import Identity
 from clawmw.core.money import CacheRules, Cost, Profile, Ttl, cost, simulate
 from clawmw.core.prefix import Warm, roster, shared, tools_digest, tools_tokens, warm
+from clawmw.core.story import is_transient
 from clawmw.core.tokens import estimate
 from clawmw.core.types import Json, Request, Response, Usage
 
@@ -140,8 +141,8 @@ class Account:
         last, gaps = self.for_model(model), self.gaps
         if self.warm:
             gaps = (*gaps, max(int(now - self.warm[0].time), 0))[-GAPS:]
-        transient = False
-        if last is not None and len(last.tips) > 1:
+        transient = len(history.steps) > 1 and is_transient(history.steps[-1].raw)
+        if not transient and last is not None and len(last.tips) > 1:
             place = shared(history, last)
             at_last = place and history.steps[place - 1].digest == last.tips[1]
             transient = 0 < place < len(history.steps) and not at_last

@@ -11,12 +11,13 @@ from clawmw.core.decisions import Answer, Decision, Halt, Pass, Retry, Rewrite
 from clawmw.core.effects import Commit, Effect, Key, Load, PutBlob, Slot, Write
 from clawmw.core.epoch import Epoch
 from clawmw.core.events import Degraded, ToolReturned
-from clawmw.core.exchange import Exchange, State
+from clawmw.core.exchange import Exchange
 from clawmw.core.fold import FoldContext, Folding, History, Step, chain, extend
 from clawmw.core.journal import Journal, woven
 from clawmw.core.offering import can_expand
 from clawmw.core.rewriting import begin, counted, ended, kept, restored, rewoven, said, settled
 from clawmw.core.stage import Stage
+from clawmw.core.state import State
 from clawmw.core.types import Json, Message, Request, Text, ToolResult
 from clawmw.errors import CodecError, StoreError
 

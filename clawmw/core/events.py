@@ -18,6 +18,7 @@ __all__ = [
     "Acted",
     "Action",
     "Attempted",
+    "BodyUnread",
     "BreakerTurned",
     "BudgetNeared",
     "CacheMissed",
@@ -67,6 +68,17 @@ class IdentityDerived:
     identity: Identity
     names: tuple[str, ...]
     """What was derived: `chain`, `session`."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyUnread:
+    """A body that could not be read, or must not change: it is guarded, and sent as it came."""
+
+    exchange: str
+    time: float
+    dialect: str
+    reason: str
+    """`signed`, or what is wrong with it; no content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +308,7 @@ class CallFinished:
 Event: TypeAlias = (
     CallStarted
     | IdentityDerived
+    | BodyUnread
     | Acted
     | StageFailed
     | Degraded

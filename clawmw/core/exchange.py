@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from inspect import isgenerator
 from typing import Any, Literal, TypeAlias, cast
 
-from clawmw.core.account import Account, CachePlan, Sending, totals
+from clawmw.core.account import Sending, totals
 from clawmw.core.breakpoints import lifetime
 from clawmw.core.decisions import Because, Decision, Halt
 from clawmw.core.effects import (
@@ -23,9 +23,8 @@ from clawmw.core.effects import (
     Reserve,
     Settle,
     Share,
-    Slot,
 )
-from clawmw.core.epoch import Epoch, Running, deepened, referred
+from clawmw.core.epoch import deepened, referred
 from clawmw.core.events import (
     Acted,
     Action,
@@ -34,70 +33,26 @@ from clawmw.core.events import (
     StageFailed,
     Totals,
 )
-from clawmw.core.fold import FoldContext, History
-from clawmw.core.journal import Entry, Journal
+from clawmw.core.fold import FoldContext
+from clawmw.core.journal import Entry
 from clawmw.core.moved import Moved, since
 from clawmw.core.pipeline import Pipeline
-from clawmw.core.prefix import Warm, tools_digest, tools_tokens, warm
+from clawmw.core.prefix import tools_digest, tools_tokens, warm
 from clawmw.core.render import Replacement
 from clawmw.core.setup import Result, Run, Setup
 from clawmw.core.spending import Spending
 from clawmw.core.stage import Context, Effects, Mode, Stage, Tried
+from clawmw.core.state import Cached, State
+from clawmw.core.story import is_transient
 from clawmw.core.stream import StreamWriter
-from clawmw.core.types import Json, Message, Outcome, Request, Usage
+from clawmw.core.types import Message, Outcome, Request, Usage
 from clawmw.errors import StoreError
 
-__all__ = ["Begun", "Exchange", "Pipeline", "Result", "Run", "Setup", "State"]
+__all__ = ["Exchange", "Pipeline", "Result", "Run", "Setup"]
 
 _PLAIN: Mapping[str, str] = {}
 
 Phase: TypeAlias = Literal["fold", "before", "chunk", "after"]
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """An epoch of this call."""
-
-    id: str
-    stage: str
-    epoch: Epoch
-    forms: Json
-    """Every form that holds under it, by step digest."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Cached:
-    """What a model's provider holds of a history."""
-
-    model: str
-    now: float
-    at: tuple[int, int]
-    held: tuple[History, Account]
-    last: Warm | None
-    count: int
-    """Leading messages."""
-    plan: CachePlan
-
-
-@dataclass(slots=True)
-class State:
-    """What one try of the descent has gathered, to be committed in one step."""
-
-    account: Account
-    account_version: int
-    journal: Journal
-    journal_version: int
-    slots: dict[str, Slot]
-    history: History
-    added: int = 0
-    """Estimated tokens of the journal entries woven in."""
-    pending: dict[str, object] = field(default_factory=dict)
-    """New slot values, by stage."""
-    journal_changed: bool = False
-    begun: list[Begun] = field(default_factory=list)
-    """Epochs of this call."""
-    ended: Running | None = None
-    """An earlier one whose chain is over."""
 
 
 class Exchange:
@@ -148,7 +103,7 @@ class Exchange:
         """Tokens the provider should read from its cache, and what may have kept it from that."""
         self._offered: bool | None = None
         self._hiding: bool | None = None
-        self._cached: _Cached | None = None
+        self._cached: Cached | None = None
         self._contexts: dict[Mode, tuple[Request, State, Context]] = {}
 
     def acts(self, stage: Stage) -> bool:
@@ -231,7 +186,9 @@ class Exchange:
 
         Not where the provider holds the history: that goes on in the caller's words alone.
 
-        A full journal keeps nothing more: what comes then is passing, and an event says so.
+        They stand before a last message that comes anew with each call: the next one lacks it,
+        and would lack what follows it. A full journal keeps nothing more: what comes then is
+        passing, and an event says so.
         """
         if not messages or self.observing or self.raw.held:
             return request
@@ -244,12 +201,19 @@ class Exchange:
         if state.journal.full and not passing:
             self.events.append(Degraded(self.setup.exchange, self.now, "journal", "full"))
             passing = True
-        entry = Entry(state.history.steps[-1].digest, stage.traits.name, name, wire, passing)
-        state.journal = state.journal.plus(entry)
+        steps, end = state.history.steps, len(request.messages)
+        tail = len(steps) > 1 and is_transient(steps[-1].raw)
+        if tail and request.messages[-1:] and is_transient(request.messages[-1]):
+            end -= 1
+        anchor = steps[-2] if tail else steps[-1]
+        state.journal = state.journal.plus(
+            Entry(anchor.digest, stage.traits.name, name, wire, passing)
+        )
         state.journal_changed = state.journal_changed or not passing
-        return replace(request, messages=(*request.messages, *sealed))
+        before, behind = request.messages[:end], request.messages[end:]
+        return replace(request, messages=(*before, *sealed, *behind))
 
-    def cached(self, model: str) -> _Cached:
+    def cached(self, model: str) -> Cached:
         """What the model's provider holds of the history; worked out once a state."""
         state, known = self.state, self._cached
         at = (id(state.history), id(state.account))
@@ -258,7 +222,7 @@ class Exchange:
             count = warm(state.history, last, self.setup.profile(model).cache, self.now)
             plan = state.account.plan(model, state.history, count, self.now)
             held = (state.history, state.account)  # so that their identities stay theirs
-            known = self._cached = _Cached(model, self.now, at, held, last, count, plan)
+            known = self._cached = Cached(model, self.now, at, held, last, count, plan)
         return known
 
     def sending(self, request: Request) -> Sending:

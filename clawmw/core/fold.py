@@ -24,6 +24,7 @@ from clawmw.core.render import (
     replacements,
     sealed,
 )
+from clawmw.core.story import is_transient
 from clawmw.core.tokens import estimate
 from clawmw.core.traits import StageTraits
 from clawmw.core.types import Json, Message, Text, ToolResult, ToolSpec
@@ -349,8 +350,8 @@ def _step(
     known = row is not None
     row = row or {}
     acting = len(folding.acting)
-    # What has its record is open to nobody: only the states move on.
-    texts = () if known else readable(message)
+    # What has its record is open to nobody, nor what comes anew each time: the states move on.
+    texts = () if known or is_transient(message) else readable(message)
     parts = reduced(message, folding, folding.acting, states[:acting], texts)
     would: dict[int, Replacement] = {}
     if folding.observing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from clawmw.core.epoch import Deepener, Referrer
@@ -62,6 +62,10 @@ class Pipeline:
         hiding = tuple(stage for stage, folder in self.folders if folder.hides())
         object.__setattr__(self, "hiding", hiding)
 
+    def counting(self) -> Pipeline:
+        """What of it holds for a body that is not read."""
+        return replace(self, stages=tuple(s for s in self.stages if s.traits.needs == "weight"))
+
     def held_out(self, identity: Identity) -> bool:
         """Whether this chain goes raw; the same for all its calls, in any process."""
         if self.holdout <= 0:
@@ -73,4 +77,4 @@ class Pipeline:
 
 def _guards(stage: Stage) -> bool:
     """Whether a stage leaves what is said, and to whom, as it is."""
-    return stage.traits.history == "any" and not isinstance(stage, Folder | Offer)
+    return stage.traits.needs != "history" and not isinstance(stage, Folder | Offer)

@@ -10,10 +10,11 @@ from clawmw.core.account import Account
 from clawmw.core.effects import Effect, Load, PutBlob, Slot, Write
 from clawmw.core.epoch import Epoch, Forecast, Running, forms_from, rendered, standing
 from clawmw.core.events import Degraded, EpochBegan, EpochEnded
-from clawmw.core.exchange import Begun, Exchange
+from clawmw.core.exchange import Exchange
 from clawmw.core.fold import History, Standing
 from clawmw.core.journal import Entry, Journal
 from clawmw.core.stage import Stage
+from clawmw.core.state import Begun
 from clawmw.core.types import Message, Request, Text, ToolResult
 
 __all__ = ["begin", "counted", "ended", "kept", "restored", "rewoven", "said", "settled"]

@@ -18,7 +18,7 @@ from operator import is_
 from clawmw.core.memo import MOST, by_identity
 from clawmw.core.types import Message, Role, Text
 
-__all__ = ["Story", "told"]
+__all__ = ["TRANSIENT", "Story", "is_transient", "told"]
 
 _NAME = "OpenClaw"
 """In its system prompt; without it, a runtime line is just something that somebody wrote."""
@@ -30,9 +30,10 @@ _HEARTBEAT = (
     "Follow the heartbeat monitor scratch context",
 )
 _ANNOUNCE = "A background task completed."
-_TRANSIENT = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>"
+TRANSIENT = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>"
+"""How begins the message that OpenClaw puts behind each call's history, and never keeps."""
 _SUMMARIES = (
-    _TRANSIENT,
+    TRANSIENT,
     "This session is being continued from a previous conversation",
     "Another language model started to solve this problem",
     "The conversation history before this point was compacted",
@@ -76,6 +77,14 @@ class Story:
     """No answer of a model is in it."""
     forms: tuple[str, ...] = ()
     """What was said before, without what varies in it; the newest."""
+
+
+def is_transient(message: Message) -> bool:
+    """Whether a message is one that its agent says anew with each call.
+
+    Others are found when the next call lacks them; this one is known from the first on.
+    """
+    return message.role is Role.USER and message.text.startswith(TRANSIENT)
 
 
 _kept: dict[int, tuple[Message, int, tuple[Message, ...], Story]] = {}

@@ -28,8 +28,9 @@ class StageTraits:
     """Stages that must run before this one on the way down."""
     above: tuple[str, ...] = ()
     """Stages that must run after this one on the way down."""
-    history: Literal["any", "whole"] = "any"
-    """`whole`: it works on what is said, or on where it goes, and does not run for a call of which
-    the provider holds some (`Request.held`). Who folds or offers never does."""
+    needs: Literal["weight", "messages", "history"] = "messages"
+    """What of a call it works on. `weight`: no more than its size, so that it guards bodies that
+    are not read, too. `history`: all that is said, or where it goes; it does not run for a call of
+    which the provider holds some (`Request.held`). Who folds or offers never does."""
     shortens: Literal["results", "texts"] = "results"
     """What it may fold: tool results alone, or also what users wrote (never hiding any of it)."""

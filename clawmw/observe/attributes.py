@@ -19,6 +19,7 @@ from opentelemetry.util.types import AttributeValue
 from clawmw.core.events import (
     Acted,
     Attempted,
+    BodyUnread,
     BreakerTurned,
     BudgetNeared,
     CacheMissed,
@@ -73,6 +74,7 @@ class Call:
     tools: list[ToolReturned] = field(default_factory=list)
     missed: CacheMissed | None = None
     derived: IdentityDerived | None = None
+    unread: BodyUnread | None = None
     epochs: list[EpochBegan | EpochEnded] = field(default_factory=list)
     queueing: list[Waited | BreakerTurned] = field(default_factory=list)
     budget: list[BudgetNeared | Overdrawn] = field(default_factory=list)
@@ -89,6 +91,8 @@ class Call:
             self.missed = event
         elif isinstance(event, IdentityDerived):
             self.derived = event
+        elif isinstance(event, BodyUnread):
+            self.unread = event
         elif isinstance(event, StageFailed | Degraded):
             self.trouble.append(event)
         elif isinstance(event, EpochBegan | EpochEnded):

@@ -31,6 +31,9 @@ def marks(call: Call) -> Iterator[Mark]:
     if call.derived is not None:
         names: Attributes = {"names": ", ".join(call.derived.names)}
         yield "clawmw.identity.derived", int(call.derived.time * NANO), names
+    if call.unread is not None:
+        why: Attributes = {"dialect": call.unread.dialect, "reason": label(call.unread.reason)}
+        yield "clawmw.body.unread", int(call.unread.time * NANO), why
     for acted in call.acted:
         loop = stops(acted) and acted.stage == "loop_guard"
         name = "clawmw.loop.capped" if loop else "clawmw.acted"

@@ -8,7 +8,7 @@ from clawmw.observe.chains import Chain
 from clawmw.observe.figures import Glyphs, clean, duration, money, share, tokens
 from clawmw.observe.spanstore import SpanRow
 
-__all__ = ["cost", "left_out", "saved", "totals", "used"]
+__all__ = ["cost", "counted", "left_out", "saved", "totals", "used"]
 
 
 def used(chain: Chain, glyphs: Glyphs, *, short: bool = False) -> str:
@@ -48,7 +48,7 @@ def left_out(rows: Sequence[SpanRow]) -> list[tuple[str, int]]:
 
 def totals(chain: Chain, rows: Sequence[SpanRow], glyphs: Glyphs) -> Iterator[str]:
     """What the chain came to, each figure with its basis."""
-    counts = [_count(chain.calls, "call"), _count(chain.agents, "agent")]
+    counts = [counted(chain.calls, "call"), counted(chain.agents, "agent")]
     for number, what in (
         (chain.answered, "answered by clawmw"),
         (chain.failed, "failed"),
@@ -63,13 +63,13 @@ def totals(chain: Chain, rows: Sequence[SpanRow], glyphs: Glyphs) -> Iterator[st
     if chain.input_tokens is None:
         basis = "no usage reported"
     elif chain.unknown_usage:
-        basis += f"; {_count(chain.unknown_usage, 'call')} did not report"
+        basis += f"; {counted(chain.unknown_usage, 'call')} did not report"
     cached = share(chain.cache_read_tokens, chain.cacheable_tokens)
     yield f"tokens    {used(chain, glyphs)}, cached {cached} ({basis})"
     yield from _context(chain, rows, glyphs)
     known = "usage x price table" if chain.cost_nano is not None else "usage or price unknown"
     if chain.cost_nano is not None and chain.unknown_cost:
-        known += f"; {_count(chain.unknown_cost, 'call')} unknown"
+        known += f"; {counted(chain.unknown_cost, 'call')} unknown"
     yield f"cost      {cost(chain, glyphs)} ({known})"
     if chain.baseline_nano is not None:
         same = "estimated: the same calls, native caching only"
@@ -80,7 +80,8 @@ def totals(chain: Chain, rows: Sequence[SpanRow], glyphs: Glyphs) -> Iterator[st
         yield f"in clawmw {duration(chain.overhead_us * 1000)}, {each} a call"
 
 
-def _count(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """`1 call`, `2 calls`."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from clawmw.policy.models import Policy
+from clawmw.policy.spoken import server
 from clawmw.providers.load import profile_for
 from clawmw.stages.units import show_share
 
@@ -71,6 +72,9 @@ def _models(policy: Policy) -> Iterator[str]:
         url = urlsplit(entry.base_url or "")
         if url.scheme == "http" and url.hostname not in _LOOPBACK and entry.api_key_env:
             yield f"models.{name}: the key in {entry.api_key_env} is sent over plain http"
+        at = server(entry)
+        if entry.dialect is not None and (at is None or entry.dialect not in at.dialects):
+            yield f"models.{name}: dialect is of a server at a base_url, and there is none"
 
 
 def _unpriced(policy: Policy) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -35,6 +36,7 @@ __all__ = [
     "redactor",
     "store_folder",
     "stores",
+    "trace_store",
 ]
 
 
@@ -74,13 +76,16 @@ def redactor(policy: Policy, environment: Mapping[str, str]) -> Redactor:
     return Redactor(secrets)
 
 
-def stores(policy: Policy) -> Stores:
-    """Where the policy keeps its state. Raises `StoreError` for a folder that cannot serve."""
+def stores(policy: Policy, instead: Path | None = None) -> Stores:
+    """Where the policy keeps its state; `instead` of in memory, in a folder.
+
+    Raises `StoreError` for a folder that cannot serve.
+    """
     expand = policy.stages.get("expand")
     where, age = getattr(expand, "blobs", "auto"), getattr(expand, "retention", 7 * 86_400.0)
     room: int | None = getattr(expand, "max_size", None)
     limits: dict[str, Any] = {"blob_age": age} | ({"blob_bytes": room} if room else {})
-    folder = store_folder(policy)
+    folder = store_folder(policy) or instead
     own: Blobs | None = NoBlobs() if where == "off" else None
     if folder is None:
         kept = memory_stores(**limits)
@@ -93,8 +98,25 @@ def stores(policy: Policy) -> Stores:
 
 
 def store_folder(policy: Policy) -> Path | None:
-    """The folder of the policy's disk store; None when its state is in memory."""
-    return _path(policy, policy.store.disk) if policy.store.disk is not None else None
+    """The folder of the policy's disk store; None when its state is in memory.
+
+    `CLAWMW_STORE` names one for policies that say memory: `clawmw run` shares its own with what
+    the command runs.
+    """
+    if policy.store.disk is not None:
+        return _path(policy, policy.store.disk)
+    shared = os.environ.get("CLAWMW_STORE")
+    return Path(shared) if shared else None
+
+
+def trace_store(policy: Policy) -> Path | None:
+    """The file of the policy's traces; None where it keeps none."""
+    if policy.trace.store is None:
+        return None
+    from clawmw.observe.spanstore import default_store_path
+
+    default = policy.trace.store == "default"
+    return default_store_path() if default else _path(policy, policy.trace.store)
 
 
 def _path(policy: Policy, text: str) -> Path:
@@ -137,17 +159,18 @@ def _notifier(policy: Policy) -> tuple[Observer, ...]:
 
 def _traces(policy: Policy) -> tuple[Observer, ...]:
     """The OpenTelemetry observer and its local store."""
-    if policy.trace.store is None:
+    path = trace_store(policy)
+    if path is None:
         return ()
     from clawmw.observe.otel import OtelObserver  # the SDK only where traces are kept
-    from clawmw.observe.spanstore import SpanStore, default_store_path
+    from clawmw.observe.spanstore import SpanStore
 
-    if policy.trace.store != "default":
-        store = SpanStore.open(_path(policy, policy.trace.store), keep=policy.trace.keep)
-        return (OtelObserver(store=store),)
     try:
-        store = SpanStore.open(default_store_path(), keep=policy.trace.keep)
-    except StoreError as error:  # nobody asked for it: an agent must start all the same
+        store = SpanStore.open(path, keep=policy.trace.keep)
+    except StoreError as error:
+        if policy.trace.store != "default":
+            raise
+        # Nobody asked for it: an agent must start all the same.
         warnings.warn(f"clawmw keeps no traces: {error}", RuntimeWarning, stacklevel=2)
         return ()
     return (OtelObserver(store=store),)

@@ -80,6 +80,7 @@ def _value(value: Any) -> str:
 
 def _model(model: ModelView) -> str:
     where = f" at {model.base_url}" if model.base_url else ""
+    where += f", {model.reached}" if model.reached else ""
     if model.input_usd is None:
         return f"{model.name}: {model.model}{where}; price unknown"
     usd = " / ".join(map(_usd, (model.input_usd, model.cached_usd, model.output_usd)))

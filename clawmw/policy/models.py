@@ -37,6 +37,7 @@ from clawmw.stages.units import Duration, Share
 
 __all__ = [
     "AgentRule",
+    "GatewayConfig",
     "General",
     "Match",
     "ModelEntry",
@@ -52,6 +53,7 @@ __all__ = [
 V = TypeVar("V")
 
 _NAME = re.compile(r"[A-Za-z0-9_][\w.:@/+-]{0,127}", re.ASCII)
+_PATH = re.compile(r"[\w.:@~*-]+(/[\w.:@~*-]+)*", re.ASCII)
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 
 
@@ -118,11 +120,14 @@ class ModelEntry(_Model):
     model: Text
     """The model's id as litellm writes it (`provider/model`), or as its server knows it."""
     base_url: Annotated[Text, AfterValidator(_url)] | None = None
-    """Where an OpenAI- or Anthropic-compatible server answers; default: the provider's own."""
+    """Where an OpenAI- or Anthropic-compatible server answers; default: the provider's own place,
+    through litellm where it is neither OpenAI nor Anthropic. Without `api_key_env`, a call that
+    is on its way to a gateway or an aggregator stays there: those know many models."""
     profile: Text | None = None
     """The model or provider family whose prices and caching rules hold; default: by id."""
     api_key_env: Annotated[Text, AfterValidator(_env)] | None = None
-    """The environment variable that holds the key. Keys themselves never go in a policy."""
+    """The environment variable that holds the key; without a base_url by default the provider's
+    usual one. Keys themselves never go in a policy."""
     dialect: Literal["openai.chat", "openai.responses", "anthropic.messages"] | None = None
     """What its server speaks; calls in another dialect are translated. Default: by the address
     (api.anthropic.com, or one that ends in /anthropic: anthropic.messages; api.openai.com: both of
@@ -278,6 +283,24 @@ class StoreConfig(_Model):
         return _or(handler(core), {"const": "memory"})
 
 
+def _path(value: str) -> str:
+    path = value.removeprefix("/").removeprefix("v1/")
+    if _PATH.fullmatch(path) and not {".", ".."} & set(path.split("/")):
+        return path
+    raise PydanticCustomError(
+        "path", "expected a path below the base URL, such as files or batches/*"
+    )
+
+
+class GatewayConfig(_Model):
+    """How `clawmw serve` deals with what is no model call."""
+
+    paths: tuple[Annotated[Text, AfterValidator(_path)], ...] = ("responses/*",)
+    """Paths below the base URL that are handed on to the upstream as they are, neither guarded nor
+    counted; `*` stands for anything. By default those of an answer that the upstream has stored;
+    any other path is 404."""
+
+
 class Timeouts(_Model):
     """How long a model's server is waited for. A client's own timeouts hold where shorter."""
 
@@ -308,6 +331,8 @@ class General(_Model):
     """
     timeout: Timeouts = Timeouts()
     """How long a model's server is waited for."""
+    gateway: GatewayConfig = GatewayConfig()
+    """What `clawmw serve` hands on besides model calls."""
     holdout: Share = 0.0
     """The share of chains that go untouched, so that savings can be measured against them."""
     trace: TraceConfig = TraceConfig()

@@ -64,6 +64,13 @@ class Health:
             waits = breaker is not None and breaker.opened is not None
             return waits and breaker is not None and self._clock() < breaker.until
 
+    def states(self) -> dict[str, str]:
+        """Every upstream's breaker by the model's name; the worst, where several keys have one."""
+        with self._lock:
+            found = [(name.partition("\x1f")[0], b.state) for name, b in self._breakers.items()]
+        order = {"closed": 0, "half_open": 1, "open": 2}
+        return dict(sorted(found, key=lambda pair: order[pair[1]]))
+
     def begun(self, exchange: str) -> None:
         """An answer has begun: its upstream is back, however long the rest takes."""
         for name, upstream in self._out(exchange):

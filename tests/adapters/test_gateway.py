@@ -22,10 +22,12 @@ import httpx
 import openai
 import pytest
 
+import clawmw
 from clawmw.adapters.gateway import Gateway
-from clawmw.adapters.gateway_server import Served, listen
+from clawmw.adapters.gateway_server import Served
+from clawmw.adapters.gateway_socket import listen
 from clawmw.adapters.gateway_upstream import Places
-from clawmw.core.events import Attempted, CallFinished, CallStarted, Event, StageFailed
+from clawmw.core.events import Attempted, BodyUnread, CallFinished, CallStarted, Event, StageFailed
 from clawmw.emulator import Emulator, Fault, Reply, ToolUse, script
 from clawmw.errors import ClawmwError
 from clawmw.ownership import Tokens
@@ -68,12 +70,18 @@ class Case:
 
 @contextmanager
 def gateway(
-    upstream: str | None, policy: Body | None = None, *, token: str | None = None, **options: Any
+    upstream: str | None,
+    policy: Body | None = None,
+    *,
+    token: str | None = None,
+    key_env: str | None = None,
+    **options: Any,
 ) -> Iterator[Case]:
     loaded = load_policy({**QUIET, **(policy or {})})
     events: list[Event] = []
     runtime = Runtime.of(loaded, observers=[events.append])
-    made = Gateway(runtime, Places(loaded.models, upstream), tokens=Tokens.of_user(), **options)
+    places = Places(loaded.models, upstream, key_env)
+    made = Gateway(runtime, places, tokens=Tokens.of_user(), **options)
     with Served(made, token=token) as served:
         case = Case(served, events)
         with case.http:
@@ -442,14 +450,25 @@ def test_an_answer_that_is_compressed_all_the_same(monkeypatch: pytest.MonkeyPat
         (b'{"model": "m\xff", "messages": []}', "not UTF-8 at byte"),
     ],
 )
-def test_a_malformed_body_is_one_clear_line(
-    case: Case, provider: Emulator, raw: bytes, says: str
-) -> None:
-    failed = case.post(raw)
-    assert failed.status_code == 400
-    assert says in error(failed)
-    assert "\n" not in error(failed)
-    assert provider.requests == []
+def test_a_body_that_is_not_understood_passes_as_it_came(raw: bytes, says: str) -> None:
+    """At the gateway and in process alike: its provider judges it, and its caps hold."""
+    seen: list[bytes] = []
+    policy = {"budget": {"tenant": {"day": {"calls": 1}}}}
+    with upstream(lambda handler, sent: seen.append(sent)) as url:
+        with gateway(url, policy) as case:
+            answers = [case.post(raw), case.post(raw)]
+        runtime, events = Runtime.of(load_policy({**QUIET, **policy}), observers=[]), []
+        runtime.observers = (events.append,)
+        with clawmw.http_client(runtime) as client:
+            for _ in range(2):
+                given = {"content-type": "application/json"}
+                answers.append(client.post(f"{url}/chat/completions", content=raw, headers=given))
+    assert seen == [raw, raw]
+    assert [a.status_code for a in answers] == [200, 402, 200, 402]
+    for told in (case.events, events):
+        unread = [e for e in told if isinstance(e, BodyUnread)]
+        assert len(unread) == 2
+        assert says in unread[0].reason
 
 
 def test_what_is_not_json_is_refused(case: Case) -> None:
@@ -705,7 +724,10 @@ def test_accepted_sockets_send_at_once() -> None:
 def test_health_counts(case: Case) -> None:
     case.post(body())
     found = httpx.get(f"http://127.0.0.1:{case.served.port}/healthz").json()
-    assert found == {"status": "ok", "calls": 1, "in_flight": 0, "owned_elsewhere": 0}
+    assert (found["status"], found["calls"], found["in_flight"]) == ("ok", 1, 0)
+    assert found["policy"]["digest"] == case.served.gateway.runtime.pipeline.digest
+    [place] = found["upstreams"]
+    assert (place["reachable"], place["breaker"], place["failing"]) == (True, "closed", [])
 
 
 # --- an upstream of our own -----------------------------------------------------------------
@@ -745,7 +767,7 @@ def upstream(answers: Callable[[BaseHTTPRequestHandler, bytes], Any]) -> Iterato
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            sent = self.rfile.read(int(self.headers["content-length"]))
+            sent = self.rfile.read(int(self.headers["content-length"] or 0))
             before = self._headers_buffer if hasattr(self, "_headers_buffer") else []
             self.answered = False
             answers(self, sent)
@@ -755,6 +777,8 @@ def upstream(answers: Callable[[BaseHTTPRequestHandler, bytes], Any]) -> Iterato
                 self.send_header("content-type", "application/json")
                 self.end_headers()
                 self.wfile.write(COMPLETION)
+
+        do_GET = do_DELETE = do_POST  # noqa: N815 - http.server's names
 
         def send_response(self, code: int, message: str | None = None) -> None:
             self.answered = True

@@ -18,7 +18,7 @@ import openai
 import pytest
 
 import clawmw
-from clawmw.core.events import Acted, CallFinished, Event, StageFailed
+from clawmw.core.events import Acted, BodyUnread, CallFinished, Event, StageFailed
 from clawmw.core.identity import Identity
 from clawmw.emulator import Emulator, Fault, Reply, ToolUse, turns
 from clawmw.policy.load import load_policy
@@ -400,7 +400,8 @@ def test_a_body_that_is_no_request_is_the_providers_to_refuse(
 ) -> None:
     case = Case(provider, {})
     assert case.post(raw).status_code == 400
-    assert case.events == []
+    assert [e.status for e in case.events if isinstance(e, CallFinished)] == ["failed"]
+    assert any(isinstance(e, BodyUnread) for e in case.events)
 
 
 def test_a_stage_with_a_bug_costs_nothing(provider: Emulator) -> None:

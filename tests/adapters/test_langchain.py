@@ -30,6 +30,7 @@ import clawmw.langchain
 from clawmw.core.events import Acted, CallFinished, CallStarted, Event, StageFailed
 from clawmw.core.identity import Identity
 from clawmw.emulator import Emulator, Fault, Reply, ToolUse, loop, script
+from clawmw.emulator.reply import text_of
 from clawmw.errors import Refused
 from clawmw.policy.load import load_policy
 from clawmw.runtime import Runtime
@@ -464,6 +465,58 @@ def test_a_transport_below_lets_the_call_through() -> None:
         with clawmw.http_client(case.runtime) as client:
             assert case.model(case.chat(http_client=client)).invoke("hi").content == "ok"
         assert len(case.finished) == 1
+
+
+# --- Claude --------------------------------------------------------------------------------------
+
+
+def asking(body: dict[str, Any]) -> Reply:
+    """A model that asks for what was cut, and says so."""
+    results = [text_of(m["content"]) for m in body["messages"] if m["role"] == "tool"]
+    if not results:
+        return calls()
+    if len(results) == 1:
+        ref = results[0].partition(f"[{EXPAND} ")[2].partition(":")[0]
+        use = ToolUse(EXPAND, {"ref": ref, "query": "tkt_100007"})
+        return Reply(text="I need more. ", tools=(use,))
+    return Reply(text="found" if "tkt_100007" in results[1] else results[1])
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_claude_gets_marks_and_its_own_thoughts_back(streams: bool) -> None:
+    pytest.importorskip("clawmw.emulator.messages", reason="the emulator speaks one dialect")
+    anthropic = pytest.importorskip("langchain_anthropic", reason="needs clawmw[langchain]")
+    with Case(asking, bill="anthropic") as case:
+        chat = anthropic.ChatAnthropic(
+            base_url=case.emulator.base_url.removesuffix("/v1"),
+            api_key="any",
+            model="claude-sonnet-5-5",
+            max_tokens=4000,
+            max_retries=0,
+            thinking={"type": "adaptive"},
+        )
+        agent = case.agent(chat=chat, system_prompt="Be brief. " * 500)
+        if streams:
+            said = list(agent.stream(say(), stream_mode=["messages", "values"]))[-1][1]["messages"]
+        else:
+            said = agent.invoke(say())["messages"]
+        assert said[-1].text.removeprefix("I need more. ") == "found"
+        thoughts = [b for b in said[-1].content if b["type"] == "thinking"]
+        assert len(thoughts) == 1, "the thoughts of one answer, or their signature is void"
+        assert "cache_control" not in str(said)
+        assert EXPAND not in str(said)
+        last = case.sent()
+        kinds = [[b["type"] for b in m["content"]] for m in last["messages"][1:]]
+        answer = ["thinking", "tool_use"], ["tool_result"]
+        assert kinds == [*answer, ["thinking", "text", "tool_use"], ["tool_result"]]
+        assert "cache_control" in str(last["system"])
+        assert [t["name"] for t in last["tools"]] == ["search", EXPAND]
+        billed = case.emulator.usages
+        told = said[-1].usage_metadata
+        assert told["input_tokens"] == sum(u.input_tokens for u in billed[1:])
+        read = told["input_token_details"]["cache_read"]
+        assert read == sum(u.cache_read_tokens for u in billed[1:]) > 0
+        agent.invoke({"messages": [*said, ("user", "and now?")]})  # signatures are checked
 
 
 # --- the wrapped model ---------------------------------------------------------------------------

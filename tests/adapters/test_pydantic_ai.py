@@ -28,6 +28,7 @@ import clawmw.pydantic_ai
 from clawmw.core.events import CallFinished, CallStarted, Event, StageFailed
 from clawmw.core.identity import Identity
 from clawmw.emulator import Emulator, Fault, Reply, ToolUse, script
+from clawmw.emulator.reply import text_of
 from clawmw.errors import Refused
 from clawmw.policy.load import load_policy
 from clawmw.runtime import Runtime
@@ -55,7 +56,7 @@ class Case:
     def __enter__(self) -> Self:
         self.emulator.start()
         self.loop = asyncio.Runner()
-        self.clients: list[openai.AsyncOpenAI] = []
+        self.clients: list[Any] = []
         self.capabilities: list[Any] = []
         return self
 
@@ -107,7 +108,7 @@ def calls(name: str = "search", **arguments: Any) -> Reply:
 
 def asking(body: dict[str, Any]) -> Reply:
     """A model that asks for what was cut."""
-    results = [m["content"] for m in body["messages"] if m["role"] == "tool"]
+    results = [text_of(m["content"]) for m in body["messages"] if m["role"] == "tool"]
     if not results:
         return calls()
     if len(results) == 1:
@@ -168,6 +169,41 @@ def test_it_asks_in_a_stream_too() -> None:
         used = case.finished[-1].usage
         assert used is not None
         assert used.input_tokens == (last.input_tokens or 0) + (before.input_tokens or 0)
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_claude_gets_its_own_thoughts_back(streams: bool) -> None:
+    pytest.importorskip("clawmw.emulator.messages", reason="the emulator speaks one dialect")
+    anthropic = pytest.importorskip("anthropic", reason="needs clawmw[anthropic]")
+    from pydantic_ai.models.anthropic import AnthropicModel
+    from pydantic_ai.providers.anthropic import AnthropicProvider
+
+    async def streamed(agent: Agent[Any, Any]) -> Any:
+        async with agent.run_stream("find tkt_100007") as result:
+            await result.get_output()
+        return result
+
+    with Case(asking, bill="anthropic") as case:
+        url = case.emulator.base_url.removesuffix("/v1")
+        client = anthropic.AsyncAnthropic(base_url=url, api_key="any", max_retries=0)
+        case.clients.append(client)
+        thinks = {"type": "adaptive"}
+        agent = case.agent(
+            instructions="Be brief. " * 500, model_settings={"anthropic_thinking": thinks}
+        )
+        agent.model = AnthropicModel(
+            "claude-sonnet-5-5", provider=AnthropicProvider(anthropic_client=client)
+        )
+        said = "find tkt_100007"
+        result = case.loop.run(streamed(agent)) if streams else case.run(agent, said)
+        last = result.all_messages()[-1]
+        assert [p.part_kind for p in last.parts] == ["thinking", "text"]
+        assert last.parts[1].content == "found"
+        kinds = [[b["type"] for b in m["content"]] for m in case.sent()["messages"][1:]]
+        assert kinds == [["thinking", "tool_use"], ["tool_result"]] * 2
+        assert last.usage.input_tokens == sum(u.input_tokens or 0 for u in case.emulator.usages[1:])
+        assert "cache_control" in str(case.sent()["system"])
+        case.run(agent, "and now?", message_history=result.all_messages())
 
 
 def test_tokens_come_as_they_are_made() -> None:

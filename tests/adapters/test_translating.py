@@ -35,9 +35,6 @@ USAGE = {
     "cache_read_input_tokens": 100,
     "output_tokens": 7,
 }
-SPEAKS = pytest.mark.skipif(
-    "anthropic.messages" not in build.codecs(), reason="no codec for messages here"
-)
 
 
 class Claude:
@@ -446,42 +443,111 @@ def test_a_caller_that_leaves_ends_the_call_of_another_dialect(claude: Claude) -
         assert case.finished
 
 
-# --- callers of messages --------------------------------------------------------------------
+# --- callers of the other dialects ----------------------------------------------------------
+
+BRAIN = [Reply("I look.", (ToolUse("search", {"q": "Oslo"}),)), Reply("Four degrees.")]
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {"q": {"type": "string"}}}
+DIALECTS = ("openai.chat", "openai.responses", "anthropic.messages")
 
 
-@SPEAKS
-@pytest.mark.parametrize("stream", [False, True])
-def test_an_anthropic_caller_is_answered_by_a_chat_server(stream: bool) -> None:
-    brain = turns([Reply("I look.", (ToolUse("search", {"q": "Oslo"}),)), Reply("Four degrees.")])
-    with Emulator(bill="openai", brain=brain) as provider:
-        qwen = {"model": "qwen3", "base_url": provider.base_url, "api_key_env": "QWEN_KEY"}
-        policy = {"models": {"qwen": qwen}, "route": [{"when": "true", "to": "qwen"}]}
-        runtime = Runtime.of(load_policy({**QUIET, **policy}), observers=[])
-        transport = clawmw.http_client(runtime, flavour="httpx2")
-        client = anthropic.Anthropic(
-            base_url="http://127.0.0.1:1", api_key="sk-a", http_client=transport, max_retries=0
-        )
-        said: list[Any] = list(HELLO)
-        schema = {"type": "object", "properties": {"q": {"type": "string"}}}
-        more: Any = {"tools": [{"name": "search", "input_schema": schema}], "max_tokens": 500}
-        texts = []
+def runtime_to(provider: Emulator, wire: str) -> tuple[Runtime, list[Event]]:
+    key = {"api_key_env": "QWEN_KEY", "dialect": wire}
+    there = {"model": "m-there", "base_url": provider.base_url, **key}
+    policy = {"models": {"there": there}, "route": [{"when": "true", "to": "there"}]}
+    events: list[Event] = []
+    return Runtime.of(load_policy({**QUIET, **policy}), observers=[events.append]), events
+
+
+def by_chat(client: Any, stream: bool) -> list[str]:
+    texts, said = [], list(HELLO)
+    with openai.OpenAI(base_url="http://127.0.0.1:1", api_key="k", http_client=client) as sdk:
         for _ in range(2):
+            ask: Any = {"model": "m", "messages": said, "tools": [tool("search")]}
             if stream:
-                with client.messages.stream(model="claude-x", messages=said, **more) as events:
+                with sdk.chat.completions.stream(**ask) as events:
+                    message = events.get_final_completion().choices[0].message
+            else:
+                message = sdk.chat.completions.create(**ask).choices[0].message
+            texts.append(message.content or "")
+            calls = [
+                c.model_dump(exclude={"function": {"parsed_arguments"}})
+                for c in message.tool_calls or ()
+            ]
+            said.append({"role": "assistant", "content": message.content, "tool_calls": calls})
+            said += [{"role": "tool", "tool_call_id": c["id"], "content": "4"} for c in calls]
+    return texts
+
+
+def by_messages(client: Any, stream: bool) -> list[str]:
+    texts, said = [], list(HELLO)
+    with anthropic.Anthropic(base_url="http://127.0.0.1:1", api_key="k", http_client=client) as sdk:
+        for _ in range(2):
+            tools = [{"name": "search", "input_schema": SCHEMA}]
+            ask: Any = {"model": "m", "messages": said, "tools": tools, "max_tokens": 500}
+            if stream:
+                with sdk.messages.stream(**ask) as events:
                     message = events.get_final_message()
             else:
-                message = client.messages.create(model="claude-x", messages=said, **more)
-            texts += [block.text for block in message.content if block.type == "text"]
-            said.append({"role": "assistant", "content": [b.model_dump() for b in message.content]})
+                message = sdk.messages.create(**ask)
+            texts.append("".join(b.text for b in message.content if b.type == "text"))
+            assert message.usage.input_tokens > 0
+            said.append({"role": "assistant", "content": [b.to_dict() for b in message.content]})
             results = [
-                {"type": "tool_result", "tool_use_id": b.id, "content": "4 degrees"}
+                {"type": "tool_result", "tool_use_id": b.id, "content": "4"}
                 for b in message.content
                 if b.type == "tool_use"
             ]
-            if results:
-                said.append({"role": "user", "content": results})
-                assert message.stop_reason == "tool_use"
-        assert texts == ["I look.", "Four degrees."]
-        assert message.stop_reason == "end_turn"
-        assert message.usage.input_tokens > 0
-        assert {r.body["model"] for r in provider.requests} == {"qwen3"}
+            assert message.stop_reason == ("tool_use" if results else "end_turn")
+            said.append({"role": "user", "content": results})
+    return texts
+
+
+def by_responses(client: Any, stream: bool) -> list[str]:
+    texts, said = [], list(HELLO)
+    with openai.OpenAI(base_url="http://127.0.0.1:1", api_key="k", http_client=client) as sdk:
+        for _ in range(2):
+            tools = [{"type": "function", "name": "search", "parameters": SCHEMA, "strict": False}]
+            ask: Any = {"model": "m", "input": said, "tools": tools, "store": False}
+            if stream:
+                with sdk.responses.stream(**ask) as events:
+                    answer: Any = events.get_final_response()
+            else:
+                answer = sdk.responses.create(**ask)
+            texts.append(answer.output_text)
+            assert answer.usage.input_tokens > 0
+            for item in answer.output:
+                kept = item.to_dict()
+                kept.pop("parsed_arguments", None)
+                said.append(kept)
+                if item.type == "function_call":
+                    result = {"type": "function_call_output", "call_id": item.call_id}
+                    said.append({**result, "output": "4"})
+    return texts
+
+
+CALLERS = {
+    "openai.chat": by_chat,
+    "openai.responses": by_responses,
+    "anthropic.messages": by_messages,
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("wire", DIALECTS)
+@pytest.mark.parametrize("caller", DIALECTS)
+def test_a_task_is_done_across_any_two_dialects(caller: str, wire: str, stream: bool) -> None:
+    if not {caller, wire} <= set(build.codecs()):
+        pytest.skip("no codec for that here")
+    with Emulator(bill="openai", brain=turns(BRAIN)) as provider:
+        runtime, events = runtime_to(provider, wire)
+        client = clawmw.http_client(runtime, flavour="httpx2")
+        texts = CALLERS[caller](client, stream)
+    assert texts == ["I look.", "Four degrees."]
+    ends = {"openai.chat": "/completions", "openai.responses": "/responses"}
+    assert {r.path.endswith(ends.get(wire, "/messages")) for r in provider.requests} == {True}
+    done = [e for e in events if isinstance(e, CallFinished)]
+    assert [e.status for e in done] == ["ok", "ok"]
+    billed = provider.usages[-1]
+    assert done[-1].usage is not None
+    assert done[-1].usage.input_tokens == billed.input_tokens
+    assert done[-1].usage.output_tokens == billed.output_tokens

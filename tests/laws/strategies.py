@@ -112,11 +112,12 @@ def drawn(body: dict[str, Any]) -> Outcome:
     """
     messages = body["messages"]
     asked = json.dumps(messages[-2:], sort_keys=True) + str(len(messages))
-    dice = hashlib.blake2b(asked.encode(), digest_size=4).digest()[0] % 10
-    offered = any(tool["function"]["name"] == NAME for tool in body.get("tools", ()))
+    digest = hashlib.blake2b(asked.encode(), digest_size=4)
+    dice, name = digest.digest()[0] % 10, digest.hexdigest()
+    offered = any(tool.get("function", tool)["name"] == NAME for tool in body.get("tools", ()))
     refs = re.findall(r"clawmw_expand (r\w+): ", json.dumps(messages)) or ["rnothing"]
-    ask = ToolCall("call_x", NAME, json.dumps({"ref": refs[-1], "query": "open"}))
-    other = ToolCall("call_y", "search", '{"q": "more"}')
+    ask = ToolCall(f"x_{name}", NAME, json.dumps({"ref": refs[-1], "query": "open"}))
+    other = ToolCall(f"y_{name}", "search", '{"q": "more"}')
     if dice == 0:
         return failing()
     if dice == 1:
@@ -126,7 +127,7 @@ def drawn(body: dict[str, Any]) -> Outcome:
     if dice == 2:
         return _calls(ask, other)
     if dice == 3:
-        return _calls(ask, replace(ask, id="call_z", arguments='{"ref": "rnothing"}'))
+        return _calls(ask, replace(ask, id=f"z_{name}", arguments='{"ref": "rnothing"}'))
     return _calls(ask)
 
 

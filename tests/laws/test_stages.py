@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from clawmw.stages.base import registered
 from clawmw.testing import Bench, check_call, check_session
 from tests.conftest import histories, tool
+from tests.laws.dialects import Messages, numbered, refusing
 from tests.laws.strategies import Session, drawn, sessions
 
 TOOLS = [tool("search"), tool("read"), tool("tool_call")]
@@ -80,20 +81,27 @@ def only(name: str, model: dict[str, Any]) -> dict[str, Any]:
     return policy
 
 
-def run(policy: dict[str, Any], examples: int, *, tools: bool = True) -> Counter[str]:
-    """Hold sessions under the policy against the laws; how often each stage acted."""
+def run(
+    policy: dict[str, Any], examples: int, *, tools: bool = True, messages: bool = False
+) -> Counter[str]:
+    """Hold sessions under the policy against the laws; how often each stage acted.
+
+    `messages`: in Anthropic's dialect.
+    """
     seen: Counter[str] = Counter()
 
     @given(session=sessions)
     @laws(examples)
     def check(session: Session) -> None:
+        said = numbered(session.messages) if messages else session.messages
         seen.update(
             check_session(
                 policy,
-                histories(session.messages),
+                histories(said),
                 TOOLS if tools else (),
-                model=drawn,
+                model=refusing if messages else drawn,
                 identity=session.identity,
+                bench=Messages if messages else Bench,
                 **session.params,
             )
         )
@@ -126,9 +134,11 @@ def test_a_stage_alone(case: str) -> None:
     assert acted[name] >= LEAST or name in OTHERS, f"the laws hold for nothing: {acted}"
 
 
-def test_all_stages_together() -> None:
+@pytest.mark.parametrize(("messages", "examples"), [(False, 60), (True, 25)])
+def test_all_stages_together(messages: bool, examples: int) -> None:
     fake = {"model": "fake", "profile": "claude-sonnet-4-5"}
-    acted = run({"version": 1, "models": MODELS | {"fake": fake}, **ON}, 60)
+    policy = {"version": 1, "models": MODELS | {"fake": fake}, **ON}
+    acted = run(policy, examples, messages=messages)
     # Epochs need cold caches, windows long conversations: tests/laws/test_epochs.py has them.
     always = set(registered()) - {"epochs", "window"} - OTHERS
     assert {name for name in always if acted[name] >= LEAST} == always
@@ -147,7 +157,7 @@ def test_observing_sends_the_agents_bytes(session: Session) -> None:
     bench = Bench(policy, drawn, identity=session.identity)
     for messages in histories(session.messages):
         sent = bench.send(messages, tools=TOOLS, **session.params)
-        check_call(bench, messages, sent)
+        check_call(bench, sent)
         assert sent.bodies == (sent.wire,)
 
 

@@ -82,6 +82,22 @@ def test_models_show_dated_prices_or_that_nobody_knows_them() -> None:
     assert "odd: zork-9; price unknown" in render(found, "p")
 
 
+def test_models_show_how_their_servers_are_spoken_to() -> None:
+    text = (
+        "models: {far: deepseek/x, own: acme-1, home: {model: openai/gpt-6, api_key_env: KEY}, "
+        "kimi: {model: kimi-k3, base_url: 'https://api.moonshot.ai/anthropic'}}"
+    )
+    found = explained(text)
+    assert [m.reached for m in found.models] == [
+        "by litellm, unless its caller calls a gateway",
+        None,
+        "in openai.chat or openai.responses",
+        "in anthropic.messages",
+    ]
+    shown = render(found, "p")
+    assert "kimi-k3 at https://api.moonshot.ai/anthropic, in anthropic.messages;" in shown
+
+
 def test_the_text_fits_a_terminal_and_marks_defaults() -> None:
     text = render(explained(AGENTS + "squeeze: hard\nlimit: {mode: observe}"), "p.yaml")
     assert max(map(len, text.splitlines())) <= 100
@@ -116,6 +132,10 @@ def test_json_holds_the_same() -> None:
         (
             "models: {m: {model: x, base_url: http://example.com/v1, api_key_env: KEY}}",
             "the key in KEY is sent over plain http",
+        ),
+        (
+            "models: {m: {model: deepseek/x, dialect: anthropic.messages}}",
+            "models.m: dialect is of a server at a base_url, and there is none",
         ),
     ],
 )

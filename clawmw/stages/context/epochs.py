@@ -49,7 +49,7 @@ class Epochs:
     traits: ClassVar[StageTraits] = StageTraits(
         "epochs",
         slot="agent",
-        history="whole",
+        needs="history",
         prefix="moves",
         below=("compress", "dedupe", "route"),
         above=("prompt_cache", "budget", "window"),

@@ -142,7 +142,10 @@ class Expand:
 
     def _offer(self, codec: Codec) -> _Offering:
         """The tool in a dialect, the same object for every call."""
-        return self._offers.setdefault(codec.dialect, _Offering(codec))
+        made = self._offers.get(codec.dialect)
+        if made is None:
+            made = self._offers.setdefault(codec.dialect, _Offering(codec))
+        return made
 
     def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision | Effects:
         """Offer the tool, last in the list so that the others keep their place."""

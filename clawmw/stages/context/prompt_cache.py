@@ -60,7 +60,7 @@ class PromptCache(Quiet):
     """See the module."""
 
     traits: ClassVar[StageTraits] = StageTraits(
-        "prompt_cache", history="whole", below=("route", "compress")
+        "prompt_cache", needs="history", below=("route", "compress")
     )
 
     def __init__(self, config: PromptCacheConfig) -> None:

@@ -48,7 +48,7 @@ class Window(Quiet):
 
     traits: ClassVar[StageTraits] = StageTraits(
         "window",
-        history="whole",
+        needs="history",
         prefix="moves",
         below=("compress", "dedupe", "route", "epochs"),
         above=("prompt_cache", "budget"),

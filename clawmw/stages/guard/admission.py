@@ -93,7 +93,7 @@ class Admission:
     """See the module."""
 
     traits: ClassVar[StageTraits] = StageTraits(
-        "admission", below=("budget", "breaker", "prompt_cache")
+        "admission", below=("budget", "breaker", "prompt_cache"), needs="weight"
     )
 
     def __init__(

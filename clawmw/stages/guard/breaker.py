@@ -32,7 +32,9 @@ class BreakerConfig(StageConfig):
 class CircuitBreaker:
     """See the module."""
 
-    traits: ClassVar[StageTraits] = StageTraits("breaker", below=("budget", "prompt_cache"))
+    traits: ClassVar[StageTraits] = StageTraits(
+        "breaker", below=("budget", "prompt_cache"), needs="weight"
+    )
 
     def before(self, request: Request, slot: Json | None, ctx: Context) -> Decision | Effects:
         """Ask whether the call may go."""

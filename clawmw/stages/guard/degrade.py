@@ -63,7 +63,7 @@ class Degrade:
     traits: ClassVar[StageTraits] = StageTraits(
         "degrade",
         slot="session",
-        history="whole",
+        needs="history",
         prefix="moves",
         below=("compress", "dedupe", "route"),
         above=("fallback", "retry", "epochs", "window", "prompt_cache", "budget"),

@@ -44,7 +44,7 @@ class Fallback:
     """See the module."""
 
     traits: ClassVar[StageTraits] = StageTraits(
-        "fallback", history="whole", below=("route",), above=("retry",)
+        "fallback", needs="history", below=("route",), above=("retry",)
     )
 
     def __init__(self, chains: Mapping[str, tuple[ModelRef, ...]]) -> None:

@@ -52,7 +52,10 @@ class Retrying(Quiet):
     """See the module."""
 
     traits: ClassVar[StageTraits] = StageTraits(
-        "retry", above=("budget", "breaker", "admission", "prompt_cache"), below=("route",)
+        "retry",
+        above=("budget", "breaker", "admission", "prompt_cache"),
+        below=("route",),
+        needs="weight",
     )
 
     def __init__(self, config: RetryConfig) -> None:

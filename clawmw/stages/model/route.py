@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict
 
 from clawmw.core.decisions import Because, Decision, Pass, Rewrite
 from clawmw.core.stage import Context, Quiet, StageTraits
-from clawmw.core.types import Json, Request, Role
+from clawmw.core.story import is_transient
+from clawmw.core.types import Json, Request
 from clawmw.errors import PolicyError
 from clawmw.stages.base import Build, ModelRef, Registration, StageConfig
 from clawmw.stages.references import ModelName
@@ -57,7 +58,7 @@ class Route(Quiet):
     `tools` (how many), `stream`.
     """
 
-    traits: ClassVar[StageTraits] = StageTraits("route", slot="session", history="whole")
+    traits: ClassVar[StageTraits] = StageTraits("route", slot="session", needs="history")
 
     def __init__(self, rules: tuple[_Compiled, ...]) -> None:
         self.rules = rules
@@ -66,7 +67,8 @@ class Route(Quiet):
         """Send the call where the first matching rule says."""
         if not self.rules:
             return Pass()
-        if request.messages[-1].role is Role.TOOL:
+        newest = next(m for m in reversed(request.messages) if not is_transient(m))
+        if newest.tool_results:
             held = slot.get("to") if isinstance(slot, Mapping) else None
             rule = next((r for r in self.rules if r.to.name == held), None)
         else:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from clawmw.codecs.openai_chat import OpenAIChat
 from clawmw.core.decisions import Because, Decision, Pass, Retry
 from clawmw.core.effects import Write
 from clawmw.core.identity import Identity
@@ -346,7 +347,7 @@ def test_without_blobs_nothing_is_hidden_and_nothing_offered() -> None:
 
 
 def test_the_schema_is_short() -> None:
-    spec = Expand(ExpandConfig()).spec
+    spec = Expand(ExpandConfig())._offer(OpenAIChat()).spec
     counter = Counter()
     assert counter.basis == "exact"
     text = json.dumps(spec.raw, separators=(",", ":"))

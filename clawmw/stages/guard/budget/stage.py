@@ -36,7 +36,10 @@ class Budget:
     """See the module."""
 
     traits: ClassVar[StageTraits] = StageTraits(
-        "budget", on_error="closed", below=("prompt_cache", "route", "compress", "dedupe")
+        "budget",
+        on_error="closed",
+        below=("prompt_cache", "route", "compress", "dedupe"),
+        needs="weight",
     )
 
     def __init__(self, config: BudgetConfig, books: Books, *, durable: bool = False) -> None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from clawmw.core.effects import Note
 from clawmw.core.fold import Step
 from clawmw.core.stage import Context
+from clawmw.core.story import TRANSIENT
 from clawmw.core.types import Request, Role, ToolCall, ToolResult
 from clawmw.stages.guard.loop.normal import digest, failure, ours, plain, signature, words
 from clawmw.stages.guard.loop.progress import LONG
@@ -31,7 +32,7 @@ __all__ = ["NOTHING", "Seen", "gathered", "read", "told"]
 
 _LOOK_BACK = 64
 """Messages looked at to find the call that a result answers, or the answer before words."""
-_TRANSIENT = ("<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>", "<system-reminder>")
+_TRANSIENT = (TRANSIENT, "<system-reminder>")
 """How begins what agents put behind the history of each call."""
 _THOUGHTS = frozenset({"think", "sequentialthinking"})
 """Tools that only take a thought down: no progress, and no repetition."""
