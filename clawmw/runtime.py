@@ -161,7 +161,7 @@ class Runtime:
             given = replace(given, tenant=self.tenant)
         if request.previous:
             earlier = self.sessions.earlier(given.tenant, request.previous)
-            request = replace(request, earlier=earlier)
+            request = request.going_on(earlier)
         said = self._said(headers or {}, given)
         who = self.redactor.identity(identify(request, said, given))
         identity, fresh = self.sessions.begins(who, now)
@@ -221,7 +221,7 @@ class Runtime:
         if isinstance(live.codec, Unread):
             return
         if isinstance(result.outcome, Response) and live.request.kept:
-            self.sessions.answered(identity, result.outcome)
+            self.sessions.answered(identity, result.outcome, result.shown)
         scope = identity.scope("session")
         sent = bool(result.finished.totals.raw)  # a stopped call never was
         self.remembered.keep(live.request, (live.policy, scope), result.history if sent else None)

@@ -55,6 +55,11 @@ class Writer:
         self._kept_back = False
         """Whether the last block that began is a call that is kept back."""
 
+    @property
+    def shown(self) -> str | None:
+        """See `StreamWriter.shown`: nothing goes on from an answer by its id."""
+        return None
+
     def begin(self, *, holding: bool) -> None:
         """See `StreamWriter.begin`."""
         self._given, self._thinking = {}, {}

@@ -70,6 +70,8 @@ class Source:
     """End of each message."""
     head: Message | None = None
     """The message that a top-level value stands for (a system prompt)."""
+    refers: int | None = None
+    """The first message that refers to what only the provider holds."""
 
 
 class Reader:

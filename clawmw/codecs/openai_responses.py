@@ -80,11 +80,12 @@ class OpenAIResponses:
         return None, messages
 
     def _input(self, messages: tuple[Message, ...]) -> Written:
-        wires = [self._wire(message) for message in messages]
-        if len(wires) == 1 and wires[0][:1] == b'"':
-            return Written(wires[0])
-        said = [b'{"role":"user","content":' + w + b"}" if w[:1] == b'"' else w for w in wires]
-        return joined(said)
+        wires = [message.wire or self._wire(message) for message in messages]
+        if wires and wires[0][:1] == b'"':  # `input` was a string
+            if len(wires) == 1:
+                return Written(wires[0])
+            wires[0] = b'{"role":"user","content":' + wires[0] + b"}"
+        return joined(wires)
 
     def _wire(self, message: Message) -> bytes:
         return message.wire or self.seal(message).wire or b""

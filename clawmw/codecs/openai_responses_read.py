@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 from clawmw.codecs.body import Draft, Listing, Source, read_body
 from clawmw.codecs.openai_responses_items import bare, kind_of, message_of, role_of
 from clawmw.core.canon import tool_spec
-from clawmw.core.types import OURS, Json, Message, Opaque, Request, Role, ToolSpec
+from clawmw.core.types import OURS, Json, Message, Request, Role, ToolSpec
 from clawmw.errors import CodecError
 
 __all__ = ["DIALECT", "read"]
@@ -32,6 +32,8 @@ class _Input(Listing):
         self._turn: list[Json] = []
         self._start = self._end = 0
         self._before: Message | None = None
+        self.refers: int | None = None
+        """See `Source.refers`."""
 
     def one(self, draft: Draft, value: Json, start: int, end: int) -> None:
         """See `Listing.one`."""
@@ -42,6 +44,8 @@ class _Input(Listing):
                     self._start = start
                 self._turn.append(value)
                 self._end = end
+                if self.refers is None and kind_of(value) == "item_reference":
+                    self.refers = len(draft.messages)
             else:
                 self.over(draft)
                 draft.messages.append(message_of([value], role, draft.body[start:end]))
@@ -65,15 +69,17 @@ class _Input(Listing):
     def kept(self, old: Source, count: int) -> int:
         """See `Listing.kept`: what follows may go on with a turn of the model's."""
         last = old.messages[count - 1]
-        if last.role is not Role.ASSISTANT:
-            return count
-        self._before = last
-        return count - 1
+        self._before = None
+        if last.role is Role.ASSISTANT:
+            self._before, count = last, count - 1
+        self.refers = old.refers if old.refers is not None and old.refers < count else None
+        return count
 
 
 def read(body: bytes, earlier: Sequence[Request]) -> Request:
     """The request in `body`; what it shares with an earlier one is taken from there."""
-    draft, old = read_body(body, earlier, _Input())
+    listing = _Input()
+    draft, old = read_body(body, earlier, listing)
     values = draft.values
     model = values.get("model") or ""
     if not isinstance(model, str) or not (model or "prompt" in values):
@@ -88,8 +94,9 @@ def read(body: bytes, earlier: Sequence[Request]) -> Request:
     said = _text(draft, old, "input", Role.USER)
     listed = tuple(draft.messages) if said is None else (said,)
     messages = listed if head is None else (head, *listed)
-    source = Source(body, listed, tools, values, draft.spans, tuple(draft.ends), head)
-    held = _held(params, listed) or not messages
+    ends = tuple(draft.ends)
+    source = Source(body, listed, tools, values, draft.spans, ends, head, listing.refers)
+    held = any(params.get(key) for key in _HOLDING) or listing.refers is not None or not messages
     if not messages and not any(values.get(key) for key in (*_HOLDING, "prompt")):
         raise CodecError("the body has no input; send a text or a list of items")
     return Request(DIALECT, model, messages, tools, params, source, held=held)
@@ -103,18 +110,6 @@ def _text(draft: Draft, old: Source | None, key: str, role: Role) -> Message | N
     if old is not None and old.head is not None and text is old.values.get(key):
         return old.head
     return bare(text, role, draft.body[slice(*draft.spans[key])])
-
-
-def _held(params: Mapping[str, Json], listed: Sequence[Message]) -> bool:
-    """Whether the provider holds some of what is said, or hands over its answer later."""
-    if any(params.get(key) for key in _HOLDING):
-        return True
-    return any(
-        isinstance(part, Opaque) and kind_of(part.raw) == "item_reference"
-        for message in listed
-        if message.role is Role.ASSISTANT
-        for part in message.parts
-    )
 
 
 def _tools(raw: Json) -> tuple[ToolSpec, ...]:

@@ -6,14 +6,14 @@ as nothing was kept back or added, every frame is the provider's own bytes.
 
 Where a call may be kept back, so is what belongs to it until it is known whose it is: the
 reasoning before it (the provider wants the two together), and the announcement of a response that
-then never was. The end of a continued answer bears the id of the last response: that is the one
-which the provider can go on from.
+then never was. A continued answer keeps the id under which it was announced (the SDK insists);
+`shown` says so, since the provider goes on from its own last one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from clawmw.codecs import openai_responses_answer as answers
@@ -64,6 +64,12 @@ class Writer:
         self._held: dict[int, list[Frame]] = {}
         self._waiting: list[Frame] = []
         self._thinking: set[int] = set()
+
+    @property
+    def shown(self) -> str | None:
+        """See `StreamWriter.shown`."""
+        name = self._begun.get("id") if self._begun is not None else None
+        return name if isinstance(name, str) else None
 
     def begin(self, *, holding: bool) -> None:
         """See `StreamWriter.begin`."""
@@ -198,6 +204,8 @@ class Writer:
             response = {**response, "usage": answers.usage_json(usage, response.get("usage"))}
         if self._apart:
             response = {**response, "output": [item.json for item in self._items]}
+        if self.shown is not None and response.get("id") != self.shown:
+            response = {**response, "id": self.shown}
         if response is not raw["response"]:
             edits["response"] = response
         return released + self._put(frame, edits)
@@ -221,11 +229,11 @@ class Writer:
 
     def closing(self, response: Response, usage: Usage | None) -> bytes:
         """See `StreamWriter.closing`."""
-        wire = self.more(Response(type(response.message)(response.message.role, ()), None))
+        nothing = replace(response.message, parts=(), wire=None)
+        wire = self.more(replace(response, message=nothing))
         wire += b"".join([self._close(n) for n, item in enumerate(self._items) if not item.done])
-        base = {**(self._begun or {}), **({"id": response.id} if response.id else {})}
         said = Response(response.message, usage, response.finish_reason, response.model)
-        whole = answers.object_of(said, [item.json for item in self._items], base)
+        whole = answers.object_of(said, [item.json for item in self._items], self._begun)
         return wire + self._say(f"response.{whole['status']}", response=whole)
 
     def failing(self, body: bytes) -> bytes:

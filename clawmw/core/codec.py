@@ -104,6 +104,7 @@ class PlainWriter:
     """The `StreamWriter` of a dialect whose frames stand each for itself."""
 
     codec: Codec
+    shown: str | None = None
 
     def begin(self, *, holding: bool) -> None:
         """See `StreamWriter.begin`."""

@@ -66,7 +66,8 @@ def exchange(request: Request, pipeline: Pipeline, setup: Setup) -> Run:
     finished = _finished(ex, sent, outcome)
     ex.events.append(finished)
     yield Emit(tuple(ex.events))
-    return Result(outcome, ex.stop, changed, sent, ex.state.history, finished, ex.labels)
+    shown = ex.writer.shown if ex.writer is not None else None
+    return Result(outcome, ex.stop, changed, sent, ex.state.history, finished, ex.labels, shown)
 
 
 def _started(ex: Exchange) -> None:

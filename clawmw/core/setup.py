@@ -54,6 +54,8 @@ class Result:
     finished: CallFinished
     labels: Mapping[str, str] = field(default_factory=dict)
     """Headers that tell the caller what was done."""
+    shown: str | None = None
+    """The id of the answer that its reader was given, where it is not the provider's own."""
 
 
 Run: TypeAlias = Generator[Effect, Any, Result]

@@ -149,6 +149,11 @@ class StreamWriter(Protocol):
     was shown so far.
     """
 
+    @property
+    def shown(self) -> str | None:
+        """The id of the answer that the reader was given, where it is not the last attempt's."""
+        ...
+
     def begin(self, *, holding: bool) -> None:
         """An attempt's stream begins. `holding`: some of it may be kept from the reader."""
         ...

@@ -176,6 +176,8 @@ class ToolSpec:
 class Earlier:
     """What is known here of the answer that a request goes on from and that its provider holds."""
 
+    id: str
+    """By which the provider knows it; its reader may have been given another."""
     session: str
     calls: tuple[ToolCall, ...]
     """What it asked for: the request holds the results."""
@@ -217,6 +219,15 @@ class Request:
         """The id of the answer that it goes on from, where the provider holds that."""
         value = self.params.get("previous_response_id")
         return value if self.held and isinstance(value, str) else ""
+
+    def going_on(self, earlier: Earlier | None) -> Request:
+        """The request with what is known of the answer that it goes on from."""
+        if earlier is None:
+            return self
+        params = self.params
+        if earlier.id != self.previous:
+            params = {**params, "previous_response_id": earlier.id}
+        return replace(self, earlier=earlier, params=params)
 
     @property
     def kept(self) -> bool:

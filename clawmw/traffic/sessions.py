@@ -52,8 +52,8 @@ class Sessions:
             if known is None or known.name == task.name or known.last <= began:
                 self._keep(scope, task)
 
-    def answered(self, identity: Identity, answer: Response) -> None:
-        """An answer that later calls may go on from by its id."""
+    def answered(self, identity: Identity, answer: Response, shown: str | None) -> None:
+        """An answer that later calls may go on from by its id, or by the one that was shown."""
         if not answer.id:
             return
         counted = answer.usage
@@ -62,7 +62,9 @@ class Sessions:
             tokens = counted.input_tokens + (counted.output_tokens or 0)
         calls = tuple([_short(call) for call in answer.message.tool_calls])
         with self._lock:
-            self._answers[identity.tenant, answer.id] = Earlier(identity.session, calls, tokens)
+            for name in {answer.id, shown or answer.id}:
+                known = Earlier(answer.id, identity.session, calls, tokens)
+                self._answers[identity.tenant, name] = known
             while len(self._answers) > MOST:
                 self._answers.popitem(last=False)
 
