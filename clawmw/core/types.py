@@ -216,12 +216,15 @@ class Request:
     def previous(self) -> str:
         """The id of the answer that it goes on from, where the provider holds that."""
         value = self.params.get("previous_response_id")
+        value = value or _inside(self.params.get("thread"), "previous_message_id")  # Anthropic
         return value if self.held and isinstance(value, str) else ""
 
     @property
     def kept(self) -> bool:
-        """Whether its answer can be gone on from by its id: OpenAI keeps it unless told not to."""
-        return self.dialect == "openai.responses" and self.params.get("store") is not False
+        """Whether its answer can be gone on from by its id: OpenAI keeps it unless told not to,
+        Anthropic where it is to (`thread`)."""
+        stored = self.dialect == "openai.responses" and self.params.get("store") is not False
+        return stored or bool(self.params.get("thread"))
 
     @property
     def max_output(self) -> int | None:

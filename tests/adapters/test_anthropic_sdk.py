@@ -225,11 +225,23 @@ def test_a_tool_runner_goes_its_rounds() -> None:
 
     replies = [Reply("", (ToolUse("search", {"q": "a"}), ToolUse("search", {"q": "b"}))), "Cheap."]
     with Case(turns(replies)) as case, case.client() as client:
+        # Its provider holds the history of a thread: the call goes out as it came, and is counted.
         runner = client.beta.messages.tool_runner(tools=[search], **ASK)
         assert said(runner.until_done()) == ["Cheap."]
-        assert len(case.finished) == 2
+        assert [request.body["thread"]["type"] for request in case.emulator.requests] == [
+            "create",
+            "continue",
+        ]
+        assert "cache_control" not in json.dumps(case.sent())
+        assert [b["content"] for b in case.sent()["messages"][-1]["content"]] == [rows(200)] * 2
+        assert case.finished[1].identity.session == case.finished[0].identity.session
+        assert [done.usage for done in case.finished] == case.billed
+        # One that sends it all is reduced.
+        runner = client.beta.messages.tool_runner(tools=[search], thread=False, **ASK)
+        assert said(runner.until_done()) == ["Cheap."]
         sent = [block["content"] for block in case.sent()["messages"][2]["content"]]
         assert max(map(len, map(json.dumps, sent))) < len(rows(200)) / 2
+        assert [done.usage for done in case.finished] == case.billed
 
 
 def test_structured_output_is_parsed() -> None:
@@ -478,7 +490,10 @@ def test_a_cancelled_task_is_settled_at_once() -> None:
 
 
 def test_a_budget_shortens_an_answer_in_this_dialects_words() -> None:
-    with Case(budget={"chain": {"output_tokens": 1500}}) as case, case.client() as client:
+    with (
+        Case(budget={"chain": {"output_tokens": 1500}, "min_output": 100}) as case,
+        case.client() as client,
+    ):
         stream(client, **ASK)
         assert case.sent()["max_tokens"] <= 1500
         assert "stream_options" not in case.sent()
@@ -497,7 +512,8 @@ def test_a_loop_is_told_of_in_the_users_turn() -> None:
             ]
             create(client, **{**ASK, "messages": messages, "tools": [TOOL]})
         last = case.sent(1)["messages"][-1]
-        assert case.sent()["messages"][:5] == case.sent(1)["messages"]
+        texts = [json.dumps(case.sent(n)["messages"][4]["content"][1]["text"]) for n in (1, 2)]
+        assert texts[0] == texts[1], "what was said is said again, at its place"
         assert [block["type"] for block in last["content"]] == ["tool_result", "text"]
         assert "clawmw" in last["content"][1]["text"]
         assert "loop_guard.nudge" in case.rules
