@@ -237,6 +237,12 @@ class Request:
         return max((v for v in values if type(v) is int and v > 0), default=None)
 
     @property
+    def thinking(self) -> int:
+        """Tokens of the answer that are set apart for thinking: a limit on it must leave more."""
+        value = _inside(self.params.get("thinking"), "budget_tokens")  # Anthropic
+        return value if type(value) is int and value > 0 else 0
+
+    @property
     def choices(self) -> int:
         """How many answers are asked for (`n`); 1 unless a sane number is given."""
         value = self.params.get("n", 1)
