@@ -22,7 +22,7 @@ from clawmw.runtime import Runtime
 from tests.conftest import log, rows
 
 anthropic = pytest.importorskip("anthropic")
-pytest.importorskip("httpx2")
+httpx2 = pytest.importorskip("httpx2")
 
 QUIET: dict[str, Any] = {"version": 1, "trace": "off"}
 TOOL = {
@@ -517,3 +517,36 @@ def test_a_loop_is_told_of_in_the_users_turn() -> None:
         assert [block["type"] for block in last["content"]] == ["tool_result", "text"]
         assert "clawmw" in last["content"][1]["text"]
         assert "loop_guard.nudge" in case.rules
+
+
+@pytest.mark.parametrize("fault", [Fault(status=529), Fault(reset_after=0)])
+def test_what_fails_behind_a_begun_stream_is_told_in_it(fault: Fault) -> None:
+    with Case(asking(), retry=False) as case, case.client() as client:
+        case.emulator.fail_next(Fault(), fault)
+        ask = {**ASK, "messages": results(rows(300)), "tools": [TOOL]}
+        broken = (anthropic.APIStatusError, httpx2.ReadError)
+        with client.messages.stream(**ask) as told, pytest.raises(broken) as caught:
+            list(told.text_stream)
+        if fault.status:
+            assert caught.value.body["error"]["type"] == "overloaded_error"
+
+
+def test_a_limit_leaves_room_for_thinking() -> None:
+    thinking = {"thinking": {"type": "enabled", "budget_tokens": 1200}}
+    policy = {"budget": {"chain": {"output_tokens": 1100}, "min_output": 100}}
+    with Case(**policy) as case, case.client() as client:
+        with pytest.raises(anthropic.APIStatusError) as caught:
+            create(client, **{**ASK, **thinking})
+        assert caught.value.status_code == 402, "and not what the provider would have refused"
+        assert not case.emulator.requests
+
+
+def test_marked_tools_stay_where_they_are() -> None:
+    tools = [TOOL, {**OTHER, "cache_control": {"type": "ephemeral"}}]
+    with Case() as case, case.client() as client:
+        create(client, **ASK, tools=tools)
+        assert case.sent()["tools"][:2] == tools
+        case.identity = Identity(session="other", chain="c")
+        with case.client() as other:
+            create(other, **ASK, tools=[TOOL, OTHER])
+        assert [tool["name"] for tool in case.sent()["tools"]][:2] == ["read", "search"]
