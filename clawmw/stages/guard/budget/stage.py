@@ -139,7 +139,7 @@ class Budget:
         asked, least = asked_output(request), self.config.min_output
         limit = most_each if asked is not None else max(most_each // 4, min(most_each, least))
         longest = most["output_tokens"] // answers(request)
-        if limit < min(least, asked or least) or limit >= longest:
+        if limit < min(least, asked or least) or not request.thinking < limit < longest:
             return None
         return limited(request, limit, profile)
 
