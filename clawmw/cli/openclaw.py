@@ -94,7 +94,8 @@ def setup(
     if as_json:
         changes = [{**asdict(e), "path": list(e.path)} for e in plan.edits]
         found = {"config": str(path), "changes": changes, "findings": _plain(left)}
-        click.echo(json.dumps(found | {"upstreams": plan.upstreams}, indent=2))
+        found["upstreams"] = sorted({url for url, _ in plan.upstreams})
+        click.echo(json.dumps(found, indent=2))
     else:
         click.echo("\n".join(lines))
     return 0
@@ -167,7 +168,7 @@ def _next(
     upstreams = plan.upstreams
     if not upstreams:
         return
-    models = _models(upstreams) if len(upstreams) > 1 else ""
+    models = _models(upstreams) if len({url for url, _ in upstreams}) > 1 else ""
     if not Path(policy).exists():
         text = _POLICY + models
         if dry_run:
@@ -181,17 +182,18 @@ def _next(
     parts = urlsplit(url)
     words = ["clawmw", "serve", "--policy", policy, "--port", str(parts.port or 80)]
     if not models:
-        words += ["--upstream", next(iter(upstreams))]
+        words += ["--upstream", next(iter(upstreams))[0]]
     if token_env is not None:
         words += ["--token-env", token_env]
     yield f"run: {' '.join(words)}"
 
 
-def _models(upstreams: dict[str, list[str]]) -> str:
+def _models(upstreams: dict[tuple[str, str], list[str]]) -> str:
     """The `models` of a policy under which each model's calls go where they went before."""
     seen: dict[str, str] = {}
     lines = ["models:"]
-    for url, models in upstreams.items():
+    for (url, dialect), models in upstreams.items():
+        spoken = f", dialect: {dialect}" if dialect else ""
         for model in models:
             if model in seen:
                 raise click.ClickException(
@@ -199,7 +201,8 @@ def _models(upstreams: dict[str, list[str]]) -> str:
                     "tell apart; choose with --provider"
                 )
             seen[model] = url
-            lines.append(f"  {json.dumps(model)}: {{model: {json.dumps(model)}, base_url: {url}}}")
+            name = json.dumps(model)
+            lines.append(f"  {name}: {{model: {name}, base_url: {json.dumps(url)}{spoken}}}")
     return "\n".join(lines) + "\n"
 
 

@@ -28,7 +28,11 @@ _BUILT_IN = {
 }
 """Providers that OpenClaw brings along: what they speak, and where they are."""
 _WITH_V1 = ("openai-completions", "openai-responses")
-_SPOKEN = (*_WITH_V1, "anthropic-messages")
+_DIALECTS = {
+    "openai-completions": "openai.chat",
+    "openai-responses": "openai.responses",
+    "anthropic-messages": "anthropic.messages",
+}
 _PROVIDERS: Path = ("models", "providers")
 _DEFAULTS: Path = ("agents", "defaults")
 _POLICY: Path = ("env", "vars", "CLAWMW_POLICY")
@@ -69,6 +73,12 @@ class Route:
         url = self.upstream.rstrip("/")
         return url if self.api in _WITH_V1 or url.endswith("/v1") else f"{url}/v1"
 
+    @property
+    def dialect(self) -> str:
+        """What a policy has to say of the upstream's dialect; "": its address says it."""
+        host = urlsplit(self.upstream).hostname
+        return "" if host in ("api.openai.com", "api.anthropic.com") else _DIALECTS[self.api]
+
 
 @dataclass(slots=True)
 class Plan:
@@ -88,11 +98,11 @@ class Plan:
         self.findings.append(Finding(level, what, place))
 
     @property
-    def upstreams(self) -> dict[str, list[str]]:
-        """The models behind each upstream."""
-        found: dict[str, list[str]] = {}
+    def upstreams(self) -> dict[tuple[str, str], list[str]]:
+        """The models behind each upstream and dialect."""
+        found: dict[tuple[str, str], list[str]] = {}
         for route in self.routes:
-            models = found.setdefault(route.base_url, [])
+            models = found.setdefault((route.base_url, route.dialect), [])
             models += [model for model in route.models if model not in models]
         return found
 
@@ -167,7 +177,7 @@ class _Provider:
 
     def look(self, token_env: str | None) -> None:
         """Add to the plan what this provider needs."""
-        if self.api not in _SPOKEN:
+        if self.api not in _DIALECTS:
             if self.used or self.rows:
                 what = f"speaks {self.api}, which clawmw does not: its calls go past clawmw"
                 self.plan.say("wrong", self.path, what)

@@ -97,6 +97,7 @@ def test_its_providers_lead_to_the_gateway_each_in_its_form(config: Path, run: R
     policy = load_policy(Path("clawmw.yaml"))
     assert policy.models["gpt-5.4"].base_url == "https://api.openai.com/v1"
     assert policy.models["opus"].base_url == "https://api.anthropic.com/v1"
+    assert {entry.dialect for entry in policy.models.values()} == {None}  # known by its address
     assert "run: clawmw serve --policy clawmw.yaml --port 4000\n" in said
     # clawmw's commands in the agent's own shell find it, too.
     assert value(config)["env"]["vars"] == {"CLAWMW_POLICY": str(Path("clawmw.yaml").absolute())}
@@ -268,6 +269,17 @@ def test_what_cannot_be_changed_safely_is_not(
         assert code == 1
         assert said in heard
     assert text is None or config.read_text() == text
+
+
+def test_the_policy_says_what_an_unknown_server_speaks(config: Path, run: Run) -> None:
+    """Else a call would be translated for it."""
+    config.write_text(CONFIG.replace("https://api.anthropic.com", "https://proxy.example/claude"))
+    run("setup")
+    opus = load_policy(Path("clawmw.yaml")).models["opus"]
+    assert (opus.base_url, opus.dialect) == (
+        "https://proxy.example/claude/v1",
+        "anthropic.messages",
+    )
 
 
 def test_a_config_that_others_manage_is_left_alone(
