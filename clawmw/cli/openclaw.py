@@ -89,6 +89,7 @@ def setup(
         lines.append(f"{path}: nothing to change")
     done = config.Record("", "", (*plan.edits, *(record.edits if record else ())), place)
     left = _made(new, place, done, **chosen)
+    _look(left, place)
     lines += _next(plan, policy, place, chosen["token_env"], dry_run=dry_run)
     lines += [f"{f.level:<6}{f.where}: {f.what}" for f in left.findings if f.level != "ok"]
     if as_json:
@@ -109,6 +110,7 @@ def check(given: Path | None, url: str | None, as_json: bool) -> int:
     """Say what is right and wrong with OpenClaw's config. Exit code 1 when something is wrong."""
     path, document, record, place = _opened(given, url)
     plan = _made(document, place, record)
+    _look(plan, place)
     _reached(plan, place)
     if as_json:
         click.echo(json.dumps({"config": str(path), "findings": _plain(plan)}, indent=2))
@@ -149,6 +151,13 @@ def _made(document: Document, url: str, record: Record | None, **more: Any) -> P
     from clawmw.openclaw.plan import made
 
     return made(document, url, record=record, **more)
+
+
+def _look(plan: Plan, url: str) -> None:
+    from clawmw.openclaw.agents import look
+    from clawmw.openclaw.config import state_folder
+
+    look(plan, state_folder(os.environ), url)
 
 
 def _diff(old: str, new: str, path: Path) -> list[str]:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from clawmw.openclaw.config import ConfigError, Edit, Record
 from clawmw.openclaw.text import Document, Path, at
 
-__all__ = ["Finding", "Plan", "Route", "made"]
+__all__ = ["Finding", "Plan", "Route", "leads_to", "made"]
 
 _BUILT_IN = {
     "anthropic": ("anthropic-messages", "https://api.anthropic.com"),
@@ -201,7 +201,7 @@ class _Provider:
         """Have a base URL lead to the gateway; False where nobody knows where it leads now."""
         now = at(self.document.value, path)
         target = f"{self.url}/v1" if api in _WITH_V1 else self.url
-        ours = isinstance(now, str) and _same_place(now, self.url)
+        ours = isinstance(now, str) and leads_to(now, self.url)
         was = self.before.get(path) if ours else now
         was = _resolved(was if isinstance(was, str) else self.place)
         if "${" in was or not (was or ours):
@@ -258,7 +258,7 @@ def _resolved(text: str) -> str:
     return _VARIABLE.sub(lambda found: os.environ.get(found[1]) or found[0], text)
 
 
-def _same_place(one: str, other: str) -> bool:
+def leads_to(one: str, other: str) -> bool:
     """Whether two URLs lead to the same host and port of this machine."""
     hosts = []
     for url in (one, other):

@@ -250,6 +250,38 @@ def test_one_upstream_needs_no_models_in_the_policy(config: Path, run: Run) -> N
     assert config.read_text() == CONFIG
 
 
+def test_what_agents_keep_beside_the_config_is_looked_at(config: Path, run: Run) -> None:
+    folder = config.parent / "agents" / "main" / "agent"
+    folder.mkdir(parents=True)
+    (folder / "models.json").write_text('{"providers": {"work": {"baseUrl": "https://own/v1"}}}')
+    (folder / "auth-profiles.json").write_text(
+        '{"profiles": {"claude:me": {"type": "oauth", "provider": "claude", "access": "secret-1"}}}'
+    )
+    said = run("setup")[1]
+    for line in (
+        f"wrong {folder / 'models.json'}: its baseUrl for work wins over the config's: https://own",
+        f"wrong {folder / 'auth-profiles.json'}: claude:me is a login (oauth)",
+    ):
+        assert line in said
+        assert line in run("check")[1]
+    assert "secret-1" not in said
+
+
+def test_logins_and_other_programs_go_past(config: Path, run: Run) -> None:
+    more = """
+  auth: { profiles: { "claude:me": { provider: "claude", mode: "oauth" } } },
+  agents: { entries: { a: { agentRuntime: { id: "claude-cli" } } },"""
+    config.write_text(CONFIG.replace("\n  agents: {", more))
+    said = run("setup")[1]
+    assert 'wrong auth.profiles["claude:me"]: oauth of claude: such calls may not heed' in said
+    assert "agents.entries.a.agentRuntime.id: claude-cli is a program of its own" in said
+
+
+def test_heartbeats_that_send_everything_are_pointed_out(config: Path, run: Run) -> None:
+    config.write_text(CONFIG.replace('every: "0m"', 'every: "15m"'))
+    assert "note  agents.defaults.heartbeat: every 15m the whole main session" in run("setup")[1]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -18,7 +18,7 @@ import pytest
 from clawmw.adapters.child import Keys, upstreams
 from clawmw.cli.main import main
 from clawmw.emulator import Emulator
-from clawmw.observe.chains import Chain, chains
+from clawmw.observe.chains import Chain, chains, spans
 from clawmw.observe.spanstore import SpanStore, default_store_path
 
 PYTHON = """
@@ -147,6 +147,9 @@ def test_all_it_does_is_one_chain_under_one_limit(run: Run, tmp_path: Path) -> N
     [chain] = said["chains"]
     assert (chain["calls"], chain["stops"], chain["trace_id"]) == (2, 1, said["trace_id"])
     assert Path("sum.json").stat().st_mode & 0o777 == 0o600
+    store = SpanStore.read(default_store_path())
+    assert {row.agent for row in spans(store, chain["trace_id"]) if row.op == "chat"} == {"pair"}
+    store.close()
 
 
 @needs_curl
