@@ -14,11 +14,11 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Mapping
+from typing import Any
 
 from clawmw.adapters.gateway import Gateway
 from clawmw.adapters.gateway_guard import App, GatewayError, Receive, Scope, Send
 from clawmw.adapters.gateway_upstream import Places
-from clawmw.ownership import Tokens
 from clawmw.runtime import Runtime
 
 __all__ = ["KEYS", "ByFamily", "Families", "Keys", "Paths", "environment", "upstreams"]
@@ -95,11 +95,9 @@ class Paths:
 class ByFamily(Gateway):
     """A gateway with another upstream for the calls of Anthropic's dialect, `messages`."""
 
-    def __init__(
-        self, runtime: Runtime, places: Places, messages: Places, tokens: Tokens | None
-    ) -> None:
-        super().__init__(runtime, places, tokens=tokens)
-        self.messages = Gateway(runtime, messages, tokens=tokens)
+    def __init__(self, runtime: Runtime, places: Places, messages: Places, **options: Any) -> None:
+        super().__init__(runtime, places, **options)
+        self.messages = Gateway(runtime, messages, **options)
 
     async def aclose(self) -> None:
         """Close the connections to the models."""

@@ -16,7 +16,6 @@ from clawmw.core.events import CallStarted, ToolReturned
 from clawmw.core.identity import identify
 from clawmw.core.story import is_transient
 from clawmw.core.types import Outcome
-from clawmw.laws import plain
 from clawmw.stages.context.expand import NAME
 from clawmw.testing import Bench, Sent, answer, asks, check_session
 from tests.conftest import log, rows
@@ -160,11 +159,17 @@ def test_it_goes_as_it_came_and_bears_no_mark(profile: str, compress: str) -> No
 def test_what_comes_before_it_is_reduced_marked_and_kept() -> None:
     sent = [body for _, body in bodies("claude-sonnet-4-6")]
     for one, other in pairwise(sent):
-        before, now = ([plain(m) for m in body["messages"]] for body in (one, other))
+        before, now = ([_plain(m) for m in body["messages"]] for body in (one, other))
         assert now[: len(before) - 1] == before[:-1]
     assert len(json.dumps(sent[-1])) < 0.5 * len(json.dumps(shapes.request(*TASK, running=BUSY)))
     marked = [i for i, m in enumerate(sent[-1]["messages"]) if "cache_control" in json.dumps(m)]
     assert marked[-1] == len(sent[-1]["messages"]) - 2
+
+
+def _plain(message: dict[str, Any]) -> tuple[str, str]:
+    content = message["content"]
+    blocks = content if isinstance(content, list) else [{"text": content}]
+    return message["role"], "".join(block["text"] or "" for block in blocks)
 
 
 def test_what_clawmw_says_stays_though_it_goes() -> None:
