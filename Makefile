@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test nightly lint bench lock clean
+.PHONY: setup demo test nightly matrix lint bench lock clean
 
 setup: $(READY)
 
@@ -29,6 +29,10 @@ test: $(READY)
 # What takes longer, or needs more than the project: every Python at hand, the built wheel.
 nightly: $(READY)
 	$(BIN)/python -m pytest -m "slow or external or not slow"
+
+# Other versions of the SDKs than the lock's, each in an environment of its own.
+matrix: $(READY)
+	$(BIN)/python -m pytest -m external -rs tests/adapters/test_matrix.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

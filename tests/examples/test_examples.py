@@ -30,6 +30,7 @@ NEEDS = {
 }
 """What is not there everywhere; in environments of their own they run, too."""
 SAYS = {
+    "anthropic_client.py": "the policy allows 3 calls per chain (budget.chain.calls)",
     "adk_runner.py": "the policy allows 4 calls per chain (budget.chain.calls)",
     "agents_sdk.py": "the policy allows 5 calls per chain (budget.chain.calls)",
     "crewai_crew.py": "the policy allows 4 calls per chain (budget.chain.calls)",
