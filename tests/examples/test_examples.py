@@ -20,17 +20,23 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SKILLS = sorted((ROOT / "skills").glob("*/SKILL.md"))
 NEEDS = {
+    "adk_runner.py": "google.adk",
+    "agents_sdk.py": "agents",
+    "crewai_crew.py": "crewai",
     "langchain_agent.py": "langchain",
     "langgraph_node.py": "langchain_openai",
     "pydantic_ai_agent.py": "pydantic_ai",
 }
 """What an example is about, where it is an extra."""
 SAYS = {
+    "adk_runner.py": "the policy allows 4 calls per chain (budget.chain.calls)",
+    "agents_sdk.py": "the policy allows 5 calls per chain (budget.chain.calls)",
+    "crewai_crew.py": "the policy allows 4 calls per chain (budget.chain.calls)",
     "langchain_agent.py": "the policy allows 3 calls per chain (budget.chain.calls)",
     "langgraph_node.py": "the policy allows 3 calls per chain (budget.chain.calls)",
     "openai_client.py": "the policy allows 3 calls per chain (budget.chain.calls)",
-    "pydantic_ai_agent.py": "the policy allows 3 calls per chain (budget.chain.calls)",
     "own_stage.py": "Heartbeats are sent again from 24h.",
+    "pydantic_ai_agent.py": "the policy allows 3 calls per chain (budget.chain.calls)",
 }
 
 
