@@ -10,18 +10,19 @@ Names are loaded when first used; they need `pip install "clawmw[agents]"`.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from clawmw.adapters import openai_agents as _home
 
 if TYPE_CHECKING:
     from clawmw.adapters.openai_agents import Provider as Provider
     from clawmw.adapters.openai_agents import model as model
 
+_HOMES = {"Provider": "clawmw.adapters.openai_agents", "model": "clawmw.adapters.openai_agents"}
+
 __all__ = ["Provider", "model"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(_home, name)
+    if name not in _HOMES:
+        raise AttributeError(f"module 'clawmw.agents' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -24,7 +24,7 @@ from clawmw.adapters.direct_stream import astreamed
 from clawmw.core.decisions import Halt
 from clawmw.core.identity import Identity
 from clawmw.errors import ClawmwError, InternalError, Refused
-from clawmw.policy.models import Policy
+from clawmw.policy.models import ModelEntry, Policy
 from clawmw.runtime import Runtime, shared
 
 __all__ = ["Plugin", "model"]
@@ -78,7 +78,7 @@ class _Governing:
 
     def __init__(self, runtime: Runtime) -> None:
         self.direct = Direct(runtime)
-        self._others: dict[str, Any] = {}
+        self._others: dict[ModelEntry, Any] = {}
 
     def over(self, inner: Any, who: Identity | None) -> Any:
         """A model like `inner`, of its class; the call itself is `inner`'s."""
@@ -92,24 +92,26 @@ class _Governing:
 
     def other(self, target: str, inner: Any) -> Any:
         """The model to ask for a name of the policy's; `inner` where it says no place."""
-        if not target:
+        entry = self.direct.runtime.terms.models.get(target)
+        if entry is None:
             return inner
-        if target not in self._others:
-            self._others[target] = self._made(target)
-        return self._others[target] or inner
+        if entry not in self._others:
+            self._others[entry] = _made(entry)
+        return self._others[entry] or inner
 
-    def _made(self, target: str) -> Any:
-        entry = self.direct.runtime.terms.models[target]
-        if entry.base_url is None and "/" not in entry.model:
-            return None
-        from google.adk.models.lite_llm import LiteLlm
 
-        if entry.base_url is None:
-            return LiteLlm(model=entry.model)
-        key = os.environ.get(entry.api_key_env) if entry.api_key_env else None
-        dialect = "anthropic" if str(getattr(entry, "dialect", "")).startswith("anth") else "openai"
-        place = {"api_base": entry.base_url, "api_key": key or "none"}
-        return LiteLlm(model=f"{dialect}/{entry.model}", **place)
+def _made(entry: ModelEntry) -> Any:
+    """A model where the policy says it is; None: at the place of the caller's own."""
+    if entry.base_url is None and "/" not in entry.model:
+        return None
+    from google.adk.models.lite_llm import LiteLlm
+
+    if entry.base_url is None:
+        return LiteLlm(model=entry.model)
+    key = os.environ.get(entry.api_key_env) if entry.api_key_env else None
+    provider = "anthropic" if entry.dialect == "anthropic.messages" else "openai"
+    place = {"api_base": entry.base_url, "api_key": key or "none"}
+    return LiteLlm(model=f"{provider}/{entry.model}", **place)
 
 
 class _Governed:

@@ -30,17 +30,17 @@ NEEDS = {
 }
 """What is not there everywhere; in environments of their own they run, too."""
 SAYS = {
-    "anthropic_client.py": "the policy allows 3 calls per chain (budget.chain.calls)",
     "adk_runner.py": "the policy allows 4 calls per chain (budget.chain.calls)",
     "agents_sdk.py": "the policy allows 5 calls per chain (budget.chain.calls)",
+    "anthropic_client.py": "the policy allows 3 calls per chain (budget.chain.calls)",
     "crewai_crew.py": "the policy allows 4 calls per chain (budget.chain.calls)",
     "install.py": "too much: clawmw stopped this call",
     "langchain_agent.py": "the policy allows 3 calls per chain (budget.chain.calls)",
     "langgraph_node.py": "the policy allows 3 calls per chain (budget.chain.calls)",
     "litellm_completion.py": "the policy allows 3 calls per tenant and day",
     "openai_client.py": "the policy allows 3 calls per chain (budget.chain.calls)",
-    "pydantic_ai_agent.py": "the policy allows 3 calls per chain (budget.chain.calls)",
     "own_stage.py": "Heartbeats are sent again from 24h.",
+    "pydantic_ai_agent.py": "the policy allows 3 calls per chain (budget.chain.calls)",
     "wrap_client.py": "The provider saw 5 calls.",
 }
 SLOW = {"litellm_completion.py"}
