@@ -516,6 +516,30 @@ def test_half_an_event_at_the_end_is_a_stream_that_broke_off() -> None:
     assert stream.end() == b""
 
 
+def test_results_stand_before_what_is_said_between_them() -> None:
+    through = translator(CHAT, MESSAGES)
+    assert through is not None
+    calls = [
+        {"id": i, "type": "function", "function": {"name": "f", "arguments": "{}"}} for i in "ab"
+    ]
+    said = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "a", "content": "1"},
+        {"role": "system", "content": "Be brief."},
+        {"role": "tool", "tool_call_id": "b", "content": "2"},
+        {"role": "user", "content": "go on"},
+    ]
+    sent = json.loads(through.request(dumped({"model": "m", "messages": said})))["messages"]
+    last = sent[-1]["content"]
+    assert [b.get("tool_use_id") or b["text"] for b in last] == [
+        "a",
+        "b",
+        "<system>\nBe brief.\n</system>",
+        "go on",
+    ]
+
+
 def test_what_anthropic_would_refuse_is_left_out() -> None:
     through = translator(CHAT, MESSAGES)
     assert through is not None

@@ -215,12 +215,16 @@ class _Conversation:
                 blocks[-1] = {**blocks[-1], "text": blocks[-1]["text"].rstrip()}
 
     def _add(self, role: str, blocks: list[Body]) -> None:
+        """Put blocks to the side that speaks. Results come first: the wire has it so."""
         if not blocks:
             return
-        if self._said and self._said[-1]["role"] == role:
-            self._said[-1]["content"] += blocks
-        else:
+        if not self._said or self._said[-1]["role"] != role:
             self._said.append({"role": role, "content": blocks})
+            return
+        said: list[Body] = self._said[-1]["content"]
+        results = sum(block["type"] == "tool_result" for block in said)
+        at = results if blocks[0]["type"] == "tool_result" else len(said)
+        said[at:at] = blocks
 
     def _blocks(self, message: Body, where: str) -> list[Body]:
         parts = parts_of(message.get("content") or "")
