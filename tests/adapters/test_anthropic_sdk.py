@@ -276,7 +276,9 @@ def test_async_is_the_same() -> None:
     with Case(script(["one", "two"])) as case:
         asyncio.run(run(case))
         assert case.sent(0)["messages"] == case.sent(1)["messages"]
-        assert [done.usage for done in case.finished] == case.billed
+        *calls, count = case.finished
+        assert [done.usage for done in calls] == case.billed
+        assert (count.status, count.usage) == ("ok", Usage(0, 0))  # guarded, and free
 
 
 def test_other_calls_pass_untouched() -> None:
@@ -285,6 +287,7 @@ def test_other_calls_pass_untouched() -> None:
             model="claude-sonnet-5-5", messages=ASK["messages"], system=SYSTEM
         )
         assert counted.input_tokens > 2000
+        case.events.clear()
         with pytest.raises(anthropic.NotFoundError):
             client.messages.batches.create(requests=[])
         assert not case.events

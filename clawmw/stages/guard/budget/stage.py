@@ -18,6 +18,7 @@ from clawmw.core.events import BudgetNeared, Overdrawn
 from clawmw.core.stage import Context, Cut, Effects, StageTraits
 from clawmw.core.stream import StreamEvent, UsageEvent
 from clawmw.core.types import Json, Outcome, Request
+from clawmw.core.unread import UNREAD
 from clawmw.stages.base import Build, Registration
 from clawmw.stages.callers import Callers
 from clawmw.stages.guard.budget import amounts
@@ -121,6 +122,8 @@ class Budget:
         A caller who set no limit gets a quarter of what is left, so that others that run at
         the same time find some too.
         """
+        if request.dialect.endswith(UNREAD):
+            return None  # it is sent as it came
         profile, fits = ctx.profile(request.model), []
         for meter, left in refused.left.items():
             amount = most[meter]  # type: ignore[index]  # the ledger gives back our meters
