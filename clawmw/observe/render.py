@@ -162,14 +162,14 @@ def _lines(node: Node, lead: str, below: str, glyphs: Glyphs) -> tuple[list[_Lin
         children += lines
         total.add(part)
     guide = below + (glyphs.trunk if node.children else "    ")
-    notes = [_Line(f"{guide}{text}", style="dim") for text in notes(span, glyphs)]
+    below_it = [_Line(f"{guide}{text}", style="dim") for text in notes(span, glyphs)]
     unknown = span.attributes.get("clawmw.duration.unknown")
     figures = (
         duration(None if unknown else span.end_ns - span.start_ns),
         *_figures(total, span, glyphs),
     )
     style = {"failed": "red", "halted": "yellow"}.get(span.status, "")
-    return [_Line(lead + _title(span), span, figures, style), *notes, *children], total
+    return [_Line(lead + _title(span), span, figures, style), *below_it, *children], total
 
 
 def _own(span: SpanRow) -> _Sum:
