@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Entry] = {
     "serve": Entry("clawmw.cli.serve", "Run the gateway: agents call it, it calls the models."),
     "flow": Entry("clawmw.cli.flow", "Check, run and resume the flows of a policy."),
     "traces": Entry("clawmw.cli.traces", "List recorded chains; show one as a tree."),
+    "report": Entry("clawmw.cli.report", "Write a report of recorded chains, as an HTML page."),
     "expand": Entry("clawmw.cli.expand", "Show what was cut from a tool result."),
     "budget": Entry("clawmw.cli.budget", "Show, raise or reset what the limits allow."),
     "store": Entry("clawmw.cli.store", "Show or forget what is kept of conversations."),

@@ -34,7 +34,7 @@ def _environment() -> Environment:
         "money": money,
         "tokens": tokens,
         "duration": duration,
-        "clean": clean,
+        "clean": lambda text: clean(text or "-"),
         "when": _when,
         "percent": share,
     }
