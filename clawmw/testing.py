@@ -362,7 +362,7 @@ def check_session(
         if size(now) == size(sent.request) and sent.result.history.epoch is None:
             lost, seconds = (bench(policy, identity=identity) for _ in range(2))
             _check_alike(now, lost, lost.send(messages, **params))
-            _check_once(seconds, now, {**sent.body, "tools": list(tools)})
+            _check_once(seconds, now, {**sent.body, "tools": list(params.get("tools", ()))})
     return seen
 
 
