@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 import secrets
 import threading
@@ -75,6 +76,9 @@ def passing(token: Token) -> Iterator[None]:
         current.reset(mark)
 
 
+_WRAPPED = ('{"result":', '{"output":')
+
+
 class Claim:
     """The right to let one call through, by what its last message says.
 
@@ -100,7 +104,12 @@ class Claim:
 
 
 def _said(message: Message) -> frozenset[str]:
-    texts = (p.text.strip() for p in message.parts if isinstance(p, Text | ToolResult))
+    parts = [p for p in message.parts if isinstance(p, Text | ToolResult)]
+    texts = {part.text.strip() for part in parts}
+    for text in list(texts):
+        if text.startswith(_WRAPPED):  # as ADK hands a model what a tool returned
+            with suppress(ValueError, RecursionError):
+                texts |= {v.strip() for v in json.loads(text).values() if isinstance(v, str)}
     return frozenset(text for text in texts if text)
 
 

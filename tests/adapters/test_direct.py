@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -193,6 +194,27 @@ def test_a_transport_below_lets_the_claimed_call_through_and_no_other() -> None:
         assert len(emulator.requests) == 3
     models = sorted(e.model for e in case.finished)
     assert models == ["judge", "m"], "the judge's call is its own, the claimed one counts once"
+    case.runtime.close()
+
+
+def test_a_claim_holds_though_the_framework_wraps_what_a_tool_returned() -> None:
+    """ADK's models send `{"result": ...}` for what a tool returned as text."""
+    case = Case()
+    with (
+        Emulator(brain=lambda _: Reply("ok")) as emulator,
+        http_client(case.runtime) as client,
+    ):
+
+        def send(asked: Asked) -> dict[str, Any]:
+            *first, last = asked.body["messages"]
+            wrapped = {**last, "content": json.dumps({"result": last["content"]})}
+            body = {**asked.body, "messages": [*first, wrapped]}
+            answer = client.post(f"{emulator.base_url}/chat/completions", json=body)
+            found: dict[str, Any] = answer.json()
+            return found
+
+        case.direct.call({"model": "m", "messages": TURN}, send)
+    assert len(case.finished) == 1
     case.runtime.close()
 
 

@@ -356,6 +356,21 @@ def test_the_sdks_default_client_may_be_a_wrapped_one(
     assert [e.status for e in case.finished] == ["ok", "ok"]
 
 
+def test_a_policy_below_sees_that_each_call_was_decided_about(case: Case) -> None:
+    with clawmw.install(case.runtime):
+        assert case.run(ASKER).final_output == "It is 300."
+    assert case.who == ["asker", "asker"]
+
+
+def test_with_install_alone_agents_are_told_apart_by_what_they_say(case: Case) -> None:
+    with clawmw.install(case.runtime):
+        bare = agents.MultiProvider(openai_client=case.client, openai_use_responses=False)
+        config = agents.RunConfig(model_provider=bare)
+        assert case.run(ASKER, config=config).final_output == "It is 300."
+    assert [e.status for e in case.finished] == ["ok", "ok"]
+    assert len({e.identity.chain for e in case.finished}) == 1
+
+
 def test_what_the_policy_cannot_see_is_refused_at_once(case: Case) -> None:
     with pytest.raises(ClawmwError, match="HTTP"):
         openai_agents.Provider(case.runtime, openai_use_responses_websocket=True)

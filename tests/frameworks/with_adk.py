@@ -15,18 +15,22 @@ from google.adk.agents import LlmAgent
 from google.adk.agents.run_config import RunConfig, StreamingMode
 from google.adk.models.google_llm import Gemini
 from google.adk.models.lite_llm import LiteLlm
+from google.adk.models.llm_request import LlmRequest
 from google.adk.runners import InMemoryRunner
 from google.adk.tools.agent_tool import AgentTool
 from google.genai import types
 from pydantic import BaseModel
 
 import clawmw.adk
+from clawmw.adapters.adk_messages import Ask
+from clawmw.adapters.direct import Asked
 from clawmw.core.events import CallFinished, Event, StageFailed
 from clawmw.emulator import Emulator, Fault, Reply, ToolUse
 from clawmw.errors import Refused
 from clawmw.policy.load import load_policy
 from clawmw.runtime import Runtime
-from tests.conftest import asked, rows
+from tests.conftest import asked as wait_for
+from tests.conftest import rows
 
 TABLE = rows(300)
 SSE = StreamingMode.SSE
@@ -246,7 +250,7 @@ def test_a_cancelled_run_and_a_stream_that_is_left_settle(case: Case) -> None:
                 pass
 
         task = asyncio.ensure_future(main())
-        await asyncio.to_thread(asked, case.emulator)
+        await asyncio.to_thread(wait_for, case.emulator)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -320,6 +324,16 @@ def test_another_model_of_the_policys_is_asked_where_it_is(emulator: Emulator) -
     assert case.run(case.agent())[0] == "It is 300, one two three."
     assert emulator.requests[0].body["model"] == "small"
     case.runtime.close()
+
+
+@pytest.mark.parametrize("mode", [StreamingMode.NONE, SSE])
+def test_a_policy_below_sees_that_each_call_was_decided_about(
+    case: Case, mode: StreamingMode
+) -> None:
+    with clawmw.install(case.runtime):
+        assert case.run(case.agent(tools=[prices]), mode)[0] == "It is 300."
+    assert case.ends == [("ok", "measured")] * 2
+    assert case.who == ["asker", "asker"]
 
 
 def test_switched_off_everything_passes(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -398,3 +412,116 @@ def test_gemini_and_what_only_it_says(case: Case, mode: StreamingMode) -> None:
     assert usage is not None
     assert (usage.input_tokens, usage.cache_read_tokens) == (100, 40)
     assert (usage.output_tokens, usage.reasoning_tokens) == (17, 7)
+
+
+# --- one request, as the policy sees it -------------------------------------------------------
+
+
+def picture(data: bytes) -> Any:
+    return types.Part(inline_data=types.Blob(data=data, mime_type="image/png"))
+
+
+def a_request() -> Any:
+    """All that a request may hold: a picture, thoughts, two calls at once without ids."""
+    calls = [
+        types.FunctionCall(name="prices", args={"city": "Oslo"}),
+        types.FunctionCall(name="prices", args={"city": "Bergen"}),
+    ]
+    answers = [types.FunctionResponse(name="prices", response={"result": f"r{n}"}) for n in (1, 2)]
+    contents = [
+        types.Content(role="user", parts=[types.Part(text="Look:"), picture(b"one")]),
+        types.Content(
+            role="model",
+            parts=[
+                types.Part(text="hm", thought=True),
+                *[types.Part(function_call=c, thought_signature=b"s") for c in calls],
+            ],
+        ),
+        types.Content(role="user", parts=[types.Part(function_response=a) for a in answers]),
+    ]
+    declared = types.FunctionDeclaration(name="prices", description="Prices.")
+    search = types.Tool(google_search=types.GoogleSearch())
+    config = types.GenerateContentConfig(
+        system_instruction="Be brief.",
+        tools=[types.Tool(function_declarations=[declared]), search],
+        max_output_tokens=100,
+    )
+    return LlmRequest(model="m", contents=contents, config=config)
+
+
+def asked(ask: Ask, changed: dict[int, Any], **more: Any) -> Asked:
+    """What the policy wants: each message as it is, but those that are changed."""
+    messages = [(n, m) if n not in changed else (None, changed[n]) for n, m in enumerated(ask)]
+    body = {**ask.body, "messages": [m for _, m in messages], **more}
+    return Asked(body, tuple(messages))
+
+
+def enumerated(ask: Ask) -> list[tuple[int, Any]]:
+    return list(enumerate(ask.body["messages"]))
+
+
+def test_what_is_left_alone_is_the_very_request() -> None:
+    request = a_request()
+    ask = Ask(request, "m")
+    assert [m["role"] for m in ask.body["messages"]] == [
+        "system",
+        "user",
+        "assistant",
+        "tool",
+        "tool",
+    ]
+    ids = [call["id"] for call in ask.body["messages"][2]["tool_calls"]]
+    assert ids == [m["tool_call_id"] for m in ask.body["messages"][3:]]
+    assert ask.to(asked(ask, {})) is request
+
+
+def test_one_changed_answer_stays_in_its_turn_and_the_rest_is_as_it_was() -> None:
+    request = a_request()
+    ask = Ask(request, "m")
+    shorter = {**ask.body["messages"][4], "content": "r"}
+    sent = ask.to(asked(ask, {4: shorter}))
+    assert sent.config is request.config
+    assert [a is b for a, b in zip(sent.contents, request.contents, strict=True)] == [
+        True,
+        True,
+        False,
+    ]
+    first, second = sent.contents[2].parts
+    assert first is request.contents[2].parts[0]
+    assert second.function_response.response == {"result": "r"}
+    assert request.contents[2].parts[1].function_response.response == {"result": "r2"}
+
+
+def test_what_chat_completions_cannot_say_comes_back_as_it_was() -> None:
+    request = a_request()
+    ask = Ask(request, "m")
+    user, model = ask.body["messages"][1:3]
+    told = {**user, "content": [{"type": "text", "text": "See:"}, *user["content"][1:]]}
+    sent = ask.to(asked(ask, {1: told, 2: dict(model)}))
+    assert [p.text for p in sent.contents[0].parts] == ["See:", None]
+    assert sent.contents[0].parts[1] is request.contents[0].parts[1]
+    assert sent.contents[1].parts == request.contents[1].parts
+
+
+def test_other_data_is_another_request() -> None:
+    one, other = a_request(), a_request()
+    other.contents[0].parts[1] = picture(b"two")
+    assert Ask(one, "m").body != Ask(other, "m").body
+    assert Ask(one, "m").body == Ask(a_request(), "m").body
+
+
+def test_tools_limits_and_instructions_may_change_alone() -> None:
+    request = a_request()
+    ask = Ask(request, "m")
+    extra = {"type": "function", "function": {"name": "more", "parameters": {"type": "object"}}}
+    system = {"role": "system", "content": "Be briefer."}
+    tools = [*ask.body["tools"], extra]
+    sent = ask.to(asked(ask, {0: system}, tools=tools, max_tokens=50))
+    assert all(a is b for a, b in zip(sent.contents, request.contents, strict=True))
+    assert sent.config.system_instruction == "Be briefer."
+    assert sent.config.max_output_tokens == 50
+    own, added = sent.config.tools[0].function_declarations
+    assert own is request.config.tools[0].function_declarations[0]
+    assert (added.name, added.parameters_json_schema) == ("more", {"type": "object"})
+    assert sent.config.tools[1].google_search is not None
+    assert request.config.system_instruction == "Be brief."

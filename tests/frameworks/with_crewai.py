@@ -189,6 +189,12 @@ def test_a_cancelled_call_settles(case: Case) -> None:
     assert [e.status for e in case.finished] == ["cancelled"]
 
 
+def test_a_policy_below_sees_that_each_call_was_decided_about(case: Case) -> None:
+    with clawmw.install(case.runtime):
+        assert str(crew(case.agent(tools=[prices])).kickoff()) == "It is 300."
+    assert [e.status for e in case.finished] == ["ok", "ok"]
+
+
 def test_what_is_said_around_a_call_holds(case: Case) -> None:
     with clawmw.calling(session="ticket-17", agent="me"):
         case.llm().call("How much?")
