@@ -496,6 +496,16 @@ def test_another_model_takes_over_when_the_first_is_down() -> None:
         assert case.sent()["model"] == "gpt-5.4-mini"
 
 
+def test_an_earlier_answer_is_given_again_whole_or_as_a_stream() -> None:
+    with Case(script(["All is well."]), reuse={"kinds": ["heartbeat"], "ttl": "10m"}) as case:
+        model = case.model(identity=Identity(session="s", chain="c", kind="heartbeat"))
+        first = model.invoke("anything new?")
+        assert model.invoke("anything new?").content == first.content == "All is well."
+        assert "".join(c.text for c in model.stream("anything new?")) == first.content
+        assert len(case.emulator.requests) == 1
+        assert [f.status for f in case.finished] == ["ok", "answered", "answered"]
+
+
 def test_a_transport_below_lets_the_call_through() -> None:
     with Case(script(["ok"] * 2)) as case:
         with clawmw.http_client(case.runtime) as client:

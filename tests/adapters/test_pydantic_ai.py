@@ -347,6 +347,19 @@ def test_light_work_goes_to_the_light_model_at_its_own_place() -> None:
             assert not case.emulator.requests
 
 
+def test_an_earlier_answer_is_given_again_whole_or_as_a_stream() -> None:
+    async def streamed(agent: Agent[Any, Any]) -> str:
+        async with agent.run_stream("anything new?") as result:
+            return str(await result.get_output())
+
+    with Case(script(["All is well."]), reuse={"kinds": ["heartbeat"], "ttl": "10m"}) as case:
+        agent = case.agent(Identity(session="s", chain="c", kind="heartbeat"), name="watch")
+        said = case.run(agent, "anything new?").output
+        assert said == case.run(agent, "anything new?").output == "All is well."
+        assert case.loop.run(streamed(agent)) == said
+        assert len(case.emulator.requests) == 1
+
+
 def test_a_model_can_be_wrapped_alone() -> None:
     with Case(script(["ok"] * 2), budget={"session": {"calls": 1}}) as case:
         who = Identity(session="s", chain="c")
