@@ -1,12 +1,12 @@
 """A command whose model calls come here: its environment, and how it proves to be that command.
 
 Every SDK reads where to call from the environment, so any program can be put behind the gateway
-without a change. By default it keeps its own keys, and needs no token: the port is on loopback,
-chosen by the system for this one run and gone with it; the gateway refuses web pages (Host,
-Origin); and whoever else on this machine finds it can call only with a key of their own, since
-the gateway adds none. A token in the URL would end up in logs and error messages. Where the
-gateway holds the keys (`Keys`), the command is given a token in their place: every SDK sends its
-API key along, so the token travels the same way, and the command cannot lose a key it never had.
+without a change. Where it keeps its own keys it needs no token: the port is on loopback, chosen by
+the system for this one run and gone with it; the gateway refuses web pages (Host, Origin); and
+whoever else on this machine finds it can call only with a key of their own. A token in the URL
+would end up in logs and error messages. Where the gateway holds keys (the policy's, or all of them
+by `--hide-keys`), finding it must not be enough to spend them: the command is given a token in the
+place of its keys (`Keys`). Every SDK sends its API key along, so the token travels the same way.
 """
 
 from __future__ import annotations
@@ -61,19 +61,19 @@ def upstreams(env: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def environment(
-    env: Mapping[str, str], url: str, said: Mapping[str, str], token: str | None = None
-) -> dict[str, str]:
+def environment(env: Mapping[str, str], url: str, token: str | None = None) -> dict[str, str]:
     """The environment of a command that is to call the gateway at `url` (without /v1).
 
-    `said` are clawmw's own variables for it. With `token`, it stands where keys stood.
+    With `token`, it stands where keys stood.
     """
-    given = {**env, **said, "CLAWMW_GATEWAY": url}
+    given = {**env, "CLAWMW_GATEWAY": url}
     given |= dict.fromkeys(_WITH_V1, f"{url}/v1") | dict.fromkeys(_WITHOUT, url)
     for name in ("NO_PROXY", "no_proxy"):  # else a proxy would be asked for this machine
         given[name] = ",".join(filter(None, (env.get(name), _HERE)))
     if token is not None:
-        given |= {name: token for name in KEYS if env.get(name)}
+        # Where there is none, SDKs would not begin: the gateway may have what it takes.
+        names = [name for name in KEYS if env.get(name)] or KEYS[:2]
+        given |= dict.fromkeys(names, token)
     return given
 
 

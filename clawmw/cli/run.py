@@ -74,7 +74,12 @@ def command(
         with _runtime(policy, seen, options["agent"]) as runtime:
             gateway = _gateway(runtime, policy, options["upstream"])
             said = _said(policy, path, seen)
-            code = _behind(gateway, said, command, hide=options["hide_keys"])
+            env = {**os.environ, **said}
+            if options["hide_keys"]:
+                for entry in policy.models.values():
+                    env.pop(entry.api_key_env or "", None)
+            held = options["hide_keys"] or _holds_keys(policy)
+            code = _behind(gateway, env, command, demand=held)
         try:
             if report is not None:
                 seen.write(report, code)
@@ -162,25 +167,29 @@ def _said(policy: Policy, path: Path, seen: Seen) -> Mapping[str, str]:
     }
 
 
+def _holds_keys(policy: Policy) -> bool:
+    """Whether the gateway has keys of its own, which whoever finds it could spend."""
+    from clawmw.policy.spoken import server
+
+    served = [server(entry) for entry in policy.models.values()]
+    return any(at is not None and os.environ.get(at.key_env or "") for at in served)
+
+
 def _behind(
-    gateway: Gateway, said: Mapping[str, str], command: Sequence[str], *, hide: bool
+    gateway: Gateway, given: Mapping[str, str], command: Sequence[str], *, demand: bool
 ) -> int:
-    """Run the command behind the gateway; its exit code."""
+    """Run the command behind the gateway, which may demand a token; its exit code."""
     from clawmw.adapters.child import ByFamily, Families, Keys, Paths, environment
     from clawmw.adapters.gateway_server import Served
 
     app, token = Paths(gateway.app), None
     if isinstance(gateway, ByFamily):
         app.app = Families(gateway)
-    if hide:
+    if demand:
         app.app = keys = Keys(app.app, os.environ)
         token = keys.token
     with Served(gateway, app=app) as served:
-        env = environment(os.environ, served.base_url.removesuffix("/v1"), said, token)
-        for entry in gateway.places.models.values() if hide else ():
-            if entry.api_key_env and env.get(entry.api_key_env) != token:
-                env.pop(entry.api_key_env, None)
-        return _run(command, env)
+        return _run(command, environment(given, served.base_url.removesuffix("/v1"), token))
 
 
 def _run(command: Sequence[str], env: Mapping[str, str]) -> int:

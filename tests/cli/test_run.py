@@ -240,6 +240,23 @@ def test_a_command_cannot_lose_the_key_it_does_not_have(
         assert ("invalid_token" in out) is bool(other)
 
 
+@needs_curl
+def test_where_the_gateway_holds_a_key_finding_it_is_not_enough(
+    run: Run, provider: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The policy's keys are spent for its command alone, which needs none itself."""
+    monkeypatch.delenv("OPENAI_API_KEY")
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    monkeypatch.setenv("THEIR_KEY", "sk-policy")
+    entry = f"{{model: gpt-5.4, base_url: {provider.base_url}, api_key_env: THEIR_KEY}}"
+    (tmp_path / "clawmw.yaml").write_text(f"version: 1\nmodels: {{gpt-5.4: {entry}}}\n")
+    code, out, err = run("--", "sh", "-c", f"{CURL}\nOPENAI_API_KEY=sk-found\n{CURL}")
+    assert code == 0, err
+    assert out.count("said in a shell") == 1
+    assert "this gateway is one command's own" in out
+    assert len(provider.requests) == 1
+
+
 # --- a process as any other ---------------------------------------------------------------------
 
 
