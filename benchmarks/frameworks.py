@@ -143,6 +143,8 @@ def measured(row: Row, count: int, turns: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure and show; with `--save` write the results."""
+    from benchmarks.frameworks_more import adk, crewai, openai_agents
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--conversations", type=int, default=12)
     parser.add_argument("--turns", type=int, default=20)
@@ -150,15 +152,19 @@ def main() -> None:
     options = parser.parse_args()
     rows: dict[str, dict[str, float]] = {}
     with command("emulate") as url:
-        for framework in (langchain, pydantic_ai):
-            for row in framework(url, POLICY):
-                rows[row.name] = measured(row, options.conversations, options.turns)
+        for framework in (langchain, pydantic_ai, openai_agents, adk, crewai):
+            try:
+                for row in framework(url, POLICY):
+                    rows[row.name] = measured(row, options.conversations, options.turns)
+            except ModuleNotFoundError as missing:
+                print(f"{framework.__name__}: {missing.name} is not there")
     columns = list(next(iter(rows.values())))
     print(f"{'ms':22}" + "".join(f"{name.replace('_', ' '):>12}" for name in columns))
     for name, row_ in rows.items():
         print(f"{name:22}" + "".join(f"{row_[c]:12.2f}" for c in columns))
     if options.save:
-        RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+        known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        RESULTS.write_text(json.dumps({**known, **rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 
-_MODULES = ("langchain", "litellm", "pydantic_ai")
+_MODULES = ("adk", "agents", "crewai", "langchain", "litellm", "pydantic_ai")
 """Modules for one framework each: what they need is mostly an extra."""
 
 

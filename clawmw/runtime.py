@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from clawmw.codecs.unread import UNREAD, Unread, beside
+from clawmw.codecs.unread import Unread, beside
 from clawmw.core.codec import Codec
 from clawmw.core.effects import (
     Append,
@@ -43,7 +43,7 @@ from clawmw.core.identity import HEADERS, Identity, identify
 from clawmw.core.money import Profile
 from clawmw.core.redact import Redactor
 from clawmw.core.types import Request, Response
-from clawmw.core.unread import Odd, Stopping, forgetful
+from clawmw.core.unread import UNREAD, Odd, Stopping, forgetful
 from clawmw.errors import InternalError, StoreError
 from clawmw.live import Live, Terms
 from clawmw.policy import build

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,13 @@ def _no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith("CLAWMW_")]:
         monkeypatch.delenv(name)
     return
+
+
+def asked(emulator: Any) -> None:
+    """Wait until the emulator has been asked something."""
+    end = time.monotonic() + 10
+    while not emulator.requests and time.monotonic() < end:
+        time.sleep(0.005)
 
 
 def rows(count: int, seed: int = 1) -> str:

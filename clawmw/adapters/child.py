@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from clawmw.adapters.gateway import Gateway
 from clawmw.adapters.gateway_guard import App, GatewayError, Receive, Scope, Send
 from clawmw.adapters.gateway_upstream import Places
-from clawmw.ownership import Tokens
 from clawmw.runtime import Runtime
 
 __all__ = ["KEYS", "ByFamily", "Families", "Keys", "Paths", "environment", "upstreams"]
@@ -26,12 +26,14 @@ __all__ = ["KEYS", "ByFamily", "Families", "Keys", "Paths", "environment", "upst
 OPENAI = "https://api.openai.com/v1"
 ANTHROPIC = "https://api.anthropic.com"
 
-KEYS: Mapping[str, str] = {
-    "OPENAI_API_KEY": "openai",
-    "ANTHROPIC_API_KEY": "anthropic",
-    "ANTHROPIC_AUTH_TOKEN": "anthropic",
+KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+"""Variables that hold a provider's key."""
+_SENT = {
+    (False, b"authorization"): ("OPENAI_API_KEY",),
+    (True, b"authorization"): ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY"),
+    (True, b"x-api-key"): ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
 }
-"""Variables that hold a provider's key, and whose."""
+"""Which key goes in which header, of calls in Anthropic's dialect or in another."""
 
 _WITH_V1 = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
 """The SDKs of OpenAI (Python, Node), the AI SDK, Pydantic AI; LiteLLM, LangChain, LlamaIndex."""
@@ -71,8 +73,7 @@ def environment(
     for name in ("NO_PROXY", "no_proxy"):  # else a proxy would be asked for this machine
         given[name] = ",".join(filter(None, (env.get(name), _HERE)))
     if token is not None:
-        given |= dict.fromkeys(("OPENAI_API_KEY", "ANTHROPIC_API_KEY"), token)
-        given.pop("ANTHROPIC_AUTH_TOKEN", None)
+        given |= {name: token for name in KEYS if env.get(name)}
     return given
 
 
@@ -94,11 +95,9 @@ class Paths:
 class ByFamily(Gateway):
     """A gateway with another upstream for the calls of Anthropic's dialect, `messages`."""
 
-    def __init__(
-        self, runtime: Runtime, places: Places, messages: Places, tokens: Tokens | None
-    ) -> None:
-        super().__init__(runtime, places, tokens=tokens)
-        self.messages = Gateway(runtime, messages, tokens=tokens)
+    def __init__(self, runtime: Runtime, places: Places, messages: Places, **options: Any) -> None:
+        super().__init__(runtime, places, **options)
+        self.messages = Gateway(runtime, messages, **options)
 
     async def aclose(self) -> None:
         """Close the connections to the models."""
@@ -122,38 +121,33 @@ class Families:
 class Keys:
     """Demands the token of this run, and puts the provider's own key in its place.
 
-    `keys` are those of `KEYS`, by name. The token comes as an API key does: as a bearer, or in
+    `keys`: those of `KEYS`, by name. The token comes as an API key does, as a bearer or in
     `x-api-key`; the key goes on in the same header.
     """
 
     def __init__(self, app: App, keys: Mapping[str, str]) -> None:
         self.app = app
         self.token = secrets.token_urlsafe(32)
-        self._real = {
-            whose: keys[name] for name, whose in reversed(tuple(KEYS.items())) if keys.get(name)
-        }
+        self._keys = {name: keys[name] for name in KEYS if keys.get(name)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the class."""
         path = str(scope["path"])
-        if path == "/healthz":
-            await self.app(scope, receive, send)
-            return
-        whose = "anthropic" if "/messages" in path else "openai"
-        headers, proven = [], False
+        headers, proven = [], path == "/healthz"
         for name, value in scope["headers"]:
-            put = _PLACES.get(name)
-            if put is None:
+            if not self._is_token(value):
                 headers.append((name, value))
-            elif self._is_token(value):
-                proven = True
-                if whose in self._real:
-                    headers.append((name, put(self._real[whose])))
+                continue
+            proven = True
+            theirs = path.startswith("/v1/messages")
+            real = next((k for k in _SENT.get((theirs, name), ()) if k in self._keys), None)
+            if real is not None:
+                bearer = "Bearer " if name == b"authorization" else ""
+                headers.append((name, f"{bearer}{self._keys[real]}".encode()))
         if not proven:
             message = "this gateway is one command's own; its token is in that command's API keys"
-            await GatewayError(401, message, "invalid_token", www_authenticate="Bearer").answer(
-                send
-            )
+            refusal = GatewayError(401, message, "invalid_token", www_authenticate="Bearer")
+            await refusal.answer(send)
             return
         await self.app({**scope, "headers": headers}, receive, send)
 
@@ -161,9 +155,3 @@ class Keys:
         scheme, _, rest = value.partition(b" ")
         given = rest.strip() if scheme.lower() == b"bearer" else value.strip()
         return hmac.compare_digest(given, self.token.encode())
-
-
-_PLACES: Mapping[bytes, Callable[[str], bytes]] = {
-    b"authorization": lambda key: f"Bearer {key}".encode(),
-    b"x-api-key": str.encode,
-}

@@ -10,8 +10,18 @@ from clawmw.core.codec import Codec
 from clawmw.core.tap import Tap
 from clawmw.core.types import Failure, Response
 from clawmw.errors import CodecError
+from clawmw.runtime import Runtime
 
-__all__ = ["ANSWERS", "FINAL", "answered", "failed", "lost", "read_as_stream", "unreadable"]
+__all__ = [
+    "ANSWERS",
+    "FINAL",
+    "answered",
+    "failed",
+    "lost",
+    "read_as_stream",
+    "retries",
+    "unreadable",
+]
 
 ANSWERS = "clawmw.answers"
 """The key under which a request says that its caller takes answers, not exceptions."""
@@ -96,3 +106,10 @@ def read_as_stream(tap: Tap | None, body: bytes) -> Response | Failure | None:
         given + rest,
         response.complete,
     )
+
+
+def retries(runtime: Runtime) -> bool:
+    """Whether the policy tries again what failed: an SDK below it that does so, too, multiplies."""
+    pipeline = runtime.pipeline
+    acts = pipeline.mode == "enforce" and pipeline.modes.get("retry", "enforce") == "enforce"
+    return acts and any(stage.traits.name == "retry" for stage in pipeline.stages)

@@ -108,16 +108,16 @@ class Gateway:
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. See `Guard` for who is let through to here."""
-        dialect = wire.dialect_of("POST", scope["path"])
-        if header(scope, b"anthropic-version") is not None:
-            dialect = dialect or "anthropic"
         try:
             answered = await self.views.answer(scope, send)
             if not answered:
                 end = self._leads_to(scope["method"], scope["path"])
                 await self._serve(end, scope, receive, send)
         except GatewayError as refusal:
-            await tell(refusal, dialect, send)
+            dialect = wire.dialect_of("POST", scope["path"])
+            if not dialect and header(scope, b"anthropic-version") is not None:
+                dialect = "anthropic.messages"
+            await tell(refusal, self.runtime.codecs.get(dialect), send)
 
     async def aclose(self) -> None:
         """Close the connections to the models."""
@@ -170,7 +170,7 @@ class Gateway:
                 response = await self.call(end, scope, body, caller)
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
                 raise refused(error, caller) from None
-            await relay(response, send, wire.endpoints().get(end, ""))
+            await relay(response, send, self.runtime.codecs.get(wire.endpoints().get(end, "")))
         except asyncio.CancelledError:
             if not caller.gone:
                 raise

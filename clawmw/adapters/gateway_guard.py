@@ -168,7 +168,7 @@ class Guard:
         origin = header(scope, b"origin")
         if origin is not None:
             scheme, _, host = origin.decode("latin-1").partition("://")
-            if scheme != "http" or not self._known(scope, host):
+            if scheme not in ("http", "https") or not self._known(scope, host):
                 raise GatewayError(403, "calls from web pages are refused", "origin_not_allowed")
         site = header(scope, b"sec-fetch-site")
         if site is not None and site not in (b"same-origin", b"none"):

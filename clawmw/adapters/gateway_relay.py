@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import httpx
 
-from clawmw.adapters import wire
 from clawmw.adapters.failures import lost
 from clawmw.adapters.gateway_aiohttp import TlsError
 from clawmw.adapters.gateway_guard import GatewayError, Send, answer
 from clawmw.adapters.gateway_http import Response
 from clawmw.adapters.gateway_upstream import Caller, RedirectError
+from clawmw.core.codec import Codec
 from clawmw.errors import ClawmwError
 
 __all__ = ["refused", "relay", "tell"]
@@ -22,7 +22,7 @@ __all__ = ["refused", "relay", "tell"]
 _log = logging.getLogger("clawmw.gateway")
 
 
-async def relay(response: Response, send: Send, dialect: str = "") -> None:
+async def relay(response: Response, send: Send, codec: Codec | None = None) -> None:
     """The answer, each chunk as it arrives; its stream is closed whatever happens."""
     headers = [(n.encode(), v.encode()) for n, v in response.headers.items()]
     stream = response.stream
@@ -41,7 +41,7 @@ async def relay(response: Response, send: Send, dialect: str = "") -> None:
                     tail = (tail + chunk)[-4:]
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
     except Exception as error:  # noqa: BLE001 - the answer has begun; its reader must be told
-        await _broken_off(response, tail, error, send, dialect)
+        await _broken_off(response, tail, error, send, codec)
     else:
         await send({"type": "http.response.body", "body": b""})
     finally:
@@ -49,7 +49,7 @@ async def relay(response: Response, send: Send, dialect: str = "") -> None:
 
 
 async def _broken_off(
-    response: Response, tail: bytes, error: Exception, send: Send, dialect: str
+    response: Response, tail: bytes, error: Exception, send: Send, codec: Codec | None
 ) -> None:
     """Say that a stream broke, in the stream; the connection then ends as the upstream's did.
 
@@ -61,14 +61,19 @@ async def _broken_off(
     if not stream or not tail.endswith((b"\n\n", b"\r\n\r\n", b"\r\r")):
         return
     message = "the upstream's answer broke off before its end; what came so far is not complete"
-    body = wire.error_body(message, "upstream_error", "stream_broken", dialect)
-    event = wire.error_event(body, dialect)
+    if codec is None:
+        return
+    told = codec.error({"message": message, "type": "upstream_error", "code": "stream_broken"})
+    event = codec.writer().failing(told)
     await send({"type": "http.response.body", "body": event, "more_body": True})
 
 
-async def tell(refusal: GatewayError, dialect: str, send: Send) -> None:
+async def tell(refusal: GatewayError, codec: Codec | None, send: Send) -> None:
     """What a request is refused for, in the error shape of its dialect."""
-    body = wire.error_body(str(refusal), refusal.kind, refusal.code, dialect)
+    if codec is None:
+        await refusal.answer(send)
+        return
+    body = codec.error({"message": str(refusal), "type": refusal.kind, "code": refusal.code})
     told = [("content-type", "application/json"), *refusal.headers]
     await answer(send, refusal.status, [(n.encode(), v.encode()) for n, v in told], body)
 

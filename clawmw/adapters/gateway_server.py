@@ -6,13 +6,16 @@ import asyncio
 import logging
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from clawmw.adapters.gateway import Gateway
 from clawmw.adapters.gateway_guard import App, Guard, is_loopback, known_hosts
@@ -23,11 +26,48 @@ __all__ = ["DRAIN_SECONDS", "Served", "Server"]
 
 DRAIN_SECONDS = 5
 """How long calls under way may take to finish once the gateway is told to stop."""
+HEAD_SECONDS = 30.0
+"""How long a request may take until its head is here; its body has a time of its own."""
 IDLE_SECONDS = 75
 """How long a caller's connection may idle; longer than clients keep theirs, so that it is
 never the gateway that closes one just as a request comes in."""
 AT_ONCE = 4
 """Connections taken in one go: of many that come together, other workers are to get theirs."""
+
+
+class _Connection(H11Protocol):
+    """A caller's connection; one whose request has not begun to be served in time is closed.
+
+    Without it, whoever sends a byte now and then holds a connection for good (Slowloris).
+    """
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A caller is there."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Some of a request is there."""
+        super().data_received(data)
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request
+        served = cycle is not None and not cycle.response_complete
+        if served and self._late is not None:
+            self._late.cancel()
+            self._late = None
+        elif not served:
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The caller is gone."""
+        if self._late is not None:
+            self._late.cancel()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        if self._late is None:
+            self._late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
 
 class Server(uvicorn.Server):
@@ -66,7 +106,7 @@ class Server(uvicorn.Server):
         guard = Guard(app or gateway.app, known_hosts(host, port, allow_hosts), token)
         config = uvicorn.Config(
             guard,
-            http="h11",
+            http=_Connection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -79,6 +119,16 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=drain,
         )
         super().__init__(config)
+
+    def encrypt(self, certificate: Path, key: Path | None) -> None:
+        """Serve TLS. Raises `ClawmwError` for files that make none."""
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+        except (OSError, ssl.SSLError) as error:
+            reason = getattr(error, "strerror", None) or getattr(error, "reason", "") or "no PEM"
+            named = f"{certificate}, {key}" if key else str(certificate)
+            raise ClawmwError(f"--tls-cert, --tls-key: {named}: {reason}".lower()) from None
+        self.config.ssl_certfile, self.config.ssl_keyfile = certificate, key
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Take connections."""

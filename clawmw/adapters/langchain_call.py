@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from clawmw.core.types import Json
 from clawmw.policy.models import ModelEntry
 from clawmw.runtime import Runtime
 
-__all__ = ["Ask", "Others", "signs", "wants_form"]
+__all__ = ["Ask", "Others", "once", "signs", "wants_form"]
 
 _SAID = ("temperature", "top_p", "seed", "n", "max_tokens", "max_completion_tokens")
 """What a chat model knows itself, and a call may say otherwise."""
@@ -169,6 +170,22 @@ def wants_form(kwargs: Mapping[str, Any]) -> bool:
     if form is not None and not (isinstance(form, dict) and form.get("type") == "text"):
         return True
     return _choice(kwargs.get("tool_choice")) not in (None, "auto", "none")
+
+
+def once(inner: BaseChatModel) -> BaseChatModel:
+    """The same model, asked once a call: the policy retries, and its SDK beside would multiply."""
+    same = copy.copy(inner)
+    if signs(inner):
+        same.__dict__["max_retries"] = 0
+        for name in ("_client", "_async_client"):  # made when first used
+            same.__dict__.pop(name, None)
+    elif _openai_like(inner):
+        for name, root in (("client", "root_client"), ("async_client", "root_async_client")):
+            client = getattr(inner, root, None)
+            if client is not None:
+                same.__dict__[root] = client.with_options(max_retries=0)
+                same.__dict__[name] = same.__dict__[root].chat.completions
+    return same
 
 
 def signs(inner: BaseChatModel) -> bool:

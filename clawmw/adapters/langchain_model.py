@@ -26,14 +26,15 @@ from pydantic import PrivateAttr
 
 from clawmw.adapters.direct import Answered, Asked, Body, Direct
 from clawmw.adapters.direct_stream import astreamed, streamed
-from clawmw.adapters.langchain_call import Ask, Others, signs, wants_form
+from clawmw.adapters.failures import retries
+from clawmw.adapters.langchain_call import Ask, Others, once, signs, wants_form
 from clawmw.adapters.langchain_identity import who
 from clawmw.adapters.langchain_messages import answer_of, answered_message
 from clawmw.adapters.langchain_stream import Chunks
 from clawmw.core.decisions import Halt
 from clawmw.core.identity import Identity
 from clawmw.errors import Refused
-from clawmw.runtime import shared
+from clawmw.runtime import shared, switched_off
 
 __all__ = ["Guard", "OnRefusal", "model"]
 
@@ -41,6 +42,7 @@ OnRefusal: TypeAlias = Literal["message", "raise"]
 M = TypeVar("M")
 """A chat model, or one with arguments bound."""
 _NOBODY = Identity()
+_PRIVATE = ("_clawmw", "_clawmw_inner", "_clawmw_sole")
 
 
 def model(
@@ -82,7 +84,8 @@ class Guard:
         inner = getattr(chat_model, "_clawmw_inner", None) or chat_model  # the outermost decides
         guarded: Any = copy.copy(inner)
         guarded.__class__ = _guarded(type(inner))  # type: ignore[arg-type]
-        private = {"_clawmw": self, "_clawmw_inner": inner}
+        sole = once(inner) if retries(self.runtime) else inner
+        private = {"_clawmw": self, "_clawmw_inner": inner, "_clawmw_sole": sole}
         kept = getattr(inner, "__pydantic_private__", None) or {}
         object.__setattr__(guarded, "__pydantic_private__", {**kept, **private})
         return guarded  # type: ignore[no-any-return]
@@ -112,6 +115,8 @@ class _Guarded:
 
     _clawmw: Guard
     _clawmw_inner: BaseChatModel
+    _clawmw_sole: BaseChatModel
+    """The same, without retries of its own."""
 
     def _generate(
         self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any
@@ -167,14 +172,17 @@ class _Call:
     def __init__(
         self, model: _Guarded, messages: list[BaseMessage], stop: Any, kwargs: Any, *, stream: bool
     ) -> None:
-        self.guard, self.kwargs = model._clawmw, kwargs
+        self.model, self.guard, self.kwargs = model, model._clawmw, kwargs
         self.ask = Ask.of(model._clawmw_inner, messages, stop, kwargs, stream=stream)
         self.who = self.guard.who(messages)
         self.last: ChatResult | None = None
 
     def to(self, asked: Asked) -> tuple[BaseChatModel, list[BaseMessage], dict[str, Any]]:
         """Which model to ask what."""
-        return self.ask.to(asked, self.guard.others)
+        other, messages, given = self.ask.to(asked, self.guard.others)
+        if other is self.model._clawmw_inner and not switched_off():
+            other = self.model._clawmw_sole
+        return other, messages, given
 
     def came(self, result: ChatResult) -> Body:
         """What a model answered, for the policy."""
@@ -215,9 +223,8 @@ def _guarded(cls: type[BaseChatModel]) -> type[BaseChatModel]:
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
         "__doc__": cls.__doc__,
-        "__annotations__": {"_clawmw": Any, "_clawmw_inner": Any},
-        "_clawmw": PrivateAttr(default=None),
-        "_clawmw_inner": PrivateAttr(default=None),
+        "__annotations__": dict.fromkeys(_PRIVATE, Any),
+        **{name: PrivateAttr(default=None) for name in _PRIVATE},
         # What streams by other means than `_stream` would go around the policy.
         "_stream_chat_model_events": None,
         "_astream_chat_model_events": None,

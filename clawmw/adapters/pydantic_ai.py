@@ -32,6 +32,7 @@ from pydantic_ai.settings import ModelSettings
 
 from clawmw.adapters.direct import Asked, Body, Direct
 from clawmw.adapters.direct_stream import astreamed
+from clawmw.adapters.failures import retries
 from clawmw.adapters.pydantic_ai_call import Ask
 from clawmw.adapters.pydantic_ai_messages import answer_of, response_of
 from clawmw.adapters.pydantic_ai_stream import End, Event, Events
@@ -39,7 +40,7 @@ from clawmw.core.decisions import Halt
 from clawmw.core.identity import Identity, clean
 from clawmw.errors import Refused
 from clawmw.policy.models import ModelEntry
-from clawmw.runtime import shared
+from clawmw.runtime import shared, switched_off
 
 __all__ = ["Capability", "Stopped", "model"]
 
@@ -140,7 +141,7 @@ class _Guarded(WrapperModel):
         came: list[ModelResponse] = []
 
         async def send(asked: Asked) -> Body:
-            given = ask.to(asked, came)
+            given = ask.to(asked, came, once=self.once)
             came.append(await self.asked(asked).request(*given))
             return answer_of(came[-1])
 
@@ -166,6 +167,11 @@ class _Guarded(WrapperModel):
             yield stream
         finally:
             await stream.left()
+
+    @property
+    def once(self) -> bool:
+        """Whether the policy alone tries again."""
+        return retries(self.direct.runtime) and not switched_off()
 
     def _ask(
         self,
@@ -206,7 +212,7 @@ class _Stream(StreamedResponse):
         came: list[ModelResponse] = []
 
         async def send(asked: Asked) -> AsyncGenerator[Event, None]:
-            given = self.ask.to(asked, came)
+            given = self.ask.to(asked, came, once=self.guarded.once)
             async with self.guarded.asked(asked).request_stream(*given, self.run_context) as sub:
                 self._sub = sub
                 async for event in sub:

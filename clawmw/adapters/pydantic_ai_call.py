@@ -74,13 +74,16 @@ class Ask:
         return cls(messages, *own, [place for place, _ in placed], body, textual)
 
     def to(
-        self, asked: Asked, came: Sequence[ModelResponse]
+        self, asked: Asked, came: Sequence[ModelResponse], *, once: bool
     ) -> tuple[list[ModelMessage], ModelSettings | None, ModelRequestParameters]:
-        """What the policy wants asked. `came`: answers of this very exchange."""
+        """What the policy wants asked. `came`: answers of this very exchange.
+
+        `once`: without the SDK's own retries, where pydantic-ai hands that on.
+        """
         messages, params = self._messages(asked, came), self._params(asked)
         if self.places and self.places[0] == _INSTRUCTIONS and asked.messages[0][0] is None:
             messages, params = self._instructed(asked.messages[0][1], messages, params)
-        return messages, self._settings(asked), params
+        return messages, self._settings(asked, once=once), params
 
     def _instructed(
         self, value: Body, messages: list[ModelMessage], params: ModelRequestParameters
@@ -143,8 +146,9 @@ class Ask:
         same = len(parts) == len(own.parts) and all(map(is_, parts, own.parts))
         return own if same else replace(own, parts=list(parts))
 
-    def _settings(self, asked: Asked) -> ModelSettings | None:
-        changed: dict[str, Any] = {
+    def _settings(self, asked: Asked, *, once: bool) -> ModelSettings | None:
+        changed: dict[str, Any] = {"max_retries": 0} if once else {}
+        changed |= {
             name: asked.body[name]
             for name in _SETTINGS
             if name in asked.body and asked.body[name] != self.body.get(name)

@@ -24,7 +24,7 @@ from clawmw.core.types import OURS, Json, Message, Request, Response, Role, Text
 from clawmw.errors import InternalError
 from clawmw.runtime import Live
 
-__all__ = ["Style", "refusal", "style_of"]
+__all__ = ["Style", "refusal", "style_of", "told"]
 
 Style: TypeAlias = Literal["message", "error"]
 
@@ -91,3 +91,16 @@ def _seconds(after: float | None) -> int:
     if after is None or not after > 0:
         after = _BUSY
     return max(math.ceil(min(after, _LONGEST)), 1)
+
+
+def told(error: BaseException | None) -> str | None:
+    """Why a call was stopped, of what an SDK raised for such an error; None: it is another one."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # CrewAI raises an error from itself
+        seen.add(id(error))
+        body = getattr(error, "body", None)  # openai gives what is within, anthropic the whole
+        inner = _inside(body, "error") or body
+        if _inside(inner, "type") == "clawmw_refused":
+            return str(_inside(inner, "message"))
+        error = error.__cause__
+    return None

@@ -133,7 +133,8 @@ class Reading(_Base):
     def close(self) -> None:
         """The reader is done, or left."""
         try:
-            self.attempt.response.close()
+            if self.attempt.response is not None:  # the last attempt got none
+                self.attempt.response.close()
         finally:
             self._leave()
 
@@ -191,6 +192,7 @@ class AsyncReading(_Base):
     async def aclose(self) -> None:
         """The reader is done, or left."""
         try:
-            await self.attempt.response.aclose()
+            if self.attempt.response is not None:
+                await self.attempt.response.aclose()
         finally:
             self._leave()

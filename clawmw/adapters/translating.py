@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -104,14 +105,20 @@ class _Body:
         if not self._streams:
             self._held.append(chunk)
             return b""
-        try:
+        with self._told():
             return self._stream.feed(chunk)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
         except CodecError as error:
             raise self._module.RemoteProtocolError(str(error)) from error
 
     def _end(self) -> bytes:
         if self._streams:
-            return self._stream.end()
+            with self._told():
+                return self._stream.end()
         body = b"".join(self._held)
         if self._response.status_code >= 400:
             return self._through.error(self._response.status_code, body)

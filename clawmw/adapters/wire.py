@@ -31,7 +31,6 @@ __all__ = [
     "ending",
     "endpoints",
     "error_body",
-    "error_event",
     "outgoing_headers",
     "owner",
     "place",
@@ -67,7 +66,7 @@ _PATHS = {
     "/responses": "openai.responses",
     "/v1/messages": "anthropic.messages",
     "/embeddings": EMBEDDINGS,
-    "/messages/count_tokens": COUNT,
+    "/v1/messages/count_tokens": COUNT,
 }
 """Anthropic's with its version: OpenAI has `/v1/threads/ID/messages`, which is another matter."""
 _BELOW = {path.removeprefix("/v1"): dialect for path, dialect in _PATHS.items()}
@@ -181,23 +180,10 @@ def streams(response: Any) -> bool:
     return bool(response.status_code < 400 and kind.startswith("text/event-stream"))
 
 
-_ANTHROPIC = {"upstream_error": "api_error", "server_error": "api_error"}
-"""Anthropic's types of error, where they are not called as OpenAI's."""
-
-
-def error_body(message: str, kind: str, code: str, dialect: str = "") -> bytes:
-    """An error in the dialect's shape; by default OpenAI's. `code` is in both, for programs."""
-    if dialect.startswith("anthropic"):
-        told = {"type": _ANTHROPIC.get(kind, kind), "message": message, "code": code}
-        return json.dumps({"type": "error", "error": told}).encode()
+def error_body(message: str, kind: str, code: str) -> bytes:
+    """An error in OpenAI's shape, where no dialect is known."""
     error = {"message": message, "type": kind, "param": None, "code": code}
     return json.dumps({"error": error}).encode()
-
-
-def error_event(body: bytes, dialect: str = "") -> bytes:
-    """An error within a stream of events."""
-    name = b"" if dialect.startswith("openai.chat") or not dialect else b"event: error\n"
-    return name + b"data: " + b" ".join(body.splitlines()) + b"\n\n"
 
 
 def ending(live: Live, tap: Tap, result: Result) -> bytes:

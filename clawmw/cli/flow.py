@@ -134,7 +134,7 @@ def _runner(where: _Where, policy: Policy, plan: Plan, thread: str) -> Iterator[
     from clawmw.observe.otel import OtelObserver
     from clawmw.runtime import Runtime
 
-    models, keys = _models(policy, plan, where.upstream)
+    models, keys, extensions = _models(policy, plan, where.upstream)
     runtime = Runtime.of(policy)
     observer = next((o for o in runtime.observers if isinstance(o, OtelObserver)), None)
     click.echo(f"flow {plan.name}, thread {thread}", err=True)
@@ -142,7 +142,7 @@ def _runner(where: _Where, policy: Policy, plan: Plan, thread: str) -> Iterator[
         with _interruptible(where, thread), http_client(runtime) as client:
             yield FlowRunner(
                 plan,
-                call=http_caller(client, models, keys),
+                call=http_caller(client, models, keys, extensions),
                 checkpoints=where.checkpoints,
                 observer=observer,
                 progress=_progress(plan),
@@ -155,16 +155,24 @@ def _runner(where: _Where, policy: Policy, plan: Plan, thread: str) -> Iterator[
 
 def _models(
     policy: Policy, plan: Plan, upstream: str | None
-) -> tuple[dict[str, ModelRef], dict[str, str]]:
-    """The models of the flow, and the keys of those that have one, by name."""
+) -> tuple[dict[str, ModelRef], dict[str, str], dict[str, dict[str, Any]]]:
+    """The models of the flow; the keys of those that have one, and where those are that have a
+    place of their own, by name."""
+    from clawmw.adapters.wire import ENTRY
     from clawmw.errors import PolicyError
+    from clawmw.policy.spoken import server
     from clawmw.stages.base import ModelRef
 
     models: dict[str, ModelRef] = {}
     keys: dict[str, str] = {}
+    extensions: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(step.model for step in plan.steps if step.agent):
         entry = policy.models[name]
         base_url = entry.base_url or upstream
+        if base_url != upstream or upstream is None:
+            at = server(entry)
+            base_url = at.base_url if at is not None else None
+            extensions[name] = {ENTRY: entry}
         if base_url is None:
             where = f"models.{name}.base_url"
             raise PolicyError(f"{where}: a flow needs it; give it here or use --upstream URL")
@@ -174,7 +182,7 @@ def _models(
                 where = f"models.{name}.api_key_env"
                 raise PolicyError(f"{where}: the environment has no {entry.api_key_env}; set it")
             keys[name] = os.environ[entry.api_key_env]
-    return models, keys
+    return models, keys, extensions
 
 
 def _load(path: Path) -> Policy:

@@ -75,7 +75,7 @@ def setup(
     from clawmw.openclaw import config
 
     path, document, record, place = _opened(given, url)
-    plan = _made(document, place, record, **chosen)
+    plan = _made(document, place, record, policy=str(Path(policy).absolute()), **chosen)
     new = document
     for edit in plan.edits:
         new = new.set(edit.path, edit.value)
@@ -89,12 +89,14 @@ def setup(
         lines.append(f"{path}: nothing to change")
     done = config.Record("", "", (*plan.edits, *(record.edits if record else ())), place)
     left = _made(new, place, done, **chosen)
+    _look(left, place)
     lines += _next(plan, policy, place, chosen["token_env"], dry_run=dry_run)
     lines += [f"{f.level:<6}{f.where}: {f.what}" for f in left.findings if f.level != "ok"]
     if as_json:
         changes = [{**asdict(e), "path": list(e.path)} for e in plan.edits]
         found = {"config": str(path), "changes": changes, "findings": _plain(left)}
-        click.echo(json.dumps(found | {"upstreams": plan.upstreams}, indent=2))
+        found["upstreams"] = sorted({url for url, _ in plan.upstreams})
+        click.echo(json.dumps(found, indent=2))
     else:
         click.echo("\n".join(lines))
     return 0
@@ -108,6 +110,7 @@ def check(given: Path | None, url: str | None, as_json: bool) -> int:
     """Say what is right and wrong with OpenClaw's config. Exit code 1 when something is wrong."""
     path, document, record, place = _opened(given, url)
     plan = _made(document, place, record)
+    _look(plan, place)
     _reached(plan, place)
     if as_json:
         click.echo(json.dumps({"config": str(path), "findings": _plain(plan)}, indent=2))
@@ -150,6 +153,13 @@ def _made(document: Document, url: str, record: Record | None, **more: Any) -> P
     return made(document, url, record=record, **more)
 
 
+def _look(plan: Plan, url: str) -> None:
+    from clawmw.openclaw.agents import look
+    from clawmw.openclaw.config import state_folder
+
+    look(plan, state_folder(os.environ), url)
+
+
 def _diff(old: str, new: str, path: Path) -> list[str]:
     """What would change, without what surrounds it; keys are not shown."""
     from difflib import unified_diff
@@ -167,7 +177,7 @@ def _next(
     upstreams = plan.upstreams
     if not upstreams:
         return
-    models = _models(upstreams) if len(upstreams) > 1 else ""
+    models = _models(upstreams) if len({url for url, _ in upstreams}) > 1 else ""
     if not Path(policy).exists():
         text = _POLICY + models
         if dry_run:
@@ -181,17 +191,18 @@ def _next(
     parts = urlsplit(url)
     words = ["clawmw", "serve", "--policy", policy, "--port", str(parts.port or 80)]
     if not models:
-        words += ["--upstream", next(iter(upstreams))]
+        words += ["--upstream", next(iter(upstreams))[0]]
     if token_env is not None:
         words += ["--token-env", token_env]
     yield f"run: {' '.join(words)}"
 
 
-def _models(upstreams: dict[str, list[str]]) -> str:
+def _models(upstreams: dict[tuple[str, str], list[str]]) -> str:
     """The `models` of a policy under which each model's calls go where they went before."""
     seen: dict[str, str] = {}
     lines = ["models:"]
-    for url, models in upstreams.items():
+    for (url, dialect), models in upstreams.items():
+        spoken = f", dialect: {dialect}" if dialect else ""
         for model in models:
             if model in seen:
                 raise click.ClickException(
@@ -199,7 +210,8 @@ def _models(upstreams: dict[str, list[str]]) -> str:
                     "tell apart; choose with --provider"
                 )
             seen[model] = url
-            lines.append(f"  {json.dumps(model)}: {{model: {json.dumps(model)}, base_url: {url}}}")
+            name = json.dumps(model)
+            lines.append(f"  {name}: {{model: {name}, base_url: {json.dumps(url)}{spoken}}}")
     return "\n".join(lines) + "\n"
 
 

@@ -75,10 +75,13 @@ def command(
             gateway = _gateway(runtime, policy, options["upstream"])
             said = _said(policy, path, seen)
             code = _behind(gateway, said, command, hide=options["hide_keys"])
-        if report is not None:
-            seen.write(report, code)
-        if not quiet:
-            click.echo(seen.summary(), err=True)
+        try:
+            if report is not None:
+                seen.write(report, code)
+            if not quiet:
+                click.echo(seen.summary(), err=True)
+        except (ClawmwError, OSError) as error:  # the command is done: its exit code counts
+            click.echo(f"clawmw: no summary: {error}", err=True)
     return code
 
 
@@ -102,7 +105,8 @@ def _runtime(policy: Policy, seen: Seen, agent: str | None) -> Iterator[Runtime]
     from clawmw.runtime import Runtime
 
     kept = list(build.observers(policy))
-    if build.trace_store(policy) is None:
+    if not any(isinstance(one, OtelObserver) for one in kept):
+        seen.kept = None  # the policy wants none, or their folder cannot be written
         kept.append(OtelObserver(store=SpanStore.open(seen.traces)))
     stores = build.stores(policy, seen.folder / "store")
     runtime = Runtime.of(policy, observers=[*kept, seen.event], stores=stores)
@@ -124,18 +128,24 @@ def _gateway(runtime: Runtime, policy: Policy, upstream: str | None) -> Gateway:
     from clawmw.adapters.gateway_upstream import Places
     from clawmw.ownership import Tokens
 
-    known = upstreams(os.environ)
-    if upstream is None and not known and not any(m.base_url for m in policy.models.values()):
+    known = upstreams(os.environ) if upstream is None else {"": upstream}
+    try:
+        places = [Places(policy.models, url) for url in known.values()] or [Places(policy.models)]
+    except ClawmwError as error:
+        if known:
+            raise
         raise ClawmwError(
             "there is nowhere to send calls: set OPENAI_API_KEY or ANTHROPIC_API_KEY, give "
-            "--upstream URL, or give a model in the policy a base_url"
-        )
-    tokens = Tokens.of_user()
-    if upstream is None and len(known) > 1:
-        one, other = (Places(policy.models, url) for url in known.values())
-        return ByFamily(runtime, one, other, tokens)
-    default = upstream or next(iter(known.values()), None)
-    return Gateway(runtime, Places(policy.models, default), tokens=tokens)
+            "--upstream URL, or name a model in the policy with its provider or base_url"
+        ) from error
+    try:
+        tokens = Tokens.of_user()
+    except OSError:  # then clawmw in the command's processes decides beside the gateway
+        tokens = None
+    paths = policy.gateway.paths
+    if len(places) > 1:
+        return ByFamily(runtime, places[0], places[1], tokens=tokens, paths=paths)
+    return Gateway(runtime, places[0], tokens=tokens, paths=paths)
 
 
 def _said(policy: Policy, path: Path, seen: Seen) -> Mapping[str, str]:

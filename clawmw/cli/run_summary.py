@@ -15,6 +15,7 @@ from clawmw.core.events import Acted, CallStarted, Event
 from clawmw.core.identity import Identity, clean
 from clawmw.observe.ids import root_span_id, trace_id
 from clawmw.policy import build
+from clawmw.runtime import switched_off
 
 if TYPE_CHECKING:
     from clawmw.observe.chains import Chain
@@ -27,6 +28,7 @@ _NONE = (
     "clawmw: no model call came through: clawmw reaches programs that read OPENAI_BASE_URL or "
     "ANTHROPIC_BASE_URL, and that set no base URL themselves"
 )
+_OFF = "clawmw: CLAWMW_OFF is set: calls passed through, and nothing was counted"
 _MOST = 5
 
 
@@ -75,7 +77,7 @@ class Seen:
                 sums = f"{calls}, {used(chain, glyphs)}, {cost(chain, glyphs)}"
                 lines.append(f"child     {clean(chain.chain_id)}: {sums}")
         if not lines:
-            return _NONE
+            return _OFF if switched_off() else _NONE
         if self.stops:
             stops = [f"{rule} ({count})" for rule, count in self.stops.most_common(_MOST)]
             lines.append(f"stopped   {f' {glyphs.dot} '.join(stops)}")

@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,6 +27,7 @@ TOKEN_BYTES = 32
 """The shortest token; `secrets.token_urlsafe(32)` gives 43 characters, 256 bits."""
 
 _INTERRUPTED = 130
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,9 @@ class _Options:
     workers: int
     drain: int
     worker: str | None
+    tls_cert: Path | None
+    tls_key: Path | None
+    behind_proxy: bool
 
     def again(self) -> list[str]:
         """The command line that says the same."""
@@ -52,10 +57,13 @@ class _Options:
             "--token-env": self.token_env,
             "--workers": str(self.workers),
             "--drain": str(self.drain),
+            "--tls-cert": str(self.tls_cert) if self.tls_cert else None,
+            "--tls-key": str(self.tls_key) if self.tls_key else None,
         }
         pairs = [(name, value) for name, value in given.items() if value is not None]
         pairs += [("--allow-host", name) for name in self.allow_host]
-        return [word for pair in pairs for word in pair]
+        words = [word for pair in pairs for word in pair]
+        return [*words, "--behind-proxy"] if self.behind_proxy else words
 
 
 @click.command()
@@ -85,15 +93,21 @@ class _Options:
     show_default=True,
     help="Seconds that calls under way have to finish once it is told to stop.",
 )
+@click.option("--tls-cert", metavar="FILE", type=_FILE, help="Serve TLS with this certificate.")
+@click.option("--tls-key", metavar="FILE", type=_FILE, help="Its key, if that is another file.")
+@click.option(
+    "--behind-proxy", is_flag=True, help="Something before it ends TLS: --host may go without."
+)
 @click.option("--worker", hidden=True)
 def command(**given: Any) -> int:
     """Run the gateway: agents call it, it calls the models.
 
-    Answers /v1/chat/completions, /v1/embeddings, /v1/models, /healthz and /metrics. Calls go to
-    --upstream, or to the `base_url` of the model they name; the caller's key goes along, unless
-    the policy names one to be held here (`api_key_env`). Only this machine can reach it, unless
-    --host says otherwise, which needs --token-env. A changed policy file holds from the next
-    second on; SIGHUP reads it at once.
+    Answers /v1/chat/completions, /v1/responses, /v1/messages, /v1/messages/count_tokens,
+    /v1/embeddings, /v1/models, /healthz and /metrics. Calls go to --upstream, or to the `base_url`
+    of the model they name; the caller's key goes along, unless the policy names one to be held
+    here (`api_key_env`). Only this machine can reach it, unless --host says otherwise, which needs
+    --token-env and TLS. A changed policy file holds from the next second on; SIGHUP reads it at
+    once.
     """
     options = _Options(**given)
     if any(set("/:") & set(name) for name in options.allow_host):
@@ -163,6 +177,7 @@ def _serve(options: _Options, listening: Any, adapt: Any = lambda _server: None)
     from clawmw.adapters.gateway_server import Server
 
     token = _token(options.token_env, options.host)
+    _encrypted(options)
     made = _gateway(options)
     if made is None:
         return 1
@@ -173,7 +188,9 @@ def _serve(options: _Options, listening: Any, adapt: Any = lambda _server: None)
             hosts, drain = options.allow_host, options.drain
             server = Server(gateway, sock, token=token, allow_hosts=hosts, drain=drain)
             server.stopping = _stopping
-            server.ready = partial(_say_where, gateway, options.path, sock)
+            if options.tls_cert is not None:
+                server.encrypt(options.tls_cert, options.tls_key)
+            server.ready = partial(_say_where, gateway, options, sock)
             _watch(server, options, policy)
             adapt(server)
             server.run()
@@ -200,6 +217,20 @@ def _watch(server: Server, options: _Options, policy: Policy) -> None:
 
     server.beside, server.again = file.watch, again
     server.gateway.views.extra = lambda: {"policy": file.health()}
+
+
+def _encrypted(options: _Options) -> None:
+    """Refuse to listen to other machines in the clear. Raises `ClawmwError`."""
+    from clawmw.adapters.gateway_guard import is_loopback
+    from clawmw.errors import ClawmwError
+
+    here = options.host == "localhost" or is_loopback(options.host)
+    if not (here or options.tls_cert or options.behind_proxy):
+        raise ClawmwError(
+            f"--host {options.host} can be reached from other machines, and keys and prompts would "
+            "cross the network in the clear: give --tls-cert (and --tls-key), or --behind-proxy if "
+            "something before it ends TLS"
+        )
 
 
 def _token(name: str | None, host: str) -> str | None:
@@ -284,7 +315,7 @@ def _not_itself(gateway: Gateway, host: str, port: int) -> None:
             raise ClawmwError(f"{url} is this gateway itself; give another --port or upstream")
 
 
-def _say_where(gateway: Gateway, path: str, sock: socket.socket) -> None:
+def _say_where(gateway: Gateway, options: _Options, sock: socket.socket) -> None:
     """Where it listens, where calls go, and how to point an SDK at it."""
     from urllib.parse import urlsplit
 
@@ -292,10 +323,11 @@ def _say_where(gateway: Gateway, path: str, sock: socket.socket) -> None:
 
     host, port = sock.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
-    where = f"http://{name}:{port}"
+    where = f"{'https' if options.tls_cert else 'http'}://{name}:{port}"
     goes = gateway.places.upstream or "the models of the policy"
-    click.echo(f"clawmw: listening on {where} (policy {path}, calls go to {goes})")
-    click.echo(f"clawmw: point an SDK here: export OPENAI_BASE_URL={where}/v1")
+    click.echo(f"clawmw: listening on {where} (policy {options.path}, calls go to {goes})")
+    pointed = f"OPENAI_BASE_URL={where}/v1 ANTHROPIC_BASE_URL={where}"
+    click.echo(f"clawmw: point an SDK here: export {pointed}")
     for url in gateway.places.urls:
         parts = urlsplit(url)
         if parts.scheme == "http" and not (

@@ -73,8 +73,8 @@ class AnthropicMessages:
             return self._fresh(request)
         edited: dict[str, Json] = {}
         head, listed = source.head, request.messages
-        if head is not None:
-            first, listed = request.messages[0], request.messages[1:]
+        if head is not None and listed and listed[0].role is Role.SYSTEM:
+            first, listed = listed[0], listed[1:]
             if not same_wire((first,), (head,)):
                 edited["system"] = Written(system_of(self._wire(first)))
         if not same_wire(listed, source.messages):
@@ -227,7 +227,7 @@ def _alternate(source: Source) -> bool:
     return not any(_users(one) and _users(other) for one, other in pairwise(source.messages))
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=64)
 def _merged(one: bytes, other: bytes) -> bytes:
     return merged(one, other)
 

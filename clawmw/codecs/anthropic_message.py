@@ -44,6 +44,10 @@ _ROLES = {"user": Role.USER, "assistant": Role.ASSISTANT, "system": Role.SYSTEM}
 SIGNED = ("thinking", "redacted_thinking")
 """Blocks that are given back as they came: a mark on one is refused."""
 
+_BILLING = "x-anthropic-billing-header:"
+"""How a block begins that Claude Code (2.1.36 and later) puts first in its system prompt. It is
+another with each request and no part of the prompt, so all of them are one."""
+
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -92,7 +96,10 @@ def spots(value: dict[str, Json]) -> Iterator[Spot]:
 def _spot(block: Json, kind: Json, outer: Json) -> Spot:
     """What one block is; `outer` is the block of the content that it stands in."""
     if kind == "text" and isinstance(block.get("text"), str):
-        return Spot(Text(block["text"]), outer, block)
+        text = block["text"]
+        if text.startswith(_BILLING) and "\n" not in text:
+            return Spot(Opaque(_BILLING), outer)
+        return Spot(Text(text), outer, block)
     if kind == "tool_use":
         given = block.get("input", {})
         arguments = given if isinstance(given, str) else _compact(given)

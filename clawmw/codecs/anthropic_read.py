@@ -1,6 +1,7 @@
 """Reads a Messages body once, and remembers where everything lies in it.
 
-`system` stands beside the messages on the wire; here it is the first of them.
+`system` stands beside the messages on the wire; here it is the first of them. A request of a
+`thread`, whose history the provider holds from its first call on, is `held`.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ def read(body: bytes, earlier: Sequence[Request]) -> Request:
     listed = tuple(draft.messages)
     messages = listed if head is None else (head, *listed)
     source = Source(body, listed, tools, values, draft.spans, tuple(draft.ends), head)
-    return Request(DIALECT, model, messages, tools, params, source)
+    held = bool(params.get("thread"))
+    return Request(DIALECT, model, messages, tools, params, source, held=held)
 
 
 def _head(draft: Draft, old: Source | None) -> Message | None:

@@ -24,13 +24,12 @@ from clawmw.core.types import (
     ToolSpec,
     Usage,
 )
+from clawmw.core.unread import UNREAD
 from clawmw.errors import CodecError
 
-__all__ = ["COUNT", "EMBEDDINGS", "UNREAD", "Unread", "beside", "unread_name"]
+__all__ = ["COUNT", "EMBEDDINGS", "Unread", "beside", "unread_name"]
 
 EMBEDDINGS, COUNT = "openai.embeddings", "anthropic.count_tokens"
-UNREAD = ".unread"
-"""What the name of a dialect ends in whose body is not read."""
 
 _COUNTED = ("stream", "max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of")
 """What says how much may be answered."""
@@ -44,7 +43,8 @@ def unread_name(dialect: str) -> str:
 def beside(codecs: Mapping[str, Codec]) -> dict[str, Codec]:
     """The codecs of what is read, and those of what is not."""
     unread: list[Codec] = [Unread(unread_name(name), codec) for name, codec in codecs.items()]
-    unread += [Unread(EMBEDDINGS), Unread(COUNT)]
+    families = {EMBEDDINGS: "openai.chat", COUNT: "anthropic.messages"}
+    unread += [Unread(name, None, codecs.get(family)) for name, family in families.items()]
     return {codec.dialect: codec for codec in [*codecs.values(), *unread]}
 
 
@@ -60,13 +60,17 @@ class Unread:
     """The codec of what is not read.
 
     `like`: the codec of its answers; None: they are no messages, and cost no output tokens.
+    `family`: the codec that knows the form of its errors.
     """
 
     hints: frozenset[str] = frozenset()
 
-    def __init__(self, dialect: str, like: Codec | None = None) -> None:
+    def __init__(
+        self, dialect: str, like: Codec | None = None, family: Codec | None = None
+    ) -> None:
         self.dialect = dialect
         self.like = like
+        self.family = like or family
 
     def decode(self, body: bytes, earlier: Sequence[Request] = ()) -> Request:
         """See `Codec.decode`; takes any bytes. The body is one text that nobody said."""
@@ -76,8 +80,6 @@ class Unread:
         params = {name: value[name] for name in _COUNTED if name in value}
         if self.like is None:
             params = {"max_tokens": 1}
-        # Nothing is asked for in it, so nothing that was not is kept from the reader.
-        params["stream_options"] = {"include_usage": True}
         message = Message(Role.SYSTEM, (Text(body.decode("utf-8", "replace")),), body)
         return Request(self.dialect, model, (message,), (), params, _Came(body, model))
 
@@ -109,10 +111,10 @@ class Unread:
 
     def results(self, results: Sequence[ToolResult]) -> tuple[Message, ...]:
         """See `Codec.results`."""
-        raise CodecError(f"{self.dialect}: there are no messages")
+        return ()
 
     def reporting(self, request: Request) -> Request:
-        """See `Codec.reporting`: as it came."""
+        """See `Codec.reporting`: nothing is asked for in it."""
         return request
 
     def response(self, body: bytes) -> Response:
@@ -130,10 +132,7 @@ class Unread:
 
     def error(self, fields: Mapping[str, Json]) -> bytes:
         """See `Codec.error`."""
-        if self.like is not None:
-            return self.like.error(fields)
-        shape = {"type": "error"} if self.dialect.startswith("anthropic") else {}
-        return json.dumps({**shape, "error": dict(fields)}).encode()
+        return self.family.error(fields) if self.family else json.dumps({"error": fields}).encode()
 
     def encode_response(self, response: Response) -> bytes:
         """See `Codec.encode_response`."""
@@ -145,7 +144,7 @@ class Unread:
 
     def writer(self) -> StreamWriter:
         """See `Codec.writer`."""
-        return self._answers().writer()
+        return (self.family or self._answers()).writer()
 
     def reframe(self, frame: Frame, events: Sequence[StreamEvent]) -> bytes:
         """See `Codec.reframe`."""

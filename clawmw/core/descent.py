@@ -18,6 +18,7 @@ from clawmw.core.offering import can_expand
 from clawmw.core.rewriting import begin, counted, ended, kept, restored, rewoven, said, settled
 from clawmw.core.stage import Stage
 from clawmw.core.state import State
+from clawmw.core.story import tool_name
 from clawmw.core.types import Json, Message, Request, Text, ToolResult
 from clawmw.errors import CodecError, StoreError
 
@@ -175,7 +176,7 @@ def _tools_seen(ex: Exchange, start: int) -> None:
     asked = ex.raw.earlier.calls if ex.raw.earlier is not None else ()
     names = {call.id: call.name for call in asked}
     for step in steps[max(start - 8, 0) :]:
-        names.update({call.id: call.name for call in step.raw.tool_calls})
+        names.update({call.id: tool_name(call) for call in step.raw.tool_calls})
     for step in steps[start:]:
         if step.recorded:
             continue

@@ -18,9 +18,10 @@ from clawmw.core.descent import again, descend
 from clawmw.core.effects import Call, Called, Effect, Emit, Sleep
 from clawmw.core.events import Attempted, CacheMissed, CallFinished, CallStarted, IdentityDerived
 from clawmw.core.exchange import Exchange, Pipeline, Result, Run, Setup
-from clawmw.core.money import cached_tokens, cost
+from clawmw.core.money import cached_tokens, cost, uncached
 from clawmw.core.offering import LEAST
 from clawmw.core.stage import Tried
+from clawmw.core.story import tool_name
 from clawmw.core.tap import Tap, add_usage
 from clawmw.core.tasks import looked_up
 from clawmw.core.types import Failure, Outcome, Request, Response, Usage
@@ -144,12 +145,17 @@ def _check_cache(ex: Exchange, request: Request, outcome: Outcome) -> None:
     if not usage.input_tokens or ex.totals.sent <= 0:
         return
     scaled = predicted * usage.input_tokens // ex.totals.sent
-    rules = ex.setup.profile(request.model).cache
-    if cached_tokens(scaled, rules) <= 2 * usage.cache_read_tokens:
+    profile, read = ex.setup.profile(request.model), usage.cache_read_tokens
+    expected = cached_tokens(scaled, profile.cache)
+    if expected <= 2 * read:
         return
-    where = (moved.part, moved.index, moved.byte, moved.tool) if moved else ("provider",)
-    read = usage.cache_read_tokens
-    ex.events.append(CacheMissed(ex.setup.exchange, ex.now, request.model, predicted, read, *where))
+    price = profile.price.at(usage.input_tokens) if profile.price else None
+    lost = (expected - read) * (price.input - price.cache_read) if price else None
+    missed = CacheMissed(ex.setup.exchange, ex.now, request.model, predicted, read, lost=lost)
+    if moved is not None:
+        at, byte, tool = moved.index, moved.byte, moved.tool
+        missed = replace(missed, part=moved.part, index=at, byte=byte, tool=tool)
+    ex.events.append(missed)
 
 
 def _tap(ex: Exchange, request: Request) -> Tap:
@@ -208,6 +214,7 @@ def _finished(ex: Exchange, request: Request, outcome: Outcome | None) -> CallFi
         baseline(ex.totals, usage, raw.writing(lifetime(ex.raw, raw.cache)), max(ex.made, 1)),
         ex.made,
         0.0,
-        tuple((c.id, c.name) for c in response.message.tool_calls) if response else (),
+        tuple((c.id, tool_name(c)) for c in response.message.tool_calls) if response else (),
         failure.kind if failure else stopped,
+        uncached(usage, profile) if usage else None,
     )

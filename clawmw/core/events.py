@@ -197,12 +197,14 @@ class CacheMissed:
     """Tokens, estimated."""
     read: int
     """Tokens, measured."""
-    part: Literal["tools", "system", "message", "provider"]
+    part: Literal["tools", "system", "message", "provider"] = "provider"
     index: int | None = None
     """Of the tool or message that moved."""
     byte: int | None = None
     """The first differing byte of its text, where it is known."""
     tool: str = ""
+    lost: int | None = None
+    """Nano-USD that a hit as predicted would have saved, estimated; None: no price is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +305,8 @@ class CallFinished:
     tools: tuple[tuple[str, str], ...] = ()
     """(id, name) of the tools the model asked for."""
     error: str | None = None
+    uncached: int | None = None
+    """Nano-USD that the same tokens cost at a provider that caches nothing."""
 
 
 Event: TypeAlias = (

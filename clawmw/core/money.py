@@ -25,6 +25,7 @@ __all__ = [
     "cached_tokens",
     "cost",
     "simulate",
+    "uncached",
 ]
 
 NANO = 1_000_000_000
@@ -186,6 +187,12 @@ def cost(usage: Usage, profile: Profile) -> Cost | None:
         cache_read=read * price.cache_read,
         cache_write=written * price.cache_write,
     )
+
+
+def uncached(usage: Usage, profile: Profile) -> int | None:
+    """Nano-USD that the same tokens cost where nothing is cached; None when it is not known."""
+    spent = cost(replace(usage, cache_read_tokens=0, cache_write_tokens=0), profile)
+    return None if spent is None else spent.total
 
 
 def cached_tokens(prefix_tokens: int, rules: CacheRules) -> int:

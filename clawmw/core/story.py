@@ -16,14 +16,15 @@ from functools import lru_cache
 from operator import is_
 
 from clawmw.core.memo import MOST, by_identity
-from clawmw.core.types import Message, Role, Text
+from clawmw.core.types import Message, Role, Text, ToolCall
 
-__all__ = ["TRANSIENT", "Story", "is_transient", "told"]
+__all__ = ["TRANSIENT", "Story", "is_transient", "told", "tool_name"]
 
 _NAME = "OpenClaw"
 """In its system prompt; without it, a runtime line is just something that somebody wrote."""
 _RUNTIME_LINE = "Runtime: agent="
 _RUNTIME = re.compile(r"Runtime: agent=(\S+) \| session=(\S+) \| sessionId=(\S+)")
+_WRAPPED = re.compile(r'\s*\{\s*"id"\s*:\s*"([\w.:/-]{1,128})"')
 _HEARTBEAT = (
     "[OpenClaw heartbeat poll]",
     "Read HEARTBEAT.md",
@@ -85,6 +86,15 @@ def is_transient(message: Message) -> bool:
     Others are found when the next call lacks them; this one is known from the first on.
     """
     return message.role is Role.USER and message.text.startswith(TRANSIENT)
+
+
+def tool_name(call: ToolCall) -> str:
+    """The tool that is called: out of OpenClaw's `tool_call {"id": NAME, ...}`, where it is one."""
+    if call.name == "tool_call":
+        wrapped = _WRAPPED.match(call.arguments)
+        if wrapped:
+            return wrapped[1]
+    return call.name
 
 
 _kept: dict[int, tuple[Message, int, tuple[Message, ...], Story]] = {}

@@ -218,6 +218,7 @@ class Request:
     def previous(self) -> str:
         """The id of the answer that it goes on from, where the provider holds that."""
         value = self.params.get("previous_response_id")
+        value = value or _inside(self.params.get("thread"), "previous_message_id")  # Anthropic
         return value if self.held and isinstance(value, str) else ""
 
     def going_on(self, earlier: Earlier | None) -> Request:
@@ -231,8 +232,10 @@ class Request:
 
     @property
     def kept(self) -> bool:
-        """Whether its answer can be gone on from by its id: OpenAI keeps it unless told not to."""
-        return self.dialect == "openai.responses" and self.params.get("store") is not False
+        """Whether its answer can be gone on from by its id: OpenAI keeps it unless told not to,
+        Anthropic where it is to (`thread`)."""
+        stored = self.dialect == "openai.responses" and self.params.get("store") is not False
+        return stored or bool(self.params.get("thread"))
 
     @property
     def max_output(self) -> int | None:
@@ -243,6 +246,12 @@ class Request:
         names = ("max_completion_tokens", "max_tokens", "max_output_tokens")
         values = [self.params.get(name) for name in names]
         return max((v for v in values if type(v) is int and v > 0), default=None)
+
+    @property
+    def thinking(self) -> int:
+        """Tokens of the answer that are set apart for thinking: a limit on it must leave more."""
+        value = _inside(self.params.get("thinking"), "budget_tokens")  # Anthropic
+        return value if type(value) is int and value > 0 else 0
 
     @property
     def choices(self) -> int:

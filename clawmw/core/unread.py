@@ -15,7 +15,10 @@ from clawmw.core.setup import Run
 from clawmw.core.stage import Context, Effects, Quiet, StageTraits
 from clawmw.core.types import Json, Request
 
-__all__ = ["Odd", "Stopping", "forgetful"]
+__all__ = ["UNREAD", "Odd", "Stopping", "forgetful"]
+
+UNREAD = ".unread"
+"""What the name of a dialect ends in whose body is not read, and cannot be changed."""
 
 
 class Odd(NamedTuple):

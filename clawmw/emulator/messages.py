@@ -19,7 +19,7 @@ from clawmw.core.tokens import estimate
 from clawmw.core.types import Usage
 from clawmw.emulator.app import ERRORS, Call, World, arrived, asked, half, sent, shaped
 from clawmw.emulator.bill import input_tokens
-from clawmw.emulator.messages_input import as_chat, signature, validate
+from clawmw.emulator.messages_input import Threads, as_chat, signature, validate
 from clawmw.emulator.reply import Reply
 from clawmw.emulator.wire import BadRequest, pieces
 
@@ -41,16 +41,17 @@ ENDS: Mapping[str, str] = {"stop": "end_turn", "length": "max_tokens", "tool_cal
 
 def routes(world: World) -> list[Route]:
     """What the emulator answers of this API."""
+    threads: Threads = {}
 
     async def create(request: Request) -> Response:
-        call = await arrived(world, request, lambda raw: _checked(request, raw))
+        call = await arrived(world, request, lambda raw: _checked(request, raw, threads))
         if isinstance(call, Response):
             return _reshaped(call, world)
-        return _reshaped(await _create(world, request, call), world)
+        return _reshaped(await _create(world, request, call, threads), world)
 
     async def count(request: Request) -> Response:
         try:
-            body = _checked(request, await request.body(), counting=True)
+            body = _checked(request, await request.body(), threads, counting=True)
         except BadRequest as e:
             return JSONResponse(_error(str(e), e.status), e.status)
         return JSONResponse({"input_tokens": input_tokens(as_chat(body))})
@@ -62,16 +63,18 @@ def routes(world: World) -> list[Route]:
     ]
 
 
-def _checked(request: Request, raw: bytes, *, counting: bool = False) -> dict[str, Any]:
+def _checked(
+    request: Request, raw: bytes, threads: Threads, *, counting: bool = False
+) -> dict[str, Any]:
     """The body, if its headers are those that the provider wants."""
     if not (request.headers.get("x-api-key") or request.headers.get("authorization")):
         raise BadRequest("x-api-key header is required", status=401)
     if not request.headers.get("anthropic-version"):
         raise BadRequest("anthropic-version: header is required")
-    return validate(raw, counting=counting)
+    return validate(raw, threads, counting=counting)
 
 
-async def _create(world: World, request: Request, call: Call) -> Response:
+async def _create(world: World, request: Request, call: Call, threads: Threads) -> Response:
     body, fault = call.body, call.fault
     answered = await asked(world, request, call, as_chat(body), body["max_tokens"])
     if isinstance(answered, Response):
@@ -79,6 +82,9 @@ async def _create(world: World, request: Request, call: Call) -> Response:
     reply, usage = _thinking(body, *answered)
     call.received.usage = usage
     whole = _message(reply, body, f"{call.number:06d}", None if fault.no_usage else usage)
+    if body.get("thread"):
+        said = {"role": "assistant", "content": whole["content"]}
+        threads[whole["id"]] = [*body["messages"], said]
     if body.get("stream"):
         events = [_sse(event) for event in _events(whole)]
         if fault.error:

@@ -9,16 +9,17 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 from clawmw.emulator.wire import BadRequest
 
-__all__ = ["as_chat", "signature", "validate"]
+__all__ = ["Threads", "as_chat", "signature", "validate"]
 
 _NAMES = """
-cache_control container context_management diagnostics inference_geo max_tokens mcp_servers
-messages metadata model output_config output_format service_tier speed stop_sequences stream
-system temperature thinking tool_choice tools top_k top_p user_profile_id
+billing_policy cache_control compaction container context_management diagnostics
+fallback_credit_token fallbacks inference_geo max_tokens mcp_servers messages metadata model
+output_config output_format service_tier speed stop_sequences stream system temperature thinking
+thread tool_choice tools top_k top_p user_profile_id workspace_id
 """
 FIELDS = frozenset(_NAMES.split())
 """What the provider knows; anything else it refuses."""
@@ -33,10 +34,17 @@ def signature(thinking: str) -> str:
     return "emu-" + hashlib.blake2b(thinking.encode(), digest_size=16).hexdigest()
 
 
-def validate(raw: bytes, *, counting: bool = False) -> dict[str, Any]:
-    """The request body, decoded; raises BadRequest with the reason the provider would give.
+Threads: TypeAlias = dict[str, list[dict[str, Any]]]
+"""What is held of conversations: their messages, by the id of the answer that they end with."""
 
-    `counting`: for `/v1/messages/count_tokens`, which makes no answer.
+
+def validate(
+    raw: bytes, threads: Threads | None = None, *, counting: bool = False
+) -> dict[str, Any]:
+    """The request body, decoded, with what is held before it among its messages.
+
+    Raises BadRequest with the reason the provider would give. `counting`: for
+    `/v1/messages/count_tokens`, which makes no answer.
     """
     try:
         body = json.loads(raw)
@@ -55,12 +63,28 @@ def validate(raw: bytes, *, counting: bool = False) -> dict[str, Any]:
     limit = body.get("max_tokens", 1)
     if type(limit) is not int or limit < 1:
         raise BadRequest("max_tokens: Input should be greater than or equal to 1")
+    _listed(body["messages"], "messages")
+    if body.get("thread"):
+        body["messages"] = [*_held(body, threads or {}), *body["messages"]]
     _check_tools(body)
     _check_system(body.get("system"))
     _check_messages(body["messages"])
     _check_thinking(body)
     _check_marks(body)
     return body
+
+
+def _held(body: Mapping[str, Any], threads: Threads) -> list[dict[str, Any]]:
+    """What a thread goes on from."""
+    if MARK in json.dumps(body):
+        raise BadRequest("thread: cache_control is not supported with threads")
+    thread = body["thread"]
+    if thread.get("type") == "create":
+        return []
+    name = str(thread.get("previous_message_id"))
+    if name not in threads:
+        raise BadRequest(f"thread: no thread ends with {name}", status=404)
+    return threads[name]
 
 
 def _check_tools(body: Mapping[str, Any]) -> None:

@@ -27,10 +27,12 @@ def http_caller(
     client: httpx.Client,
     models: Mapping[str, ModelRef],
     keys: Mapping[str, str] | None = None,
+    extensions: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Caller:
     """A caller that posts to each model's `base_url` + `/chat/completions`.
 
-    `keys` are bearer tokens by model name. The body is the same bytes for the same state.
+    `keys` are bearer tokens by model name, `extensions` what its requests carry for the client's
+    transport. The body is the same bytes for the same state.
     """
 
     def call(request: ModelCall) -> ModelReply:
@@ -47,7 +49,8 @@ def http_caller(
         content = _bytes({**request.body, "model": model.id})
         place = f"step {request.step!r}, model {request.model!r} at {url}"
         try:
-            response = client.post(url, content=content, headers=headers)
+            more = dict((extensions or {}).get(request.model, {}))
+            response = client.post(url, content=content, headers=headers, extensions=more)
         except httpx.HTTPError as e:
             raise FlowError(f"{place}: {type(e).__name__}: {e}") from None
         stopped = response.headers.get(STOPPED)

@@ -286,6 +286,8 @@ def _money(result: Attributes, call: Call, finished: CallFinished) -> None:
     if spent is not None:
         result["clawmw.cost.usd"] = spent.total / NANO
         result["clawmw.cost.basis"] = finished.usage.basis if finished.usage else "measured"
+    if finished.uncached is not None:
+        result["clawmw.cost.uncached_usd"] = finished.uncached / NANO
     if finished.baseline is not None:
         result["clawmw.cost.baseline_usd"] = finished.baseline.total / NANO
         if spent is not None:

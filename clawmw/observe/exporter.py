@@ -50,6 +50,7 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Any], Any] | None], ...] = (
     ("cost_nano", "clawmw.cost.usd", _nano),
     ("cost_basis", "clawmw.cost.basis", None),
     ("baseline_nano", "clawmw.cost.baseline_usd", _nano),
+    ("uncached_nano", "clawmw.cost.uncached_usd", _nano),
     ("raw_tokens", "clawmw.tokens.raw", None),
     ("sent_tokens", "clawmw.tokens.sent", None),
     ("would_tokens", "clawmw.tokens.would", None),
@@ -57,6 +58,9 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Any], Any] | None], ...] = (
     ("attempts", "clawmw.attempts", None),
     ("overhead_us", "clawmw.overhead_ms", _thousand),
     ("stopped", "clawmw.stopped", int),
+    ("kind", "clawmw.kind", None),
+    ("stopped_by", "clawmw.stopped.by", None),
+    ("moved", "clawmw.cache.moved", None),
 )
 _DERIVED = ALIASES | {
     "clawmw.cost.source",

@@ -89,6 +89,8 @@ def _missed(event: CacheMissed) -> Mark:
         result["byte"] = event.byte
     if event.tool:
         result["tool"] = label(event.tool)
+    if event.lost is not None:
+        result["lost_usd"] = event.lost / NANO
     return "clawmw.cache.missed", int(event.time * NANO), result
 
 

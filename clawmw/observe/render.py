@@ -7,16 +7,14 @@ then its names. Plain text where colours are off.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from clawmw.core.money import NANO
 from clawmw.observe.chains import Chain, Node, tree
 from clawmw.observe.figures import (
     ASCII,
@@ -28,8 +26,9 @@ from clawmw.observe.figures import (
     share,
     tokens,
 )
+from clawmw.observe.notes import notes
 from clawmw.observe.spanstore import SpanRow
-from clawmw.observe.summary import cost, left_out, saved, totals, used
+from clawmw.observe.summary import cost, saved, totals, used
 
 __all__ = ["render_chains", "render_trace"]
 
@@ -163,14 +162,14 @@ def _lines(node: Node, lead: str, below: str, glyphs: Glyphs) -> tuple[list[_Lin
         children += lines
         total.add(part)
     guide = below + (glyphs.trunk if node.children else "    ")
-    notes = [_Line(f"{guide}{text}", style="dim") for text in _notes(span, glyphs)]
+    below_it = [_Line(f"{guide}{text}", style="dim") for text in notes(span, glyphs)]
     unknown = span.attributes.get("clawmw.duration.unknown")
     figures = (
         duration(None if unknown else span.end_ns - span.start_ns),
         *_figures(total, span, glyphs),
     )
     style = {"failed": "red", "halted": "yellow"}.get(span.status, "")
-    return [_Line(lead + _title(span), span, figures, style), *notes, *children], total
+    return [_Line(lead + _title(span), span, figures, style), *below_it, *children], total
 
 
 def _own(span: SpanRow) -> _Sum:
@@ -217,107 +216,6 @@ def _title(span: SpanRow) -> str:
     if span.status == "failed" and span.error_type:
         how = f"failed {span.error_type}"
     return clean(f"[{how}] {span.name}")
-
-
-def _notes(span: SpanRow, glyphs: Glyphs) -> Iterator[str]:
-    """One short line for each rule that acted, each trouble, and what was left out."""
-    if span.op != "chat":
-        return
-    if span.requested_model and span.requested_model != span.model:
-        yield f"{glyphs.dot} asked for {clean(span.requested_model)}"
-    seen: dict[str, int] = {}
-    for event in span.events:
-        text = clean(_note(event))
-        if text:
-            seen[text] = seen.get(text, 0) + 1
-    for text, times in seen.items():
-        yield f"{glyphs.dot} {text}" + (f" x{times}" if times > 1 else "")
-    left = left_out([span])
-    if left and span.status not in ("answered", "halted"):
-        verb = "would leave out" if span.mode == "observe" else "left out"
-        parts = ", ".join(f"{clean(name)} ~{tokens(count)}" for name, count in left)
-        yield f"{glyphs.dot} {verb} {parts}"
-
-
-_ROUTINE = frozenset({"expand.offer", "budget.usage", "prompt_cache.tools"})
-"""Rules that act alike on every call; `--json` has them."""
-
-
-def _note(event: Mapping[str, Any]) -> str:
-    kind = event.get("name")
-    if event.get("rule") in _ROUTINE:
-        return ""
-    if kind in ("clawmw.acted", "clawmw.loop.capped"):
-        would = "would " if event.get("would") else ""
-        details = ", ".join(
-            f"{key.removeprefix('detail.')} {value}"
-            for key, value in event.items()
-            if key.startswith("detail.")
-        )
-        text = f"{event.get('rule')}: {would}{event.get('action')}"
-        return f"{text} ({details})" if details else text
-    if kind == "clawmw.epoch":
-        return _epoch(event)
-    if kind == "clawmw.epoch.ended":
-        saved, expected = _dollars(event, "saved_usd"), _dollars(event, "expected_usd")
-        calls = f"{event.get('calls')} calls followed (~{event.get('expected_calls'):g} expected)"
-        return f"earlier epoch over: {calls}, saved {saved} ({expected} expected), estimated"
-    if kind == "clawmw.attempt":
-        how = event.get("status") or event.get("failure") or "no answer"
-        took = duration(round(event.get("seconds", 0) * 1e9))
-        return f"attempt {event.get('number')}: {how} after {took}, {event.get('model')}"
-    if kind == "clawmw.stage.failed":
-        end = "call refused" if event.get("closed") else "stage skipped"
-        return f"{event.get('stage')} failed in {event.get('phase')}: {event.get('error')}, {end}"
-    if kind == "clawmw.degraded":
-        return f"went on without its {event.get('store')} store: {event.get('error')}"
-    if kind == "clawmw.identity.derived":
-        names = str(event.get("names"))
-        return f"nobody names its {names}: read off the messages (send x-clawmw-chain, -session)"
-    if kind in ("clawmw.budget.near", "clawmw.budget.overdrawn"):
-        return _budget(event)
-    if kind == "clawmw.cache.missed":
-        return _cache_missed(event)
-    return ""
-
-
-def _budget(event: Mapping[str, Any]) -> str:
-    """A limit that is near, or a call that used more than was kept for it."""
-    meter, used = str(event.get("meter")), int(event.get("used") or 0)
-    most = int(event.get("limit") or event.get("reserved") or 0)
-    unit = {"usd": "USD", "wall": "seconds"}.get(meter, meter.replace("_", " "))
-    scale = {"usd": 1e9, "wall": 1e3}.get(meter, 1)
-    sums = f"{used / scale:,.10g}", f"{most / scale:,.10g}"
-    if event.get("name") == "clawmw.budget.overdrawn":
-        return f"budget: {sums[0]} {unit} used, {sums[1]} reserved"
-    day = " and day" if event.get("day") else ""
-    return f"budget near: {sums[0]} of {sums[1]} {unit} a {event.get('scope')}{day}"
-
-
-def _cache_missed(event: Mapping[str, Any]) -> str:
-    """What moved, and what it cost in tokens."""
-    counts = f"read {tokens(event.get('read', 0))} of ~{tokens(event.get('predicted', 0))}"
-    if event.get("moved") == "provider":
-        return f"cache missed: {counts}; nothing moved, the provider no longer had it"
-    tool = f" ({event['tool']})" if event.get("tool") else ""
-    byte = f" at byte {event['byte']:,}" if event.get("byte") is not None else ""
-    return f"cache missed: {counts}; {event.get('moved')} {event.get('index')}{tool} moved{byte}"
-
-
-def _epoch(event: Mapping[str, Any]) -> str:
-    """An epoch in one line: why, what it does, and both sums."""
-    would = "would be " if event.get("would") else ""
-    size = f"~{tokens(event.get('tokens_before'))} to ~{tokens(event.get('tokens_after'))}"
-    sums = (
-        f"rewriting costs {_dollars(event, 'price_usd')}, saves {_dollars(event, 'saving_usd')} "
-        f"over this call and ~{event.get('expected_calls'):g} expected"
-    )
-    return f"{would}epoch ({event.get('reason')}): context {size}; {sums}, estimated"
-
-
-def _dollars(event: Mapping[str, Any], name: str) -> str:
-    value = event.get(name)
-    return "?" if value is None else f"~{money(round(value * NANO))}"
 
 
 # --- layout --------------------------------------------------------------------------

@@ -29,7 +29,7 @@ __all__ = ["COLUMNS", "KEEP", "SpanRow", "SpanStore", "default_store_path"]
 KEEP = 30 * 86400.0
 """Seconds spans are kept."""
 _PRUNE_EVERY = 6 * 3600.0
-_VERSION = 1
+_VERSION = 2
 _BUSY_S = 5.0
 _LARGEST = 2**63 - 1
 _abandoned: list[sqlite3.Connection | None] = []
@@ -80,6 +80,14 @@ class SpanRow:
     overhead_us: int | None = None
     stopped: int | None = None
     """1 when a guard kept the call from the model."""
+    kind: str | None = None
+    """What the call was for, as the agent states it."""
+    stopped_by: str | None = None
+    """The rule that stopped it."""
+    moved: str | None = None
+    """The part of the prompt that moved when an expected cache hit did not come."""
+    uncached_nano: int | None = None
+    """What the same tokens cost where nothing is cached."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     events: tuple[Mapping[str, Any], ...] = ()
     synthetic: bool = False
@@ -107,6 +115,8 @@ _SCHEMA = (
     ),
     f"PRAGMA user_version = {_VERSION}",
 )
+_ADDED = ("kind TEXT", "stopped_by TEXT", "moved TEXT", "uncached_nano INTEGER")
+"""Columns of version 2; what version 1 knew of them stays among the attributes."""
 # A span that is written twice is one that was taken up again (a flow resumed after it
 # failed): it keeps its first start, and the later end decides how it went.
 _INSERT = (
@@ -166,7 +176,9 @@ class SpanStore:
             raise StoreError(f"no trace store at {path}")
         with store._closed_on_error():
             version = store.query("PRAGMA user_version")[0][0]
-            if version != _VERSION:
+            if version == 1:  # of an earlier release
+                cls.open(path).close()
+            elif version != _VERSION:
                 raise StoreError(f"{path} is not a trace store of this version of clawmw")
         return store
 
@@ -249,6 +261,11 @@ class SpanStore:
     def _migrate(self, connection: sqlite3.Connection) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version == _VERSION:
+            return
+        if version == 1:
+            for column in _ADDED:
+                connection.execute(f"ALTER TABLE spans ADD COLUMN {column}")
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
             return
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if version or tables:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from clawmw.openclaw.config import ConfigError, Edit, Record
 from clawmw.openclaw.text import Document, Path, at
 
-__all__ = ["Finding", "Plan", "Route", "made"]
+__all__ = ["Finding", "Plan", "Route", "leads_to", "made"]
 
 _BUILT_IN = {
     "anthropic": ("anthropic-messages", "https://api.anthropic.com"),
@@ -28,9 +28,14 @@ _BUILT_IN = {
 }
 """Providers that OpenClaw brings along: what they speak, and where they are."""
 _WITH_V1 = ("openai-completions", "openai-responses")
-_SPOKEN = (*_WITH_V1, "anthropic-messages")
+_DIALECTS = {
+    "openai-completions": "openai.chat",
+    "openai-responses": "openai.responses",
+    "anthropic-messages": "anthropic.messages",
+}
 _PROVIDERS: Path = ("models", "providers")
 _DEFAULTS: Path = ("agents", "defaults")
+_POLICY: Path = ("env", "vars", "CLAWMW_POLICY")
 _VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z_][A-Z0-9_]*)\}")
 _SLOTS = frozenset(
     ("model", "utilityModel", "decisionModel", "imageModel", "pdfModel", "primary", "fallbacks")
@@ -68,6 +73,12 @@ class Route:
         url = self.upstream.rstrip("/")
         return url if self.api in _WITH_V1 or url.endswith("/v1") else f"{url}/v1"
 
+    @property
+    def dialect(self) -> str:
+        """What a policy has to say of the upstream's dialect; "": its address says it."""
+        host = urlsplit(self.upstream).hostname
+        return "" if host in ("api.openai.com", "api.anthropic.com") else _DIALECTS[self.api]
+
 
 @dataclass(slots=True)
 class Plan:
@@ -87,11 +98,11 @@ class Plan:
         self.findings.append(Finding(level, what, place))
 
     @property
-    def upstreams(self) -> dict[str, list[str]]:
-        """The models behind each upstream."""
-        found: dict[str, list[str]] = {}
+    def upstreams(self) -> dict[tuple[str, str], list[str]]:
+        """The models behind each upstream and dialect."""
+        found: dict[tuple[str, str], list[str]] = {}
         for route in self.routes:
-            models = found.setdefault(route.base_url, [])
+            models = found.setdefault((route.base_url, route.dialect), [])
             models += [model for model in route.models if model not in models]
         return found
 
@@ -103,10 +114,12 @@ def made(
     record: Record | None = None,
     only: Sequence[str] = (),
     token_env: str | None = None,
+    policy: str | None = None,
 ) -> Plan:
     """The plan for a config and the gateway at `url` (without /v1).
 
-    `only` these providers; `record` of an earlier change says where their calls went. Raises
+    `only` these providers; `policy`: the file that clawmw's commands in the agent's own shell are
+    to read; `record` of an earlier change says where their calls went. Raises
     `ConfigError` for a config of several files, where the file is not the one to change.
     """
     value = document.value
@@ -130,6 +143,8 @@ def made(
             _Provider(plan, document, name, used.get(name, []), url, before).look(token_env)
     _bypasses(plan, value, used)
     _notes(plan, value)
+    if policy is not None and plan.through and at(value, _POLICY) is None:
+        plan.edits.append(Edit.of(document, _POLICY, policy))
     return plan
 
 
@@ -162,7 +177,7 @@ class _Provider:
 
     def look(self, token_env: str | None) -> None:
         """Add to the plan what this provider needs."""
-        if self.api not in _SPOKEN:
+        if self.api not in _DIALECTS:
             if self.used or self.rows:
                 what = f"speaks {self.api}, which clawmw does not: its calls go past clawmw"
                 self.plan.say("wrong", self.path, what)
@@ -186,7 +201,7 @@ class _Provider:
         """Have a base URL lead to the gateway; False where nobody knows where it leads now."""
         now = at(self.document.value, path)
         target = f"{self.url}/v1" if api in _WITH_V1 else self.url
-        ours = isinstance(now, str) and _same_place(now, self.url)
+        ours = isinstance(now, str) and leads_to(now, self.url)
         was = self.before.get(path) if ours else now
         was = _resolved(was if isinstance(was, str) else self.place)
         if "${" in was or not (was or ours):
@@ -243,7 +258,7 @@ def _resolved(text: str) -> str:
     return _VARIABLE.sub(lambda found: os.environ.get(found[1]) or found[0], text)
 
 
-def _same_place(one: str, other: str) -> bool:
+def leads_to(one: str, other: str) -> bool:
     """Whether two URLs lead to the same host and port of this machine."""
     hosts = []
     for url in (one, other):

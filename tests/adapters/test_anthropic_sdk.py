@@ -22,7 +22,7 @@ from clawmw.runtime import Runtime
 from tests.conftest import log, rows
 
 anthropic = pytest.importorskip("anthropic")
-pytest.importorskip("httpx2")
+httpx2 = pytest.importorskip("httpx2")
 
 QUIET: dict[str, Any] = {"version": 1, "trace": "off"}
 TOOL = {
@@ -225,11 +225,23 @@ def test_a_tool_runner_goes_its_rounds() -> None:
 
     replies = [Reply("", (ToolUse("search", {"q": "a"}), ToolUse("search", {"q": "b"}))), "Cheap."]
     with Case(turns(replies)) as case, case.client() as client:
+        # Its provider holds the history of a thread: the call goes out as it came, and is counted.
         runner = client.beta.messages.tool_runner(tools=[search], **ASK)
         assert said(runner.until_done()) == ["Cheap."]
-        assert len(case.finished) == 2
+        assert [request.body["thread"]["type"] for request in case.emulator.requests] == [
+            "create",
+            "continue",
+        ]
+        assert "cache_control" not in json.dumps(case.sent())
+        assert [b["content"] for b in case.sent()["messages"][-1]["content"]] == [rows(200)] * 2
+        assert case.finished[1].identity.session == case.finished[0].identity.session
+        assert [done.usage for done in case.finished] == case.billed
+        # One that sends it all is reduced.
+        runner = client.beta.messages.tool_runner(tools=[search], thread=False, **ASK)
+        assert said(runner.until_done()) == ["Cheap."]
         sent = [block["content"] for block in case.sent()["messages"][2]["content"]]
         assert max(map(len, map(json.dumps, sent))) < len(rows(200)) / 2
+        assert [done.usage for done in case.finished] == case.billed
 
 
 def test_structured_output_is_parsed() -> None:
@@ -264,7 +276,9 @@ def test_async_is_the_same() -> None:
     with Case(script(["one", "two"])) as case:
         asyncio.run(run(case))
         assert case.sent(0)["messages"] == case.sent(1)["messages"]
-        assert [done.usage for done in case.finished] == case.billed
+        *calls, count = case.finished
+        assert [done.usage for done in calls] == case.billed
+        assert (count.status, count.usage) == ("ok", Usage(0, 0))  # guarded, and free
 
 
 def test_other_calls_pass_untouched() -> None:
@@ -273,6 +287,7 @@ def test_other_calls_pass_untouched() -> None:
             model="claude-sonnet-5-5", messages=ASK["messages"], system=SYSTEM
         )
         assert counted.input_tokens > 2000
+        case.events.clear()
         with pytest.raises(anthropic.NotFoundError):
             client.messages.batches.create(requests=[])
         assert not case.events
@@ -478,7 +493,10 @@ def test_a_cancelled_task_is_settled_at_once() -> None:
 
 
 def test_a_budget_shortens_an_answer_in_this_dialects_words() -> None:
-    with Case(budget={"chain": {"output_tokens": 1500}}) as case, case.client() as client:
+    with (
+        Case(budget={"chain": {"output_tokens": 1500}, "min_output": 100}) as case,
+        case.client() as client,
+    ):
         stream(client, **ASK)
         assert case.sent()["max_tokens"] <= 1500
         assert "stream_options" not in case.sent()
@@ -497,7 +515,41 @@ def test_a_loop_is_told_of_in_the_users_turn() -> None:
             ]
             create(client, **{**ASK, "messages": messages, "tools": [TOOL]})
         last = case.sent(1)["messages"][-1]
-        assert case.sent()["messages"][:5] == case.sent(1)["messages"]
+        texts = [json.dumps(case.sent(n)["messages"][4]["content"][1]["text"]) for n in (1, 2)]
+        assert texts[0] == texts[1], "what was said is said again, at its place"
         assert [block["type"] for block in last["content"]] == ["tool_result", "text"]
         assert "clawmw" in last["content"][1]["text"]
         assert "loop_guard.nudge" in case.rules
+
+
+@pytest.mark.parametrize("fault", [Fault(status=529), Fault(reset_after=0)])
+def test_what_fails_behind_a_begun_stream_is_told_in_it(fault: Fault) -> None:
+    with Case(asking(), retry=False) as case, case.client() as client:
+        case.emulator.fail_next(Fault(), fault)
+        ask = {**ASK, "messages": results(rows(300)), "tools": [TOOL]}
+        broken = (anthropic.APIStatusError, httpx2.ReadError)
+        with client.messages.stream(**ask) as told, pytest.raises(broken) as caught:
+            list(told.text_stream)
+        if fault.status:
+            assert caught.value.body["error"]["type"] == "overloaded_error"
+
+
+def test_a_limit_leaves_room_for_thinking() -> None:
+    thinking = {"thinking": {"type": "enabled", "budget_tokens": 1200}}
+    policy = {"budget": {"chain": {"output_tokens": 1100}, "min_output": 100}}
+    with Case(**policy) as case, case.client() as client:
+        with pytest.raises(anthropic.APIStatusError) as caught:
+            create(client, **{**ASK, **thinking})
+        assert caught.value.status_code == 402, "and not what the provider would have refused"
+        assert not case.emulator.requests
+
+
+def test_marked_tools_stay_where_they_are() -> None:
+    tools = [TOOL, {**OTHER, "cache_control": {"type": "ephemeral"}}]
+    with Case() as case, case.client() as client:
+        create(client, **ASK, tools=tools)
+        assert case.sent()["tools"][:2] == tools
+        case.identity = Identity(session="other", chain="c")
+        with case.client() as other:
+            create(other, **ASK, tools=[TOOL, OTHER])
+        assert [tool["name"] for tool in case.sent()["tools"]][:2] == ["read", "search"]

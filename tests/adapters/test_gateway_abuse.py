@@ -94,6 +94,27 @@ def test_the_gateway_answers_others_while_it_unpacks() -> None:
     assert max(lags) < 1.0
 
 
+def test_a_head_that_does_not_end_is_not_waited_for(
+    provider: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slowloris: on a new connection, and on one that has served a request."""
+    monkeypatch.setattr("clawmw.adapters.gateway_server.HEAD_SECONDS", 0.4)
+    with gateway(provider.base_url) as case:
+        place = urlsplit(case.url)
+        host = f"Host: {place.netloc}\r\n".encode()
+        whole = b"GET /healthz HTTP/1.1\r\n" + host + b"\r\n"
+        for first in (b"", whole):
+            with socket.create_connection((place.hostname or "", place.port or 0), 10) as sock:
+                if first:
+                    sock.sendall(first)
+                    assert b"200" in sock.recv(65536)
+                sock.sendall(b"GET /healthz HTTP/1.1\r\n")
+                began = time.monotonic()
+                while sock.recv(65536):
+                    pass
+                assert 0.2 < time.monotonic() - began < 5
+
+
 def test_a_body_of_unknown_length_stops_at_the_cap(provider: Emulator) -> None:
     """X8: chunked, no length: read no further than the cap."""
     with gateway(provider.base_url, max_body=10_000) as case:

@@ -406,6 +406,42 @@ def test_an_upstream_error_reaches_the_caller_as_its_own() -> None:
         assert [f.status for f in case.finished] == ["failed", "ok"]
 
 
+@pytest.mark.parametrize("how", ["invoke", "stream", "ainvoke"])
+def test_the_sdk_below_does_not_multiply_attempts(how: str) -> None:
+    with Case(script(["ok"] * 9), retry={"attempts": 2, "base": 0.01}, breaker=False) as case:
+        case.emulator.fail_next(*[Fault(status=503)] * 6)
+        model = case.model(case.chat(max_retries=2))
+        ways = {
+            "invoke": lambda: model.invoke("hi"),
+            "stream": lambda: list(model.stream("hi")),
+            "ainvoke": lambda: asyncio.run(model.ainvoke("hi")),
+        }
+        with pytest.raises(openai.InternalServerError):
+            ways[how]()
+        assert len(case.emulator.requests) == 2
+
+
+def test_secrets_are_sent_in_no_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "sk-live-0123456789abcdef"
+    monkeypatch.setenv("SHOP_KEY", secret)
+    with Case(script(["ok"] * 2), redact={"env": ["SHOP_KEY"]}) as case:
+        call = {"name": "search", "args": {"q": secret}, "id": "c1"}
+        said = [
+            SystemMessage(f"The key is {secret}."),
+            HumanMessage([{"type": "text", "text": f"Use {secret}!"}]),
+            AIMessage("", tool_calls=[call]),
+            ToolMessage(f"{secret} is wrong", tool_call_id="c1"),
+        ]
+        case.model().bind_tools([search]).invoke(said)
+        assert list(case.model().bind_tools([search]).stream(said))
+        for request in case.emulator.requests:
+            assert secret not in json.dumps(request.body)
+            assert [m["role"] for m in request.body["messages"]][:4] == [
+                "system", "user", "assistant", "tool"
+            ]  # fmt: skip
+        assert secret in str(said)
+
+
 def test_who_leaves_settles() -> None:
     slow = Fault(chunk_delay=0.05)
     with Case(script(["one two three four five six"] * 3)) as case:
@@ -559,6 +595,20 @@ class Spy(AgentMiddleware[Any, Any, Any]):
 
     def wrap_model_call(self, request: Any, handler: Any) -> Any:
         return handler(request.override(system_message=SystemMessage("Be kind.")))
+
+
+def test_events_are_those_of_the_bare_model() -> None:
+    text = "one two three four five six seven"
+
+    async def events(model: Any) -> list[str]:
+        found = [e["event"] async for e in model.astream_events("hi", version="v2")]
+        return [name for name in found if "model" in name]
+
+    with Case(script([text] * 4)) as case:
+        assert asyncio.run(events(case.model())) == asyncio.run(events(case.chat()))
+        assert len(case.finished) == 1
+        assert str(case.model().stream_events("hi", version="v3").text) == text
+        assert len(case.finished) == 2
 
 
 def test_it_works_behind_other_middleware() -> None:

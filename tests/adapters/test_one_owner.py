@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import httpx
 import openai
 import pytest
@@ -156,6 +157,20 @@ def test_the_async_twin(provider: Emulator, gateway: Process) -> None:
         asyncio.run(go())
     assert (outer.count, around.count, gateway.counts()) == (9, 0, (9, 9))
     assert len(provider.requests) == 9
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_anthropic_sdk_too(provider: Emulator, gateway: Process, stream: bool) -> None:
+    outer, around = Layer(), Layer()
+    body = {**say(), "model": "claude-sonnet-5-5", "max_tokens": 99, "stream": stream}
+    with (
+        clawmw.install(around.runtime),
+        anthropic.Anthropic(base_url=gateway.url.removesuffix("/v1"), api_key="k") as plain,
+    ):
+        answer: Any = clawmw.wrap(plain, outer.runtime).messages.create(**body)
+        assert "hello" in str(list(answer) if stream else answer)
+    assert (outer.count, around.count, gateway.counts()) == (1, 0, (1, 1))
+    assert len(provider.requests) == 1
 
 
 def test_four_layers_in_one_process_and_one_in_another(
@@ -396,6 +411,31 @@ def test_attempts_do_not_multiply(flavour: str, is_async: bool, stream: bool) ->
 
     with pytest.raises(openai.APIError):
         asyncio.run(go()) if is_async else run()
+    assert [done.attempts for done in layer.finished] == [3]
+
+
+@pytest.mark.parametrize("fault", [Fault(status=500), Fault(reset_after=0)], ids=["500", "reset"])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_attempts_do_not_multiply_with_the_anthropic_sdk(
+    provider: Emulator, fault: Fault, stream: bool, is_async: bool
+) -> None:
+    layer = Layer(retry={"attempts": 3, "base": "1ms", "longest": "2ms"}, breaker=False)
+    provider.fail_next(*[fault] * 12)
+    given: Body = {"base_url": provider.base_url.removesuffix("/v1"), "api_key": "k"}
+    body = {**say(), "model": "claude-sonnet-5-5", "max_tokens": 99, "stream": stream}
+
+    async def go() -> None:
+        async with anthropic.AsyncAnthropic(**given, max_retries=2) as plain:
+            await clawmw.wrap(plain, layer.runtime).messages.create(**body)
+
+    def run() -> None:
+        with anthropic.Anthropic(**given, max_retries=2) as plain:
+            clawmw.wrap(plain, layer.runtime).messages.create(**body)
+
+    with pytest.raises(anthropic.APIStatusError):
+        asyncio.run(go()) if is_async else run()
+    assert len(provider.requests) == 3
     assert [done.attempts for done in layer.finished] == [3]
 
 

@@ -69,8 +69,9 @@ class Case:
         self.runtime.close()
         assert not [e for e in self.events if isinstance(e, StageFailed)]
 
-    def model(self) -> Any:
-        given = {"base_url": self.emulator.base_url, "api_key": "any", "max_retries": 0}
+    def model(self, max_retries: int = 0) -> Any:
+        given: dict[str, Any] = {"base_url": self.emulator.base_url, "api_key": "any"}
+        given["max_retries"] = max_retries
         self.clients.append(openai.AsyncOpenAI(**given))
         return OpenAIChatModel("gpt-5.4", provider=OpenAIProvider(openai_client=self.clients[-1]))
 
@@ -294,6 +295,28 @@ def test_an_upstream_error_is_tried_again_and_then_the_callers_own() -> None:
         assert case.loop.run(streamed()) == "ok"
         assert [f.status for f in case.finished] == ["ok", "failed", "ok"]
         assert len(case.emulator.requests) == 6
+
+
+def test_the_sdk_below_does_not_multiply_attempts() -> None:
+    with Case(script(["ok"] * 9), retry={"attempts": 2, "base": 0.01}, breaker=False) as case:
+        case.emulator.fail_next(*[Fault(status=503)] * 6)
+        agent = case.agent()
+        agent.model = case.model(max_retries=2)
+        with pytest.raises(ModelHTTPError):
+            case.run(agent, "hi")
+        assert len(case.emulator.requests) == 2
+
+
+def test_secrets_are_sent_in_no_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "sk-live-0123456789abcdef"
+    monkeypatch.setenv("SHOP_KEY", secret)
+    with Case(script([calls(q=secret), "ok"]), redact={"env": ["SHOP_KEY"]}) as case:
+        agent = case.agent(instructions=f"The key is {secret}.", system_prompt=f"Use {secret}.")
+        result = case.run(agent, f"Find {secret}.")
+        for request in case.emulator.requests:
+            assert secret not in str(request.body)
+        assert [m["role"] for m in case.sent()["messages"]][-3:] == ["user", "assistant", "tool"]
+        assert secret in str(result.all_messages())
 
 
 def test_who_leaves_settles() -> None:

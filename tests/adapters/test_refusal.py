@@ -18,7 +18,7 @@ import clawmw
 from clawmw.adapters.gateway import Gateway
 from clawmw.adapters.gateway_server import Served
 from clawmw.adapters.gateway_upstream import Places
-from clawmw.adapters.refusal import refusal, style_of
+from clawmw.adapters.refusal import refusal, style_of, told
 from clawmw.core.decisions import Because, Halt
 from clawmw.core.events import CallFinished, Event
 from clawmw.core.identity import Identity, identify
@@ -340,3 +340,21 @@ def test_a_limit_is_never_a_429_or_a_503(policy: str, kind: Any) -> None:
     status, headers, _ = answered(replace(BUSY, kind=kind), policy=policy)
     assert status in ((200, 402) if kind == "limit" else (200, 503))
     assert dict(headers)["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_reason_is_found_in_what_an_sdk_raises(whole: bool) -> None:
+    """The openai SDK keeps what is within `error`, the anthropic SDK the whole body."""
+    inner = {"type": "clawmw_refused", "message": "no more today"}
+    stopped, outer = RuntimeError("402"), ValueError("wrapped")
+    stopped.body = {"type": "error", "error": inner} if whole else inner  # type: ignore[attr-defined]
+    outer.__cause__ = stopped
+    assert told(outer) == "no more today"
+
+
+def test_another_error_tells_no_reason_though_it_be_its_own_cause() -> None:
+    error = RuntimeError("503")
+    error.body = {"type": "server_error", "message": "busy"}  # type: ignore[attr-defined]
+    error.__cause__ = error
+    assert told(error) is None
+    assert told(None) is None

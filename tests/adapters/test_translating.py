@@ -13,6 +13,7 @@ from typing import Any
 
 import anthropic
 import httpx
+import httpx2
 import openai
 import pytest
 
@@ -22,7 +23,6 @@ from clawmw.adapters.gateway_server import Served
 from clawmw.adapters.gateway_upstream import Places
 from clawmw.core.events import CallFinished, Event
 from clawmw.emulator import Emulator, Fault, Reply, ToolUse, turns
-from clawmw.policy import build
 from clawmw.policy.load import load_policy
 from clawmw.runtime import Runtime
 from tests.conftest import tool
@@ -458,9 +458,9 @@ def runtime_to(provider: Emulator, wire: str) -> tuple[Runtime, list[Event]]:
     return Runtime.of(load_policy({**QUIET, **policy}), observers=[events.append]), events
 
 
-def by_chat(client: Any, stream: bool) -> list[str]:
+def by_chat(stream: bool, **options: Any) -> list[str]:
     texts, said = [], list(HELLO)
-    with openai.OpenAI(base_url="http://127.0.0.1:1", api_key="k", http_client=client) as sdk:
+    with openai.OpenAI(api_key="k", **options) as sdk:
         for _ in range(2):
             ask: Any = {"model": "m", "messages": said, "tools": [tool("search")]}
             if stream:
@@ -478,9 +478,10 @@ def by_chat(client: Any, stream: bool) -> list[str]:
     return texts
 
 
-def by_messages(client: Any, stream: bool) -> list[str]:
+def by_messages(stream: bool, **options: Any) -> list[str]:
     texts, said = [], list(HELLO)
-    with anthropic.Anthropic(base_url="http://127.0.0.1:1", api_key="k", http_client=client) as sdk:
+    options["base_url"] = options["base_url"].removesuffix("/v1")
+    with anthropic.Anthropic(api_key="k", **options) as sdk:
         for _ in range(2):
             tools = [{"name": "search", "input_schema": SCHEMA}]
             ask: Any = {"model": "m", "messages": said, "tools": tools, "max_tokens": 500}
@@ -502,9 +503,9 @@ def by_messages(client: Any, stream: bool) -> list[str]:
     return texts
 
 
-def by_responses(client: Any, stream: bool) -> list[str]:
+def by_responses(stream: bool, **options: Any) -> list[str]:
     texts, said = [], list(HELLO)
-    with openai.OpenAI(base_url="http://127.0.0.1:1", api_key="k", http_client=client) as sdk:
+    with openai.OpenAI(api_key="k", **options) as sdk:
         for _ in range(2):
             tools = [{"type": "function", "name": "search", "parameters": SCHEMA, "strict": False}]
             ask: Any = {"model": "m", "input": said, "tools": tools, "store": False}
@@ -536,12 +537,10 @@ CALLERS = {
 @pytest.mark.parametrize("wire", DIALECTS)
 @pytest.mark.parametrize("caller", DIALECTS)
 def test_a_task_is_done_across_any_two_dialects(caller: str, wire: str, stream: bool) -> None:
-    if not {caller, wire} <= set(build.codecs()):
-        pytest.skip("no codec for that here")
     with Emulator(bill="openai", brain=turns(BRAIN)) as provider:
         runtime, events = runtime_to(provider, wire)
         client = clawmw.http_client(runtime, flavour="httpx2")
-        texts = CALLERS[caller](client, stream)
+        texts = CALLERS[caller](stream, base_url="http://127.0.0.1:1/v1", http_client=client)
     assert texts == ["I look.", "Four degrees."]
     ends = {"openai.chat": "/completions", "openai.responses": "/responses"}
     assert {r.path.endswith(ends.get(wire, "/messages")) for r in provider.requests} == {True}
@@ -551,3 +550,113 @@ def test_a_task_is_done_across_any_two_dialects(caller: str, wire: str, stream: 
     assert done[-1].usage is not None
     assert done[-1].usage.input_tokens == billed.input_tokens
     assert done[-1].usage.output_tokens == billed.output_tokens
+
+
+@pytest.mark.parametrize(("caller", "wire"), [(a, b) for a in DIALECTS for b in DIALECTS if a != b])
+def test_the_gateway_too_leads_from_any_dialect_to_any(caller: str, wire: str) -> None:
+    with Emulator(bill="openai", brain=turns(BRAIN)) as provider:
+        key = {"api_key_env": "QWEN_KEY", "dialect": wire}
+        policy = {"models": {"m": {"model": "m-there", "base_url": provider.base_url, **key}}}
+        with served(policy) as (case, url):
+            texts = CALLERS[caller](True, base_url=url)
+    assert texts == ["I look.", "Four degrees."]
+    assert {r.body["model"] for r in provider.requests} == {"m-there"}
+    assert [e.status for e in case.finished] == ["ok", "ok"]
+
+
+def claude_sdk(case: Case, base_url: str) -> anthropic.Anthropic:
+    client = clawmw.http_client(case.runtime, flavour="httpx2")
+    return anthropic.Anthropic(api_key="sk-a", base_url=base_url, http_client=client, max_retries=0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_anthropic_callers_fallback_is_a_chat_server(
+    claude: Claude, provider: Emulator, stream: bool
+) -> None:
+    claude.fail = (529, "overloaded_error")
+    qwen = {"model": "qwen3", "base_url": provider.base_url, "api_key_env": "QWEN_KEY"}
+    policy = {"models": {"qwen": qwen}, "fallback": {"claude-opus-5-5": ["qwen"]}}
+    case = Case(policy, "")
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "c2ln"}
+    said: list[Any] = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": [thought, {"type": "text", "text": "Yes?"}]},
+        {"role": "user", "content": "How warm is it?"},
+    ]
+    ask: Any = {"model": "claude-opus-5-5", "messages": said, "max_tokens": 99}
+    with claude_sdk(case, claude.base_url) as sdk:
+        if stream:
+            with sdk.messages.stream(**ask) as events:
+                message = events.get_final_message()
+        else:
+            message = sdk.messages.create(**ask)
+    assert message.model == "qwen3"
+    assert message.stop_reason == "end_turn"
+    assert len(claude.requests) == len(provider.requests) == 1
+    sent = provider.requests[0].body
+    assert "Hm." not in json.dumps(sent)
+    assert sent["messages"][1]["content"] == "Yes?"
+    assert sent["max_tokens"] == 99
+
+
+def test_an_anthropic_caller_sees_errors_in_its_own_shape(
+    claude: Claude, provider: Emulator
+) -> None:
+    qwen = {"model": "qwen3", "base_url": provider.base_url, "api_key_env": "QWEN_KEY"}
+    policy = {"models": {"qwen": qwen}, "route": [{"when": "true", "to": "qwen"}]}
+    case = Case({**policy, "breaker": False}, "")
+    ask: Any = {"model": "claude-x", "messages": HELLO, "max_tokens": 9}
+    with claude_sdk(case, claude.base_url) as sdk:
+        provider.fail_next(Fault(status=429))
+        with pytest.raises(anthropic.RateLimitError, match="rate_limit_error"):
+            sdk.messages.create(**ask)
+        with pytest.raises(anthropic.BadRequestError, match="inference_geo: ") as raised:
+            sdk.messages.create(**ask, inference_geo="us")
+        assert raised.value.response.headers["x-should-retry"] == "false"
+    assert not claude.requests
+
+
+THOUGHTS = [
+    {"role": "assistant", "reasoning_content": "Hm, "},
+    {"reasoning_content": "so."},
+    {"content": "Four."},
+]
+
+
+def thinking_server(request: httpx2.Request) -> httpx2.Response:
+    head = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "q"}
+    chunks: list[Any] = [
+        {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+        for delta in THOUGHTS
+    ]
+    chunks.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    body = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks)
+    headers = {"content-type": "text/event-stream"}
+    return httpx2.Response(200, headers=headers, content=body + b"data: [DONE]\n\n")
+
+
+def test_anothers_reasoning_is_seen_to_go_on_but_not_kept() -> None:
+    """Its reader would send it back as thinking that no one signed."""
+    there = {"model": "q", "base_url": "http://127.0.0.1:1/v1", "dialect": "openai.chat"}
+    case = Case({"models": {"q": there}, "route": [{"when": "true", "to": "q"}]}, "")
+    through = httpx2.MockTransport(thinking_server)
+
+    def client() -> Any:
+        return clawmw.http_client(case.runtime, flavour="httpx2", transport=through)
+
+    ask: Any = {"model": "m", "max_tokens": 9, "messages": HELLO}
+    with anthropic.Anthropic(api_key="k", http_client=client()) as sdk:
+        kinds = [event.type for event in sdk.messages.create(**ask, stream=True)]
+        with sdk.messages.stream(**ask) as events:
+            message = events.get_final_message()
+    assert [block.type for block in message.content] == ["text"]
+    assert kinds[0] == "message_start"
+    with openai.OpenAI(api_key="k", http_client=client()) as sdk:
+        with sdk.responses.stream(model="m", input="hi") as stream:
+            answer = stream.get_final_response()
+        chat = sdk.chat.completions.create(model="m", messages=HELLO, stream=True)
+        said = [getattr(c.choices[0].delta, "reasoning_content", None) for c in chat if c.choices]
+    assert [item.type for item in answer.output] == ["message"]
+    assert answer.output_text == "Four."
+    assert [s for s in said if s] == ["Hm, ", "so."]
+    assert [e.status for e in case.finished] == ["ok"] * 4

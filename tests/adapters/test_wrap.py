@@ -258,13 +258,39 @@ def test_what_cannot_be_wrapped_says_what_to_do(case: Case) -> None:
         clawmw.wrap(openai.OpenAI(api_key="k"), "nowhere.yaml")
 
 
-def test_the_anthropic_clients_keep_type_and_settings(case: Case) -> None:
-    plain = anthropic.Anthropic(api_key="k", timeout=7.0, max_retries=4, base_url="http://x.test")
-    wrapped = clawmw.wrap(plain, case.runtime)
-    assert type(wrapped) is anthropic.Anthropic
-    assert (wrapped.timeout, wrapped.max_retries, wrapped.api_key) == (7.0, 4, "k")
-    twin = clawmw.wrap(anthropic.AsyncAnthropic(api_key="k"), case.runtime)
-    assert type(twin) is anthropic.AsyncAnthropic
+CLAUDE: Any = {**HELLO, "model": "claude-sonnet-5-5", "max_tokens": 99}
+
+
+def claude(provider: Emulator, kind: Any = anthropic.Anthropic, **options: Any) -> Any:
+    url = provider.base_url.removesuffix("/v1")
+    return kind(base_url=url, api_key="k", **options)
+
+
+def test_the_anthropic_clients_are_wrapped_with_their_settings(
+    case: Case, provider: Emulator
+) -> None:
+    with claude(provider, timeout=7.0, max_retries=4) as plain:
+        wrapped = clawmw.wrap(plain, case.runtime)
+        assert type(wrapped) is anthropic.Anthropic
+        assert (wrapped.timeout, wrapped.max_retries, wrapped.api_key) == (7.0, 4, "k")
+        assert wrapped.messages.create(**CLAUDE).content[0].text == "hello"
+        with wrapped.messages.stream(**CLAUDE) as stream:
+            assert stream.get_final_text() == "hello"
+        plain.messages.create(**CLAUDE)
+    assert [done.status for done in case.finished] == ["ok", "ok"]
+    assert len(provider.requests) == 3
+
+
+def test_the_async_anthropic_client_is_wrapped(case: Case, provider: Emulator) -> None:
+    async def go() -> str:
+        async with claude(provider, anthropic.AsyncAnthropic) as plain:
+            wrapped = clawmw.wrap(plain, case.runtime)
+            assert type(wrapped) is anthropic.AsyncAnthropic
+            async with wrapped.messages.stream(**CLAUDE) as stream:
+                return str(await stream.get_final_text())
+
+    assert asyncio.run(go()) == "hello"
+    assert [done.status for done in case.finished] == ["ok"]
 
 
 def test_a_wrapped_client_asks_again_as_often_as_the_policy_says(

@@ -26,7 +26,7 @@ version: 1
 trace: off
 models:
   main: {{model: anthropic/claude-sonnet-5-5, base_url: "{url}"}}
-  light: {{model: deepseek/deepseek-v4-flash}}
+  light: {{model: acme-flash}}
 flows:
   trip:
     input: {{city: null, budget: 2000, zip: "01234"}}
@@ -226,6 +226,17 @@ def test_a_known_thread_is_suggested(policy: Path) -> None:
     result = invoke(policy, "run", "trip", "--input", "city=X", "--thread", "trip-1")
     assert result.exit_code == 1
     assert "thread 'trip-1' exists already" in result.stderr
+
+
+def test_a_model_of_another_dialect_does_its_steps(
+    policy: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOW_KEY", "k-1")
+    place = f'{emulator.base_url}", dialect: anthropic.messages, api_key_env: FLOW_KEY'
+    policy.write_text(policy.read_text().replace(f'{emulator.base_url}"', place))
+    result = invoke(policy, "run", "trip", "--input", "city=Paris")
+    assert result.exit_code == 0, result.stderr
+    assert {r.path for r in emulator.requests} == {"/v1/messages"}
 
 
 def test_keys_come_from_the_environment(

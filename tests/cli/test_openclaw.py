@@ -97,7 +97,10 @@ def test_its_providers_lead_to_the_gateway_each_in_its_form(config: Path, run: R
     policy = load_policy(Path("clawmw.yaml"))
     assert policy.models["gpt-5.4"].base_url == "https://api.openai.com/v1"
     assert policy.models["opus"].base_url == "https://api.anthropic.com/v1"
+    assert {entry.dialect for entry in policy.models.values()} == {None}  # known by its address
     assert "run: clawmw serve --policy clawmw.yaml --port 4000\n" in said
+    # clawmw's commands in the agent's own shell find it, too.
+    assert value(config)["env"]["vars"] == {"CLAWMW_POLICY": str(Path("clawmw.yaml").absolute())}
     assert "sk-secret" not in said
 
 
@@ -247,6 +250,38 @@ def test_one_upstream_needs_no_models_in_the_policy(config: Path, run: Run) -> N
     assert config.read_text() == CONFIG
 
 
+def test_what_agents_keep_beside_the_config_is_looked_at(config: Path, run: Run) -> None:
+    folder = config.parent / "agents" / "main" / "agent"
+    folder.mkdir(parents=True)
+    (folder / "models.json").write_text('{"providers": {"work": {"baseUrl": "https://own/v1"}}}')
+    (folder / "auth-profiles.json").write_text(
+        '{"profiles": {"claude:me": {"type": "oauth", "provider": "claude", "access": "secret-1"}}}'
+    )
+    said = run("setup")[1]
+    for line in (
+        f"wrong {folder / 'models.json'}: its baseUrl for work wins over the config's: https://own",
+        f"wrong {folder / 'auth-profiles.json'}: claude:me is a login (oauth)",
+    ):
+        assert line in said
+        assert line in run("check")[1]
+    assert "secret-1" not in said
+
+
+def test_logins_and_other_programs_go_past(config: Path, run: Run) -> None:
+    more = """
+  auth: { profiles: { "claude:me": { provider: "claude", mode: "oauth" } } },
+  agents: { entries: { a: { agentRuntime: { id: "claude-cli" } } },"""
+    config.write_text(CONFIG.replace("\n  agents: {", more))
+    said = run("setup")[1]
+    assert 'wrong auth.profiles["claude:me"]: oauth of claude: such calls may not heed' in said
+    assert "agents.entries.a.agentRuntime.id: claude-cli is a program of its own" in said
+
+
+def test_heartbeats_that_send_everything_are_pointed_out(config: Path, run: Run) -> None:
+    config.write_text(CONFIG.replace('every: "0m"', 'every: "15m"'))
+    assert "note  agents.defaults.heartbeat: every 15m the whole main session" in run("setup")[1]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -266,6 +301,17 @@ def test_what_cannot_be_changed_safely_is_not(
         assert code == 1
         assert said in heard
     assert text is None or config.read_text() == text
+
+
+def test_the_policy_says_what_an_unknown_server_speaks(config: Path, run: Run) -> None:
+    """Else a call would be translated for it."""
+    config.write_text(CONFIG.replace("https://api.anthropic.com", "https://proxy.example/claude"))
+    run("setup")
+    opus = load_policy(Path("clawmw.yaml")).models["opus"]
+    assert (opus.base_url, opus.dialect) == (
+        "https://proxy.example/claude/v1",
+        "anthropic.messages",
+    )
 
 
 def test_a_config_that_others_manage_is_left_alone(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import signal
@@ -10,15 +11,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from clawmw.adapters.child import upstreams
+from clawmw.adapters.child import Keys, upstreams
 from clawmw.cli.main import main
 from clawmw.emulator import Emulator
-from clawmw.observe.chains import Chain, chains
+from clawmw.observe.chains import Chain, chains, spans
 from clawmw.observe.spanstore import SpanStore, default_store_path
-from clawmw.policy.build import codecs
 
 PYTHON = """
 import openai
@@ -146,6 +147,9 @@ def test_all_it_does_is_one_chain_under_one_limit(run: Run, tmp_path: Path) -> N
     [chain] = said["chains"]
     assert (chain["calls"], chain["stops"], chain["trace_id"]) == (2, 1, said["trace_id"])
     assert Path("sum.json").stat().st_mode & 0o777 == 0o600
+    store = SpanStore.read(default_store_path())
+    assert {row.agent for row in spans(store, chain["trace_id"]) if row.op == "chat"} == {"pair"}
+    store.close()
 
 
 @needs_curl
@@ -204,6 +208,20 @@ def test_what_is_used_can_be_asked_for_from_within(run: Run) -> None:
     assert "chain:c1  calls: 1 of 500" in out
 
 
+@needs_curl
+def test_a_run_within_a_run_is_decided_once_and_is_of_the_same_chain(
+    run: Run, provider: Emulator
+) -> None:
+    again = [sys.executable, "-m", "clawmw.cli.main", "run", "--quiet", "--"]
+    say = ["sh", "-c", f"echo $CLAWMW_CHAIN\n{CURL}"]
+    code, out, err = run("--chain", "outer", "--", *again, *say)
+    assert code == 0, err
+    assert out.startswith("outer\n")
+    assert len(provider.requests) == 1
+    [chain] = traced()
+    assert (chain.chain_id, chain.calls) == ("outer", 1)
+
+
 # --- keys ---------------------------------------------------------------------------------------
 
 
@@ -223,6 +241,24 @@ def test_a_command_cannot_lose_the_key_it_does_not_have(
 
 
 # --- a process as any other ---------------------------------------------------------------------
+
+
+def test_what_cannot_be_kept_is_no_reason_not_to_run(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    with pytest.warns(RuntimeWarning, match="keeps no traces"):
+        code, out, err = run("--json", "/no/such/folder/x", "--", sys.executable, "-c", TWICE)
+    assert (code, out) == (0, "one\ntwo\n")
+    assert "clawmw: no summary: [Errno 2] No such file or directory: '/no/such/folder/x'" in err
+
+
+def test_switched_off_it_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLAWMW_OFF", "1")
+    code, out, err = run("--", sys.executable, "-c", TWICE)
+    assert (code, out) == (0, "one\ntwo\n")
+    assert err == "clawmw: CLAWMW_OFF is set: calls passed through, and nothing was counted\n"
 
 
 def test_its_exit_code_is_the_commands(run: Run) -> None:
@@ -294,14 +330,48 @@ print(anthropic.Anthropic().messages.create(
 """
 
 
-@pytest.mark.skipif("anthropic.messages" not in codecs(), reason="no codec for it yet")
-@pytest.mark.parametrize("hide", [(), ("--hide-keys",)])
 def test_a_program_of_anthropics_sdk_needs_no_change(
-    run: Run, provider: Emulator, monkeypatch: pytest.MonkeyPatch, hide: tuple[str, ...]
+    run: Run, provider: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", provider.base_url.removesuffix("/v1"))
-    code, out, err = run(*hide, "--", sys.executable, "-c", ANTHROPIC)
+    code, out, err = run("--", sys.executable, "-c", ANTHROPIC)
     assert (code, out) == (0, "said to Claude\n"), err
     assert "clawmw: 1 call" in err
-    assert "x-api-key" in provider.requests[0].headers
+    assert provider.requests[0].path == "/v1/messages"
+
+
+@pytest.mark.parametrize(
+    ("path", "header", "sent"),
+    [
+        ("/v1/messages", "x-api-key: {}", "x-api-key: sk-ant"),
+        ("/v1/messages", "authorization: Bearer {}", "authorization: Bearer at-ant"),
+        ("/v1/responses", "authorization: bearer {}", "authorization: Bearer sk-own"),
+        ("/v1/messages", "x-api-key: sk-ant", None),
+        ("/v1/chat/completions", "authorization: Bearer", None),
+    ],
+)
+def test_the_token_becomes_the_key_that_belongs_there(
+    path: str, header: str, sent: str | None
+) -> None:
+    seen: list[list[tuple[bytes, bytes]]] = []
+    answers: list[Any] = []
+
+    async def app(scope: Any, _receive: Any, _send: Any) -> None:
+        seen.append(scope["headers"])
+
+    async def send(message: Any) -> None:
+        answers.append(message)
+
+    env = {"ANTHROPIC_API_KEY": "sk-ant", "ANTHROPIC_AUTH_TOKEN": "at-ant"}
+    keys = Keys(app, {"OPENAI_API_KEY": "sk-own", **env})
+    name, _, value = header.format(keys.token).partition(": ")
+    scope = {"path": path, "headers": [(b"a", b"b"), (name.encode(), value.encode())]}
+    asyncio.run(keys(scope, None, send))  # type: ignore[arg-type]
+    if sent is None:
+        assert not seen
+        assert answers[0]["status"] == 401
+        assert keys.token not in str(answers)
+        return
+    name, _, value = sent.partition(": ")
+    assert seen == [[(b"a", b"b"), (name.encode(), value.encode())]]

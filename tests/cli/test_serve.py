@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -44,7 +47,7 @@ def serving(*args: object, **env: str) -> Iterator[tuple[str, subprocess.Popen[s
         assert process.stdout is not None
         assert process.stderr is not None
         first, second = process.stdout.readline(), process.stdout.readline()
-        found = re.search(r"export OPENAI_BASE_URL=(http://127\.0\.0\.1:\d+/v1)$", second.strip())
+        found = re.search(r"export OPENAI_BASE_URL=(https?://127\.0\.0\.1:\d+/v1) ", second.strip())
         try:
             assert found, (first, second, process.stderr.read())
             assert found[1].removesuffix("/v1") in first
@@ -175,7 +178,15 @@ def test_a_broken_policy_is_said_as_validate_says_it(
         (["--upstream", "http://h/v1", "--token-env", "NO_SUCH"], "must hold at least 32"),
         (["--upstream", "http://h/v1", "--token-env", "SHORT"], "must hold at least 32"),
         (
-            ["--upstream", "http://h/v1", "--host", "nowhere.invalid", "--token-env", "LONG"],
+            [
+                "--upstream",
+                "http://h/v1",
+                "--host",
+                "nowhere.invalid",
+                "--token-env",
+                "LONG",
+                "--behind-proxy",
+            ],
             "this machine knows no such address",
         ),
     ],
@@ -220,3 +231,59 @@ def test_models_of_the_policy_are_served(tmp_path: Path) -> None:
             names = httpx.get(f"{url}/models").json()["data"]
         assert [n["id"] for n in names] == ["local"]
         assert provider.requests[0].body == {**ASK, "model": "qwen3"}
+
+
+# --- TLS ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for 127.0.0.1 and its key in one file, signed by itself."""
+    x509 = pytest.importorskip("cryptography.x509", reason="makes the certificate")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "clawmw test")])
+    here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(here, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "cert.pem"
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    pem = serialization.Encoding.PEM
+    path.write_bytes(key.private_bytes(pem, *form) + made.public_bytes(pem))
+    return path
+
+
+def test_it_serves_tls(policy: Path, certificate: Path) -> None:
+    with (
+        Emulator() as provider,
+        serving("--policy", policy, "--upstream", provider.base_url, "--tls-cert", certificate) as (
+            url,
+            _,
+        ),
+    ):
+        assert url.startswith("https://")
+        trusting = ssl.create_default_context(cafile=str(certificate))
+        with httpx.Client(verify=trusting) as client:
+            assert client.post(f"{url}/chat/completions", json=ASK).status_code == 200
+        with pytest.raises(httpx.TransportError):
+            httpx.get(url.replace("https", "http"))
+
+
+def test_other_machines_need_a_token_and_tls_or_a_word(
+    failing: Failing, policy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("T", "t" * 43)
+    about = ["--policy", policy, "--port", 0, "--host", "0.0.0.0", "--upstream", "http://h/v1"]
+    assert "--token-env" in failing(*about)
+    assert "in the clear" in failing(*about, "--token-env", "T")
+    (tmp_path / "no.pem").write_text("nothing")
+    assert "no.pem" in failing(*about, "--token-env", "T", "--tls-cert", tmp_path / "no.pem")

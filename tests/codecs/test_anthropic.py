@@ -232,6 +232,23 @@ def test_the_system_prompt_is_the_first_message_and_comes_back() -> None:
         assert list(sent) == ["system", "model", "messages", "x"]
 
 
+def test_what_claude_code_says_of_its_bill_is_no_part_of_the_prompt() -> None:
+    def request(nonce: str) -> Request:
+        bill = text(f"x-anthropic-billing-header: cc_version=2.1.177.01c; cch={nonce};")
+        return CODEC.decode(body(user(text("hi")), system=[bill, text("You are Claude Code.")]))
+
+    one, two = request("36ee5"), request("0aaa9")
+    assert one.messages == two.messages
+    assert message_digest(b"", one.messages[0], Ids()) == message_digest(
+        b"", two.messages[0], Ids()
+    )
+    assert two.messages[0].text == "You are Claude Code."
+    changed = two.messages[0].with_texts({1: "You are kind."})
+    sent = CODEC.encode(replace(two, messages=(changed, two.messages[1])))
+    assert b"cch=0aaa9" in sent, "each request has its own"
+    assert b"You are kind." in sent
+
+
 @pytest.mark.parametrize("system", ["", [], None])
 def test_a_system_prompt_of_nothing_is_none(system: Any) -> None:
     given = body(user(text("hi")), system=system)

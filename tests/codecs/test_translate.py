@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from pydantic import TypeAdapter
 
 from clawmw.codecs.translate import refusal, translator
 from clawmw.codecs.translate.base import CHAT, DONE, MESSAGES, RESPONSES
-from clawmw.codecs.translate.sse import written
+from clawmw.codecs.translate.stream import written
 from clawmw.errors import CodecError, TranslationError
 
 FOLDER = Path(__file__).parents[1] / "cases" / "translate"
@@ -101,7 +103,7 @@ def test_a_stream_is_said_in_the_callers_however_it_is_cut(case: Any, size: int)
     told += stream.end()
     assert events(told) == case["streamed"]
     for event in case["streamed"]:
-        if event != "[DONE]" and event.get("type") != "ping":
+        if event != "[DONE]" and event.get("type") not in ("ping", "keepalive"):
             EVENTS[case["caller"]].validate_python(event)
 
 
@@ -241,7 +243,7 @@ def test_errors_keep_their_message_and_say_their_kind(
 
 # --- laws -----------------------------------------------------------------------------------
 
-TEXTS = st.text(min_size=1, max_size=20).filter(lambda t: t.strip() and "<system>" not in t)
+TEXTS = st.text(min_size=1, max_size=20).map(str.strip).filter(bool)
 NAMES = st.sampled_from(["search", "read.file", "mcp__" + "x" * 90, "é", "a b"])
 ARGUMENTS = st.dictionaries(st.sampled_from("abc"), TEXTS | st.integers() | st.none(), max_size=2)
 
@@ -467,3 +469,88 @@ def test_comments_pass_and_junk_is_an_error() -> None:
     assert stream.feed(b": still there\n\n") == b": still there\n\n"
     with pytest.raises(CodecError):
         stream.feed(b"data: {nonsense\n\n")
+
+
+JUNK = [None, 0, -1, "", "x", [], {}, [None], [{}], {"type": "x"}, True]
+
+
+def spoiled(dice: random.Random, value: Any) -> Any:
+    """A body with something in it that does not belong there."""
+    if isinstance(value, dict) and value and dice.random() < 0.8:
+        key = dice.choice(sorted(value))
+        return {**value, key: spoiled(dice, value[key])}
+    if isinstance(value, list) and value and dice.random() < 0.8:
+        place = dice.randrange(len(value))
+        return [*value[:place], spoiled(dice, value[place]), *value[place + 1 :]]
+    return dice.choice(JUNK)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_body_is_a_bug(case: Any) -> None:
+    dice = random.Random(7)
+    for _ in range(200):
+        through = translator(case["caller"], case["wire"])
+        assert through is not None
+        with suppress(TranslationError):
+            json.loads(through.request(dumped(spoiled(dice, case["request"]))))
+        through = translator(case["caller"], case["wire"])
+        assert through is not None
+        through.request(dumped(case["request"]))
+        with suppress(CodecError, TranslationError):
+            json.loads(through.answer(dumped(spoiled(dice, case["answer"]))))
+        stream = through.stream()
+        for event in case.get("stream", ()):
+            odd = spoiled(dice, event) if isinstance(event, dict) else event
+            with suppress(CodecError, TranslationError):
+                events(stream.feed(b"data: " + dumped(odd) + b"\n\n"))
+        with suppress(CodecError, TranslationError):
+            events(stream.end())
+
+
+def test_half_an_event_at_the_end_is_a_stream_that_broke_off() -> None:
+    through = translator(CHAT, MESSAGES)
+    assert through is not None
+    stream = through.stream()
+    start = {"type": "message_start", "message": {"id": "m", "model": "c", "usage": {}}}
+    assert stream.feed(raw(MESSAGES, [start]) + b'event: content_block_start\ndata: {"type"')
+    assert stream.end() == b""
+
+
+def test_results_stand_before_what_is_said_between_them() -> None:
+    through = translator(CHAT, MESSAGES)
+    assert through is not None
+    calls = [
+        {"id": i, "type": "function", "function": {"name": "f", "arguments": "{}"}} for i in "ab"
+    ]
+    said = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "a", "content": "1"},
+        {"role": "system", "content": "Be brief."},
+        {"role": "tool", "tool_call_id": "b", "content": "2"},
+        {"role": "user", "content": "go on"},
+    ]
+    sent = json.loads(through.request(dumped({"model": "m", "messages": said})))["messages"]
+    last = sent[-1]["content"]
+    assert [b.get("tool_use_id") or b["text"] for b in last] == [
+        "a",
+        "b",
+        "<system>\nBe brief.\n</system>",
+        "go on",
+    ]
+
+
+def test_what_anthropic_would_refuse_is_left_out() -> None:
+    through = translator(CHAT, MESSAGES)
+    assert through is not None
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{oops"}}
+    said = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "\n\n", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": ""},
+        {"role": "assistant", "content": "The answer is "},
+    ]
+    sent = json.loads(through.request(dumped({"model": "m", "messages": said})))["messages"]
+    assert [b["type"] for b in sent[1]["content"]] == ["tool_use"]
+    assert sent[1]["content"][0]["input"] == {"arguments": "{oops"}
+    assert sent[3]["content"] == "The answer is"

@@ -15,6 +15,7 @@ from clawmw.core.render import message_tokens
 from clawmw.stages.context.window import Window, WindowConfig
 from clawmw.testing import Bench, acted, check_session, rewrote
 from tests.conftest import histories, log, rows, tool, turn
+from tests.laws.dialects import Messages, numbered, refusing
 from tests.laws.strategies import drawn
 from tests.laws.test_stages import laws as all_laws
 
@@ -62,15 +63,18 @@ def long_runs(draw: st.DrawFn, results: st.SearchStrategy[str] = results) -> lis
     return messages
 
 
-def hold(policy: dict[str, Any], examples: int, idle: float, runs: Any = None) -> Counter[str]:
+def hold(
+    policy: dict[str, Any], examples: int, idle: float, runs: Any = None, **more: Any
+) -> Counter[str]:
     """The laws over such conversations; how often each stage acted."""
     seen: Counter[str] = Counter()
 
     @given(messages=long_runs() if runs is None else runs)
     @laws(examples)
     def check(messages: list[dict[str, Any]]) -> None:
-        calls = histories(messages)
-        seen.update(check_session(policy, calls, TOOLS, model=drawn, identity=WHO, idle=idle))
+        calls = histories(numbered(messages) if "bench" in more else messages)
+        options = {"model": drawn, "identity": WHO, "idle": idle, **more}
+        seen.update(check_session(policy, calls, TOOLS, **options))
 
     check()
     return seen
@@ -80,6 +84,15 @@ def test_where_caches_go_cold_between_calls() -> None:
     policy = {"version": 1, "models": PRICED, "epochs": {"keep": 1, "gain": "1%"}}
     large = long_runs(st.builds(ledger, st.integers(1, 9)))  # or nothing shorter is left
     assert hold(policy, 5, 8000.0, large)["epochs"] >= 5
+
+
+def test_in_anthropics_dialect_which_refuses_what_is_not_paired() -> None:
+    policy = {"version": 1, "models": PRICED, "epochs": {"keep": 1, "gain": "1%"}}
+    large = long_runs(st.builds(ledger, st.integers(1, 9)))
+    said: dict[str, Any] = {"model": refusing, "bench": Messages}
+    assert hold(policy, 2, 8000.0, large, **said)["epochs"] >= 2
+    small = {"version": 1, "models": SMALL, "compress": "lossless", "dedupe": False}
+    assert hold(small, 2, 0.0, **said)["window"] >= 2
 
 
 def test_in_a_small_window() -> None:

@@ -219,8 +219,7 @@ def test_a_missed_cache_is_told_with_what_moved(store_path: Path) -> None:
     assert "cache missed: read 0 of ~14,000; tools 3 (exec?[2J) moved" in text
     assert "cache missed: read 1,200 of ~14,000; system 0 moved at byte 3,712" in text
     assert "nothing moved, the provider no longer had it" in text
-    where = """attributes LIKE '%"clawmw.cache.moved":"tools"%'"""
-    ((count,),) = store.query(f"SELECT count(*) FROM details WHERE {where}")
+    ((count,),) = store.query("SELECT count(*) FROM spans WHERE moved = 'tools'")
     assert count == 1
     store.close()
 

@@ -54,7 +54,7 @@ def brain(body: dict[str, Any]) -> Reply:
     said = [m for m in body["messages"] if not _text(m).startswith((_TRANSIENT, "[clawmw]"))]
     at = max(i for i, m in enumerate(said) if m["role"] == "user" and _text(m))
     asked = _ASKED.search(_text(said[at]))
-    done = sum(m["role"] == "tool" or _has_result(m) for m in said[at:])
+    done = sum(m["role"] == "tool" for m in said[at:])
     if asked and (asked[1] == "loop" or not done):
         return Reply(tools=(ToolUse(asked[2], json.loads(asked[3])),))
     return Reply(text=f"Done after {done} results.")
@@ -62,11 +62,6 @@ def brain(body: dict[str, Any]) -> Reply:
 
 def _text(message: dict[str, Any]) -> str:
     return text_of(message.get("content"))
-
-
-def _has_result(message: dict[str, Any]) -> bool:
-    content = message.get("content")
-    return isinstance(content, list) and any(p.get("type") == "tool_result" for p in content)
 
 
 @dataclass
@@ -139,6 +134,12 @@ _CONFIG: dict[str, Any] = {
                 "apiKey": "sk-fake",
                 "api": "openai-completions",
                 "models": [{"id": "fake-1", "name": "Fake 1", **_MODEL}],
+            },
+            "fakeresp": {
+                "baseUrl": "/v1",
+                "apiKey": "sk-fake",
+                "api": "openai-responses",
+                "models": [{"id": "fake-resp", "name": "Fake Responses", **_MODEL}],
             },
             "fakeanth": {
                 "baseUrl": "",

@@ -22,7 +22,6 @@ from typing import Any
 import pytest
 
 from clawmw.emulator import Emulator
-from clawmw.policy.build import codecs
 from tests.openclaw.real import OpenClaw, brain, installed
 
 pytestmark = [pytest.mark.external, pytest.mark.timeout(900)]
@@ -142,17 +141,30 @@ def test_a_runaway_loop_ends_within_its_limit_and_says_so(local: Lab) -> None:
     assert chain["stops"] == 1
 
 
-@pytest.mark.skipif("anthropic.messages" not in codecs(), reason="no codec for it yet")
 def test_a_tool_round_trip_in_anthropics_dialect(local: Lab) -> None:
     ask = 'please read note.txt [[tool:read {"path":"note.txt"}]]'
     turn = local.claw.turn(ask, *session("a1", "fakeanth/claude-fake"))
     assert (turn.code, turn.text) == (0, "Done after 1 results."), turn.stderr[-2000:]
     _, second = local.emulator.requests
+    assert second.path == "/v1/messages"
     assert "hello file content 42" in json.dumps(second.body["messages"])
+    # Its own marks go through; the message that is sent last and never kept has none.
     assert "cache_control" in json.dumps(second.body["system"])
     assert "cache_control" not in json.dumps(second.body["messages"][-1])
     [chain] = local.chains()[:1]
     assert {span["session_id"] for span in local.spans(chain["trace_id"])} == {"a1"}
+
+
+def test_a_tool_round_trip_in_the_responses_dialect(local: Lab) -> None:
+    ask = 'please read note.txt [[tool:read {"path":"note.txt"}]]'
+    turn = local.claw.turn(ask, *session("r1", "fakeresp/fake-resp"))
+    assert (turn.code, turn.text) == (0, "Done after 1 results."), turn.stderr[-2000:]
+    _, second = local.emulator.requests
+    assert second.path == "/v1/responses"
+    assert "hello file content 42" in json.dumps(second.body["input"])
+    [chain] = local.chains()[:1]
+    assert (chain["calls"], chain["status"]) == (2, "ok")
+    assert {span["session_id"] for span in local.spans(chain["trace_id"])} == {"r1"}
 
 
 def test_a_sub_agent_is_of_its_parents_chain(tmp_path_factory: pytest.TempPathFactory) -> None:

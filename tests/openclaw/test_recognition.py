@@ -12,11 +12,10 @@ import pytest
 from clawmw.core.drive import drive
 from clawmw.core.effects import Call, Called
 from clawmw.core.engine import Result
-from clawmw.core.events import CallStarted
+from clawmw.core.events import CallStarted, ToolReturned
 from clawmw.core.identity import identify
 from clawmw.core.story import is_transient
 from clawmw.core.types import Outcome
-from clawmw.laws import plain
 from clawmw.stages.context.expand import NAME
 from clawmw.testing import Bench, Sent, answer, asks, check_session
 from tests.conftest import log, rows
@@ -106,6 +105,9 @@ def test_a_sub_agent_is_of_its_parents_chain_and_under_its_limit() -> None:
     assert {one.chain for one in who} == {"ab" * 16}
     assert [one.session for one in who] == ["s-1", "s-2", "s-1", "s-1"]
     assert [one.kind for one in who] == [None, "subagent", None, "announce"]
+    # Its trace names the tool, not the one it is wrapped in.
+    seen = [event.name for event in wire.bench.events if isinstance(event, ToolReturned)]
+    assert set(seen) == {"sessions_spawn"}
     # The next turn has another trace, and limits of its own.
     assert wire.ask(shapes.request(*told, later("and?")), headers(trace="ef")).halt is None
 
@@ -157,11 +159,17 @@ def test_it_goes_as_it_came_and_bears_no_mark(profile: str, compress: str) -> No
 def test_what_comes_before_it_is_reduced_marked_and_kept() -> None:
     sent = [body for _, body in bodies("claude-sonnet-4-6")]
     for one, other in pairwise(sent):
-        before, now = ([plain(m) for m in body["messages"]] for body in (one, other))
+        before, now = ([_plain(m) for m in body["messages"]] for body in (one, other))
         assert now[: len(before) - 1] == before[:-1]
     assert len(json.dumps(sent[-1])) < 0.5 * len(json.dumps(shapes.request(*TASK, running=BUSY)))
     marked = [i for i, m in enumerate(sent[-1]["messages"]) if "cache_control" in json.dumps(m)]
     assert marked[-1] == len(sent[-1]["messages"]) - 2
+
+
+def _plain(message: dict[str, Any]) -> tuple[str, str]:
+    content = message["content"]
+    blocks = content if isinstance(content, list) else [{"text": content}]
+    return message["role"], "".join(block["text"] or "" for block in blocks)
 
 
 def test_what_clawmw_says_stays_though_it_goes() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any, NoReturn, Protocol, TypeAlias
 
-from clawmw.errors import TranslationError
+from clawmw.errors import ClawmwError, TranslationError
 
 __all__ = [
     "CHAT",
@@ -22,6 +23,7 @@ __all__ = [
     "arguments_of",
     "encoded",
     "items_of",
+    "reading",
     "refuse",
     "text_of",
 ]
@@ -77,6 +79,15 @@ def arguments_of(text: Any) -> Body:
     except (ValueError, TypeError):
         return {"arguments": text}
     return value if isinstance(value, dict) else {"arguments": value}
+
+
+@contextmanager
+def reading(error: type[ClawmwError], message: str) -> Iterator[None]:
+    """Within it, what is not as its dialect says it must be raises `error`."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as odd:
+        raise error(message) from odd
 
 
 class Fields:

@@ -186,6 +186,8 @@ class _Conversation:
         system: list[Body] = []
         for index, message in enumerate(messages):
             where = f"messages[{index}]"
+            if message.get("name"):
+                self._fields.drop("messages.name")
             match message["role"]:
                 case "system" | "developer" if not self._said:
                     system += self._blocks(message, where)
@@ -202,18 +204,32 @@ class _Conversation:
                     refuse(f"{where}.role", f"{role!r} has no counterpart", "use user or tool")
         if not self._said and system:
             self._add("user", [system.pop()])
+        self._end()
         return system, [{"role": m["role"], "content": _content(m["content"])} for m in self._said]
 
+    def _end(self) -> None:
+        """An answer that is to be gone on with may not end in white space."""
+        if self._said and self._said[-1]["role"] == "assistant":
+            blocks = self._said[-1]["content"]
+            if blocks[-1]["type"] == "text":
+                blocks[-1] = {**blocks[-1], "text": blocks[-1]["text"].rstrip()}
+
     def _add(self, role: str, blocks: list[Body]) -> None:
+        """Put blocks to the side that speaks. Results come first: the wire has it so."""
         if not blocks:
             return
-        if self._said and self._said[-1]["role"] == role:
-            self._said[-1]["content"] += blocks
-        else:
+        if not self._said or self._said[-1]["role"] != role:
             self._said.append({"role": role, "content": blocks})
+            return
+        said: list[Body] = self._said[-1]["content"]
+        results = sum(block["type"] == "tool_result" for block in said)
+        at = results if blocks[0]["type"] == "tool_result" else len(said)
+        said[at:at] = blocks
 
     def _blocks(self, message: Body, where: str) -> list[Body]:
         parts = parts_of(message.get("content") or "")
+        if any(isinstance(p.get("image_url"), dict) and "detail" in p["image_url"] for p in parts):
+            self._fields.drop("image_url.detail")
         found = [
             block
             for place, part in enumerate(parts)

@@ -80,7 +80,7 @@ def responses_request(body: Body, dropped: list[str]) -> Body:
 
 def _items(message: Body, where: str, fields: Fields) -> list[Body]:
     role = message["role"]
-    for name in ("cache_control", "reasoning_content", "reasoning", "thinking_blocks"):
+    for name in ("cache_control", "name", "reasoning_content", "reasoning", "thinking_blocks"):
         if message.get(name):
             fields.drop(f"messages.{name}")
     content: Any = message.get("content") or ""

@@ -215,7 +215,8 @@ class MessagesEvents:
         if self._open != place:
             other = self._calls.get(self._open) if isinstance(self._open, int) else None
             if other is not None and not other.whole and not self._over:
-                return  # its arguments go on: this one waits
+                yield _PING  # its arguments go on: this one waits
+                return
             use = {"id": call.id or f"call_{place}", "name": self._names.back(call.name)}
             yield from self._begin(place, {"type": "tool_use", **use, "input": {}})
         if rest := call.rest():

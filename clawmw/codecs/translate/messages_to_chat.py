@@ -17,6 +17,7 @@ __all__ = ["FAILED", "chat_request"]
 FAILED = "[tool error] "
 """What a failed tool's result begins with: chat completions have no `is_error`."""
 _NO = ("Anthropic's own servers act on it", "leave it out, or name a model of anthropic.messages")
+_TOOL = frozenset({"type", "name", "description", "input_schema", "strict"})
 _THINKING = ("thinking", "redacted_thinking")
 
 
@@ -75,8 +76,7 @@ def _messages(message: Body, where: str, names: Names, fields: Fields) -> list[B
     parts: list[Body] = []
     for place, block in enumerate(blocks):
         at = f"{where}.content[{place}]"
-        if block.get("cache_control"):
-            fields.drop("cache_control")
+        _hints(block, fields)
         if block.get("type") == "tool_result":
             result, beside = _result(block, at)
             results.append(result)
@@ -84,6 +84,13 @@ def _messages(message: Body, where: str, names: Names, fields: Fields) -> list[B
         else:
             parts += part_from_block(block, at)
     return results + ([{"role": "user", "content": _content(parts)}] if parts else [])
+
+
+def _hints(block: Body, fields: Fields) -> None:
+    """What is said of a block besides its content."""
+    for name in ("cache_control", "citations", "context", "transformations"):
+        if block.get(name):
+            fields.drop(name)
 
 
 def _content(parts: list[Body]) -> Any:
@@ -96,8 +103,7 @@ def _content(parts: list[Body]) -> Any:
 def _assistant(blocks: list[Body], where: str, names: Names, fields: Fields) -> list[Body]:
     texts, calls = [], []
     for place, block in enumerate(blocks):
-        if block.get("cache_control"):
-            fields.drop("cache_control")
+        _hints(block, fields)
         match block.get("type"):
             case "tool_use" if not block.get("toolset_name"):
                 function = {
@@ -147,8 +153,8 @@ def _tools(fields: Fields, out: Body, names: Names) -> None:
                 f"{kind!r} is a tool of Anthropic's own",
                 "offer a tool with an input_schema instead",
             )
-        if tool.get("cache_control"):
-            fields.drop("cache_control")
+        for name in sorted(set(tool) - _TOOL):
+            fields.drop(name if name == "cache_control" else f"tools.{name}")
         function = {"name": names.out(tool["name"]), "parameters": tool["input_schema"]}
         for name in ("description", "strict"):
             if tool.get(name) is not None:

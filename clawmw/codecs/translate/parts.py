@@ -108,8 +108,9 @@ def block_from_part(part: Body, where: str) -> list[Body]:
     """
     match part.get("type"):
         case "text" | "refusal":
-            text = part.get("text") or part.get("refusal")
-            blocks = [{"type": "text", "text": text}] if text else []
+            text = part.get("text") or part.get("refusal") or ""
+            # Nothing but white space is refused, and some models say it before a call.
+            blocks = [{"type": "text", "text": text}] if text.strip() else []
         case "image_url":
             given = part["image_url"]
             url = given["url"] if isinstance(given, dict) else given

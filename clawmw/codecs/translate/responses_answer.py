@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from clawmw.codecs.translate.base import Body, items_of, refuse, text_of
+from clawmw.codecs.translate.responses_custom import as_item, customs
 
 __all__ = ["chat_answer", "chat_usage", "responses_answer", "responses_head", "responses_usage"]
 
@@ -143,8 +144,10 @@ def responses_answer(body: Body, request: Body) -> Body:
     if content:
         said = {"role": "assistant", "status": "completed", "content": content}
         output.append({"type": "message", "id": f"msg_{head['id']}", **said})
+    known = customs(request.get("tools"))
     for index, call in enumerate(items_of(message.get("tool_calls"))):
-        output.append(call_item(call, index, head["id"]))
+        item = call_item(call, index, head["id"])
+        output.append(as_item(item) if item["name"] in known else item)
     return {**head, "output": output, **ending(choice.get("finish_reason"), body.get("usage"))}
 
 

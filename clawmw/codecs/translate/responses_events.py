@@ -15,6 +15,7 @@ from clawmw.codecs.translate.responses_answer import (
     finish_of,
     responses_head,
 )
+from clawmw.codecs.translate.responses_custom import as_item, customs
 
 __all__ = ["ChatEvents", "ResponsesEvents"]
 
@@ -24,6 +25,9 @@ _TEXTS = {
     "response.reasoning_summary_text.delta": "reasoning_content",
     "response.reasoning_text.delta": "reasoning_content",
 }
+
+
+_ALIVE: Body = {"type": "keepalive"}
 
 
 class ChatEvents:
@@ -98,6 +102,7 @@ class ResponsesEvents:
 
     def __init__(self, request: Body) -> None:
         self._request = request
+        self._customs = customs(request.get("tools"))
         self._head: Body | None = None
         self._output: list[Body] = []
         self._open: dict[str | int, int] = {}
@@ -142,7 +147,7 @@ class ResponsesEvents:
         for call in delta.get("tool_calls") or ():
             yield from self._call(call)
         if delta.get("reasoning_content") or delta.get("reasoning"):
-            yield {"type": "keepalive"}
+            yield _ALIVE
 
     def _text(self, kind: str, text: str) -> Iterator[Body]:
         if kind not in self._open:
@@ -190,10 +195,14 @@ class ResponsesEvents:
             began = {"id": call.get("id"), "function": {"name": function["name"]}}
             item = {**call_item(began, index, self._head["id"]), "status": "in_progress"}
             self._output.append(item)
-            yield {"type": "response.output_item.added", "output_index": place, "item": dict(item)}
+            shown = as_item(item) if item["name"] in self._customs else dict(item)
+            yield {"type": "response.output_item.added", "output_index": place, "item": shown}
         place = self._open[index]
         if piece := function.get("arguments"):
             self._output[place]["arguments"] += piece
+            if self._output[place]["name"] in self._customs:
+                yield _ALIVE  # its text can be read out of the JSON when that is whole
+                return
             at = {"item_id": self._output[place]["id"], "output_index": place}
             yield {"type": "response.function_call_arguments.delta", **at, "delta": piece}
 
@@ -212,7 +221,12 @@ class ResponsesEvents:
         item = self._output[place]
         item["status"] = "completed"
         at = {"item_id": item["id"], "output_index": place}
-        if item["type"] == "function_call":
+        if item["type"] == "function_call" and item["name"] in self._customs:
+            item = self._output[place] = as_item(item)
+            text, kind = item["input"], "response.custom_tool_call_input"
+            yield {"type": f"{kind}.delta", **at, "delta": text}
+            yield {"type": f"{kind}.done", **at, "input": text}
+        elif item["type"] == "function_call":
             said = {"name": item["name"], "arguments": item["arguments"]}
             yield {"type": "response.function_call_arguments.done", **at, **said}
         else:

@@ -12,6 +12,7 @@ from typing import Any
 from clawmw.codecs.translate import facts
 from clawmw.codecs.translate.base import Body, Fields, items_of, refuse
 from clawmw.codecs.translate.parts import part_from_item
+from clawmw.codecs.translate.responses_custom import as_arguments, as_function
 
 __all__ = ["chat_request"]
 
@@ -25,6 +26,7 @@ _NO = {
     "top_logprobs": ("the answer could not carry them", _OWN),
 }
 _LOGPROBS = "message.output_text.logprobs"
+_FUNCTION = ("name", "description", "parameters", "strict")
 _SAME = ("model", "parallel_tool_calls", "prompt_cache_key", "service_tier", "safety_identifier")
 _SAME_TOO = ("prompt_cache_retention", "prompt_cache_options", "user")
 
@@ -80,7 +82,7 @@ class _Conversation:
 
     def _add(self, item: Body, where: str) -> None:
         kind = item.get("type") or "message"
-        if kind != "function_call_output":
+        if kind not in ("function_call_output", "custom_tool_call_output"):
             self._said += self._later
             self._later = []
         match kind:
@@ -88,7 +90,9 @@ class _Conversation:
                 self._said.append(_message(item, where))
             case "function_call":
                 self._call(item)
-            case "function_call_output":
+            case "custom_tool_call":
+                self._call({**item, "arguments": as_arguments(item["input"])})
+            case "function_call_output" | "custom_tool_call_output":
                 self._result(item, where)
             case "reasoning":
                 self._fields.drop("input.reasoning")
@@ -143,15 +147,19 @@ def _message(item: Body, where: str) -> Body:
 def _tools(fields: Fields, out: Body) -> None:
     tools: list[Body] = []
     for index, tool in enumerate(items_of(fields.take("tools"))):
+        if tool.get("type") == "custom":
+            tools.append({"type": "function", "function": as_function(tool)})
+            continue
         if tool.get("type") != "function":
             refuse(
                 f"tools[{index}].type",
                 f"{tool.get('type')!r} is a tool of OpenAI's own servers or of Responses alone",
                 "offer a function instead",
             )
-        names = ("name", "description", "parameters", "strict")
-        function = {name: tool[name] for name in names if tool.get(name) is not None}
+        function = {name: tool[name] for name in _FUNCTION if tool.get(name) is not None}
         tools.append({"type": "function", "function": function})
+        for name in sorted(set(tool) - {"type", *_FUNCTION}):
+            fields.drop(f"tools.{name}")
     choice = fields.take("tool_choice")
     if not tools:
         out.pop("parallel_tool_calls", None)
@@ -162,7 +170,7 @@ def _tools(fields: Fields, out: Body) -> None:
             return
         case str():
             out["tool_choice"] = choice
-        case {"type": "function", "name": name}:
+        case {"type": "function" | "custom", "name": name}:
             out["tool_choice"] = {"type": "function", "function": {"name": name}}
         case {"type": "allowed_tools", "tools": allowed, "mode": mode}:  # OpenAI's alone
             chosen = {tool.get("name") for tool in allowed}

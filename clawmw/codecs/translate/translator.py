@@ -24,15 +24,13 @@ from clawmw.codecs.translate.base import (
     Leg,
     Names,
     encoded,
+    reading,
 )
 from clawmw.codecs.translate.faults import Fault, error_body, read_error
-from clawmw.codecs.translate.sse import Stream
+from clawmw.codecs.translate.stream import Stream
 from clawmw.errors import CodecError, TranslationError
 
 __all__ = ["Translator", "refusal", "translator"]
-
-_ODD = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
-"""What reading a body raises that is not what its dialect says it must be."""
 
 
 class _MessagesOverChat(Leg):
@@ -127,26 +125,23 @@ class Translator:
         Raises `TranslationError` naming a field that has no counterpart, or where the body is
         not what the caller's dialect says.
         """
-        try:
+        message = (
+            f"the request is not what {self.caller} says it must be, so that it cannot be "
+            f"translated to {self.wire}; correct it"
+        )
+        with reading(TranslationError, message):
             value = json.loads(body)
             for leg in self._legs:
                 value = leg.ask(value)
             return encoded(value)
-        except _ODD as error:
-            raise TranslationError(
-                f"the request is not what {self.caller} says it must be, so that it cannot be "
-                f"translated to {self.wire}; correct it"
-            ) from error
 
     def answer(self, body: bytes) -> bytes:
         """The body for the caller. Raises `CodecError` where the wire's is of another form."""
-        try:
+        with reading(CodecError, f"the answer is not what {self.wire} says it must be"):
             value = json.loads(body)
             for leg in reversed(self._legs):
                 value = leg.reply(value)
             return encoded(value)
-        except _ODD as error:
-            raise CodecError(f"the answer is not what {self.wire} says it must be") from error
 
     def stream(self) -> Stream:
         """A stream for the caller, made from the wire's bytes as they come."""

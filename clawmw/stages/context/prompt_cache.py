@@ -128,10 +128,12 @@ class _Hinted:
         self.done: list[tuple[str, dict[str, Any]]] = []
 
     def sort(self) -> None:
-        """Tools by name, unless they were sent as they are now."""
+        """Tools by name, unless they were sent as they are now, or a mark of the caller's among
+        them says where what is cached ends."""
         tools = self.request.tools
         inorder = by_name(tools)
-        if inorder != tools and tools_digest(tools) != self.ctx.last_tools:
+        marked = any(mark.message == TOOLS for mark in given(self.request))
+        if inorder != tools and not marked and tools_digest(tools) != self.ctx.last_tools:
             self.request = replace(self.request, tools=inorder)
             self.done.append(("tools", {}))
 
@@ -262,7 +264,9 @@ def _tools_marked(tools: tuple[ToolSpec, ...], key: str, value: Json) -> tuple[T
     """The tools with a mark on the agent's last: ours, behind it, other sessions may not have."""
     for index in reversed(range(len(tools))):
         raw = tools[index].raw
-        if isinstance(raw, dict) and not tools[index].name.startswith(_OURS):
+        # Anthropic refuses a mark on a tool that is loaded later.
+        plain = isinstance(raw, dict) and not raw.get("defer_loading")
+        if plain and not tools[index].name.startswith(_OURS):
             return (
                 *tools[:index],
                 replace(tools[index], raw={**raw, key: value}),

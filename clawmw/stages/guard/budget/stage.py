@@ -18,6 +18,7 @@ from clawmw.core.events import BudgetNeared, Overdrawn
 from clawmw.core.stage import Context, Cut, Effects, StageTraits
 from clawmw.core.stream import StreamEvent, UsageEvent
 from clawmw.core.types import Json, Outcome, Request
+from clawmw.core.unread import UNREAD
 from clawmw.stages.base import Build, Registration
 from clawmw.stages.callers import Callers
 from clawmw.stages.guard.budget import amounts
@@ -121,6 +122,8 @@ class Budget:
         A caller who set no limit gets a quarter of what is left, so that others that run at
         the same time find some too.
         """
+        if request.dialect.endswith(UNREAD):
+            return None  # it is sent as it came
         profile, fits = ctx.profile(request.model), []
         for meter, left in refused.left.items():
             amount = most[meter]  # type: ignore[index]  # the ledger gives back our meters
@@ -139,7 +142,7 @@ class Budget:
         asked, least = asked_output(request), self.config.min_output
         limit = most_each if asked is not None else max(most_each // 4, min(most_each, least))
         longest = most["output_tokens"] // answers(request)
-        if limit < min(least, asked or least) or limit >= longest:
+        if limit < min(least, asked or least) or not request.thinking < limit < longest:
             return None
         return limited(request, limit, profile)
 

@@ -1,0 +1,27 @@
+"""CrewAI under a policy, in two lines.
+
+::
+
+    llm = clawmw.crewai.llm("openai/gpt-5.6", "policy.yaml")
+    agent = Agent(role="analyst", goal="...", backstory="...", llm=llm)
+
+It is loaded when first used, and needs `pip install "clawmw[crewai]"`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clawmw.adapters.crewai import llm as llm
+
+_HOMES = {"llm": "clawmw.adapters.crewai"}
+
+__all__ = ["llm"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'clawmw.crewai' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,57 @@
+"""The tests of a library that does not go together with ours, in an environment of its own.
+
+It is made with uv, from the user's cache. What runs in it are the `with_<name>.py` beside this
+file, and the library's example.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PYTEST = ("pytest>=9", "pytest-socket>=0.7", "pytest-timeout>=2.4")
+EXAMPLES = {"adk": "adk_runner", "crewai": "crewai_crew"}
+QUIET = {
+    "CREWAI_DISABLE_TELEMETRY": "true",
+    "CREWAI_TESTING": "true",
+    "CREWAI_TRACING_ENABLED": "false",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "OTEL_SDK_DISABLED": "true",
+}
+"""Or they look outside."""
+
+
+def run(*command: str) -> str:
+    home = Path(pwd.getpwuid(os.getuid()).pw_dir)  # the tests' own is empty
+    cache = {"UV_CACHE_DIR": str(home / ".cache" / "uv"), **os.environ}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**cache, **QUIET}, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.external
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_with(name: str, tmp_path: Path) -> None:
+    beside = Path(sys.executable).parent
+    uv = shutil.which("uv", path=f"{beside}{os.pathsep}{os.environ['PATH']}")
+    if uv is None:
+        pytest.skip("uv is not there to make an environment with")
+    python = str(tmp_path / "env" / "bin" / "python")
+    run(uv, "venv", "--quiet", "--python", sys.executable, str(tmp_path / "env"))
+    run(uv, "pip", "install", "--quiet", "--python", python, "-e", f"{ROOT}[{name}]", *PYTEST)
+    plain = ("-p", "no:cacheprovider", "-o", "filterwarnings=default", "-m", "")
+    mine = (f"tests/frameworks/with_{name}.py", "tests/examples")
+    chosen = ("-k", f"with_{name} or {EXAMPLES[name]}")
+    told = run(python, "-m", "pytest", *plain, *chosen, *mine)
+    assert "passed" in told
+    assert "skipped" not in told
