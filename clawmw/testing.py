@@ -316,7 +316,6 @@ def acted(sent: Sent) -> Counter[str]:
 def check_session(
     policy: Mapping[str, Any],
     calls: Sequence[Sequence[Json]],
-    tools: Sequence[Json] = (),
     *,
     model: Model = lambda _body: answer(),
     identity: Identity = Identity(session="s1", chain="c1"),  # noqa: B008 - frozen
@@ -343,14 +342,14 @@ def check_session(
     for messages in calls:
         for clock in clocks:
             clock.now += idle
-        sent = first.send(messages, tools=tools, **params)
+        sent = first.send(messages, **params)
         check_call(first, sent)
         seen.update(acted(sent))
-        again = asyncio.run(other.asend(messages, tools=tools, **params))
+        again = asyncio.run(other.asend(messages, **params))
         assert sent.bodies == again.bodies, "law: sync equals async, twice performed counts once"
         assert told(sent.events) == told(again.events), "law: sync equals async in events, too"
         forgetful = forgetful.restart()
-        fresh = forgetful.send(messages, tools=tools, **params)
+        fresh = forgetful.send(messages, **params)
         assert sent.bodies == fresh.bodies, "law: same bytes in any process"
         assert told(sent.events) == told(fresh.events), "law: a run replays to the same events"
         if not sent.bodies:
@@ -362,7 +361,7 @@ def check_session(
         before, cached = now, sent.result.finished.totals.sent >= least
         if size(now) == size(sent.request) and sent.result.history.epoch is None:
             lost, seconds = (bench(policy, identity=identity) for _ in range(2))
-            _check_alike(now, lost, lost.send(messages, tools=tools, **params))
+            _check_alike(now, lost, lost.send(messages, **params))
             _check_once(seconds, now, {**sent.body, "tools": list(tools)})
     return seen
 

@@ -74,7 +74,7 @@ def hold(
     def check(messages: list[dict[str, Any]]) -> None:
         calls = histories(numbered(messages) if "bench" in more else messages)
         options = {"model": drawn, "identity": WHO, "idle": idle, **more}
-        seen.update(check_session(policy, calls, TOOLS, **options))
+        seen.update(check_session(policy, calls, tools=TOOLS, **options))
 
     check()
     return seen

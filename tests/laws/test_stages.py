@@ -98,7 +98,7 @@ def run(
             check_session(
                 policy,
                 histories(said),
-                TOOLS if tools else (),
+                tools=TOOLS if tools else (),
                 model=refusing if messages else drawn,
                 identity=session.identity,
                 bench=Messages if messages else Bench,
@@ -119,7 +119,7 @@ def run_idle(policy: dict[str, Any], examples: int) -> Counter[str]:
     def check(session: Session) -> None:
         calls, who = histories(session.messages), session.identity
         told = check_session(
-            policy, calls, TOOLS, model=drawn, identity=who, idle=IDLE, **session.params
+            policy, calls, tools=TOOLS, model=drawn, identity=who, idle=IDLE, **session.params
         )
         seen.update(told)
 

@@ -211,7 +211,7 @@ def test_the_laws_hold_with_it() -> None:
         shapes.request(*TASK[:end], running=f"job {end}\n{BUSY}")["messages"]
         for end in range(1, len(TASK) + 1, 2)
     ]
-    acted = check_session(policy, calls, shapes.TOOLS)
+    acted = check_session(policy, calls, tools=shapes.TOOLS)
     assert all(acted[stage] for stage in ("compress", "prompt_cache", "budget"))
 
 
