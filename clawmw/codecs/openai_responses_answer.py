@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -140,17 +141,23 @@ def text_part(text: str) -> dict[str, Json]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def text_item(number: int, text: str | None, status: str = "completed") -> dict[str, Json]:
-    """A message in an answer; None: it has no text yet."""
+def text_item(answer: Json, number: int, text: str | None) -> dict[str, Json]:
+    """A message, item `number` of the response of that id; None: it has no text yet."""
     content = [] if text is None else [text_part(text)]
-    head = {"type": "message", "id": f"msg_clawmw_{number}", "status": status}
+    head = {"type": "message", "id": _item_id("msg", answer, number), "status": "completed"}
     return {**head, "role": "assistant", "content": content}
 
 
-def call_item(number: int, call: ToolCall, status: str = "completed") -> dict[str, Json]:
-    """A tool call in an answer."""
-    head = {"type": "function_call", "id": f"fc_clawmw_{number}", "status": status}
+def call_item(answer: Json, number: int, call: ToolCall) -> dict[str, Json]:
+    """A tool call, item `number` of the response of that id."""
+    head = {"type": "function_call", "id": _item_id("fc", answer, number), "status": "completed"}
     return {**head, "call_id": call.id, "name": call.name, "arguments": call.arguments}
+
+
+def _item_id(kind: str, answer: Json, number: int) -> str:
+    """No two in a conversation are the same: the provider refuses those, and long ones."""
+    said = f"{answer}/{number}".encode("utf-8", "surrogatepass")
+    return f"{kind}_{hashlib.blake2b(said, digest_size=12).hexdigest()}"
 
 
 def written(response: Response) -> dict[str, Json]:
@@ -159,9 +166,8 @@ def written(response: Response) -> dict[str, Json]:
     came = base.get("output") or []
     output = list(_kept(came, response.message))
     for part in _missed(came, response.message):
-        number = len(output)
-        made = text_item(number, part) if isinstance(part, str) else call_item(number, part)
-        output.append(made)
+        at = (response.id, len(output))
+        output.append(text_item(*at, part) if isinstance(part, str) else call_item(*at, part))
     return object_of(response, output, base)
 
 

@@ -7,6 +7,8 @@ item as it was done, in which reasoning, signatures and ids come back to the pro
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from clawmw.codecs import openai_responses_answer as answers
 from clawmw.codecs.body import dump
 from clawmw.codecs.openai_responses_items import CALLS, kind_of
@@ -16,6 +18,7 @@ from clawmw.core.stream import (
     Extra,
     Fault,
     Finish,
+    Frame,
     StreamEvent,
     TextDelta,
     ToolDelta,
@@ -43,6 +46,11 @@ class Decoder(SseFrames):
         """The ordinal of each call by its output index."""
         self._told: set[int] = set()
         """Output indices of which text or arguments came."""
+
+    def _frame(self, wire: bytes) -> Frame:
+        frame = super()._frame(wire)
+        alive = isinstance(frame.raw, dict) and frame.raw.get("type") == "keepalive"
+        return replace(frame, quiet=True) if alive else frame
 
     def events(self, value: Json) -> list[StreamEvent]:
         """See `SseFrames.events`."""

@@ -29,6 +29,7 @@ _HEADS = frozenset({"response.created", "response.in_progress", "response.queued
 _ADDED = "response.output_item.added"
 _DONE = "response.output_item.done"
 _TEXT = "response.output_text.delta"
+_ALIVE = "keepalive"
 
 
 @dataclass(slots=True)
@@ -89,8 +90,12 @@ class Writer:
             return self._end(frame, events, changed=changed)
         if kind in _HEADS:
             return self._head(frame)
+        if kind == _ALIVE and self._waiting:  # it would come before the response
+            self._counts = True
+            return b": still there\n\n"
         if not isinstance(index, int):
-            return self._flush() + self._put(frame, {})
+            kept = b"" if kind == _ALIVE else self._flush()
+            return kept + self._put(frame, {})
         if index in self._held:
             self._held[index].append(frame)
             return self._release(index) if _calls(events) else b""
@@ -261,7 +266,8 @@ class Writer:
         number = len(self._items) - 1
         item = self._items[-1] if self._items else None
         if item is None or item.done or kind_of(item.json) != "message" or not item.pieces:
-            number, made = len(self._items), answers.text_item(len(self._items), None)
+            number = len(self._items)
+            made = answers.text_item(self.shown, number, None)
             item = _Item(made)
             self._items.append(item)
             wire = self._say(_ADDED, output_index=number, item=made | {"status": "in_progress"})
@@ -275,7 +281,7 @@ class Writer:
 
     def _call(self, call: ToolCall) -> bytes:
         number = len(self._items)
-        made = answers.call_item(number, call)
+        made = answers.call_item(self.shown, number, call)
         begun = made | {"status": "in_progress", "arguments": ""}
         at = {"item_id": made["id"], "output_index": number}
         wire = b"".join([self._close(n) for n, item in enumerate(self._items) if not item.done])

@@ -5,8 +5,8 @@
     with Emulator(bill="anthropic", brain=script(["Hello."])) as emu:
         client = OpenAI(base_url=emu.base_url, api_key="any")
 
-It speaks chat completions (streaming and tool calls), bills like a chosen provider
-(`bill`), answers from a scripted brain (`brains`), and misbehaves on request (`faults`).
+It speaks chat completions, OpenAI's Responses and Anthropic's messages (streaming, tool calls,
+and what each provider remembers or refuses), bills like a chosen provider (`bill`), answers from a scripted brain (`brains`), and misbehaves on request (`faults`).
 """
 
 from __future__ import annotations

@@ -502,6 +502,49 @@ def test_a_stream_that_breaks_is_not_taken_for_whole(case: Case, fault: Fault) -
     assert done.status == "cancelled"
 
 
+def asking_back(case: Case) -> Any:
+    """A stream that has said something when the model asks for what was cut."""
+
+    def brain(asked: dict[str, Any]) -> Reply:
+        told = json.dumps([m["content"] for m in asked["messages"] if m["role"] == "tool"])
+        [ref] = re.findall(r"clawmw_expand (r\w+): ", told)[:1]
+        return Reply("Let me see. ", (ToolUse("clawmw_expand", {"ref": ref}),))
+
+    case.emulator._world.brain = brain
+    call = {"type": "function_call", "call_id": "c1", "name": "search", "arguments": "{}"}
+    said: Any = [{"role": "user", "content": "find the cheapest ticket"}, call]
+    said.append({"type": "function_call_output", "call_id": "c1", "output": rows(300)})
+    client = case.client(max_retries=0, identity=Identity(session="s", chain="c"))
+    return client.responses.stream(model="gpt-5", input=said, tools=TOOLS)
+
+
+def test_an_error_in_mid_answer_is_raised_by_the_sdk(make: Make) -> None:
+    case = make({"prompt_cache": False, "retry": False})
+    case.emulator.fail_next(Fault(), Fault(status=400))
+    seen: list[str] = []
+
+    def read() -> None:
+        with asking_back(case) as stream:
+            seen.extend(event.type for event in stream)
+
+    with pytest.raises(openai.APIError):
+        read()
+    assert seen[0] == "response.created"
+    assert "response.output_text.delta" in seen
+    assert "response.completed" not in seen
+    [done] = case.finished
+    assert (done.status, done.attempts) == ("failed", 2)
+
+
+def test_a_stop_in_mid_answer_ends_it_in_words(make: Make) -> None:
+    case = make({"prompt_cache": False, "budget": {"chain": {"calls": 1}}})
+    with asking_back(case) as stream:
+        answer = stream.get_final_response()
+    assert answer.output_text.startswith("Let me see. ")
+    assert "clawmw stopped this call" in answer.output_text
+    assert len(case.emulator.requests) == 1
+
+
 @pytest.mark.parametrize("fault", [Fault(pieces=7), Fault(crlf=True), Fault(comments=3)])
 def test_a_stream_may_come_as_it_likes(case: Case, fault: Fault) -> None:
     case.emulator.fail_next(fault)

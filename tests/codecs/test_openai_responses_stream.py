@@ -324,6 +324,42 @@ def test_an_odd_event_passes_as_it_came(event: Any) -> None:
     assert tap(Loud()).feed(data) == data
 
 
+ALIVE = {"type": "keepalive", "sequence_number": 2}
+
+
+@pytest.mark.parametrize("holding", [False, True])
+def test_a_sign_of_life_is_no_part_of_the_answer(holding: bool) -> None:
+    """OpenAI sends them on long calls, undocumented; the SDK wants the response first."""
+    events = told([{**REASONING, "id": "rs_0"}, MESSAGE])
+    events = [*events[:2], ALIVE, *events[2:]]
+    events = [{**event, "sequence_number": n} for n, event in enumerate(events)]
+    watched = tap(Expand(ExpandConfig()), holding=holding)
+    shown = [watched.feed(sse([event])[len(": keep-alive\n\n") :]) for event in events]
+    assert not watched.fault
+    if not holding:
+        assert b"".join(shown) == sse(events)[len(": keep-alive\n\n") :]
+        return
+    assert shown[2].startswith(b":")
+    sound(read(b"".join(shown)))
+    started = tap()
+    started.feed(sse([ALIVE]))
+    assert (started.moved, started.forwarded) == (False, False)
+
+
+def test_no_two_items_of_ours_have_one_id() -> None:
+    """A client sends them all back, and the provider refuses doubled ids and long ones."""
+    said = Message(Role.ASSISTANT, (Text("stopped"), ToolCall("c", "f", "{}")))
+    ids: list[str] = []
+    for name in ("clawmw-1", "clawmw-2", "resp_" + "0" * 50):
+        answer = Response(said, None, "stop", "m", name)
+        streamed = sound(read(CODEC.opening(answer) + CODEC.closing(answer, None)))
+        whole = json.loads(CODEC.encode_response(answer))
+        assert [i["id"] for i in streamed["output"]] == [i["id"] for i in whole["output"]]
+        ids += [item["id"] for item in whole["output"]]
+    assert len(set(ids)) == len(ids)
+    assert all(len(name) <= 64 and name.startswith(("msg_", "fc_")) for name in ids)
+
+
 def test_our_own_streams_are_sound() -> None:
     calls = (ToolCall("c1", "f", '{"a":1}'), ToolCall("c2", "g", ""))
     for parts in ((Text("hello"),), (Text("hello"), *calls), calls, ()):
