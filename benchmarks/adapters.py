@@ -3,8 +3,8 @@
 The same conversation of 8 KB, one question more each time, asked through every SDK and framework
 bare and under a policy (in memory, budgets on, no trace), call by call in turns, so that whatever
 else the machine does falls on all alike. The provider is an emulator in another process, on
-loopback. Milliseconds of a call as the caller sees them; what is added is the median of the
-differences to the bare call of the same turn.
+loopback. Milliseconds of a call as the caller sees them, and of CPU in its thread; what is added
+is the median of the differences to the bare call of the same turn.
 
 To add one: a function that yields its ways of calling, and a line in `ROWS`.
 """
@@ -51,12 +51,14 @@ class Way:
     call: Callable[[Messages], Any]
     around: Callable[[], AbstractContextManager[Any]] = nullcontext
     took: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
 
     def once(self, messages: Messages) -> None:
-        """Make a call, and note the milliseconds."""
+        """Make a call, and note the milliseconds it took, and this thread's CPU."""
         with self.around():
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), time.thread_time()
             self.call(messages)
+            self.cpu.append((time.thread_time() - cpu) * 1e3)
             self.took.append((time.perf_counter() - began) * 1e3)
 
 
@@ -203,6 +205,33 @@ def pydantic_ai_agent(url: str) -> Ways:
         }
 
 
+def openai_agents(url: str) -> Ways:
+    """An agent of the OpenAI Agents SDK."""
+    import agents
+    import openai
+
+    import clawmw.agents
+
+    agents.set_tracing_disabled(True)
+    client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="k")
+    given: dict[str, Any] = {"openai_client": client, "openai_use_responses": False}
+    agent = agents.Agent(name="agent", model="gpt-4o")
+
+    with asyncio.Runner() as runner:
+
+        def way(provider: Any, **options: Any) -> Way:
+            config = agents.RunConfig(model_provider=provider)
+            ask: Any = agents.Runner.run
+            return Way(lambda m: runner.run(ask(agent, m, run_config=config)), **options)
+
+        plain = agents.OpenAIProvider(openai_client=client, use_responses=False)
+        yield {
+            "bare": way(plain),
+            "Provider": way(clawmw.agents.Provider(runtime(), **given)),
+            "install": way(plain, around=installed()),
+        }
+
+
 ROWS: Mapping[str, Callable[[str], Ways]] = {
     "openai": openai_sdk,
     "openai async": openai_async,
@@ -210,6 +239,7 @@ ROWS: Mapping[str, Callable[[str], Ways]] = {
     "litellm": litellm_sdk,
     "langchain agent": langchain_agent,
     "pydantic-ai agent": pydantic_ai_agent,
+    "openai-agents agent": openai_agents,
 }
 
 
@@ -224,6 +254,7 @@ def opened(name: str, url: str) -> Iterator[dict[str, Way] | str]:
             for way in ways.values():
                 way.once(conversation(-1))
                 way.took.clear()
+                way.cpu.clear()
             yield ways
     except ImportError as error:
         yield f"not installed: {error.name}"
@@ -244,30 +275,34 @@ def measure(names: list[str], turns: int) -> dict[str, Any]:
 
 def figures(ways: Mapping[str, Way]) -> dict[str, dict[str, float]]:
     """Medians, and how they compare with the bare call."""
-    bare = ways["bare"].took[WARM:]
-    found = {}
+    bare, found = ways["bare"], {}
     for name, way in ways.items():
         took = way.took[WARM:]
-        row = {"p50": statistics.median(took), "p90": statistics.quantiles(took, n=10)[8]}
+        row = {"p50": statistics.median(took), "cpu": statistics.median(way.cpu[WARM:])}
+        row["p90"] = statistics.quantiles(took, n=10, method="inclusive")[8]
         if name != "bare":
-            row["added_p50"] = statistics.median(
-                [mine - theirs for mine, theirs in zip(took, bare, strict=True)]
-            )
-            row["ratio_p50"] = row["p50"] / statistics.median(bare)
+            row["added_p50"] = _added(took, bare.took[WARM:])
+            row["added_cpu"] = _added(way.cpu[WARM:], bare.cpu[WARM:])
+            row["ratio_p50"] = row["p50"] / statistics.median(bare.took[WARM:])
         found[name] = {key: round(value, 3) for key, value in row.items()}
     return found
 
 
+def _added(mine: list[float], theirs: list[float]) -> float:
+    return statistics.median([a - b for a, b in zip(mine, theirs, strict=True)])
+
+
 def show(rows: Mapping[str, Any]) -> None:
     """The table."""
-    print(f"{'milliseconds a call':32}{'p50':>9}{'p90':>9}{'added':>9}{'ratio':>9}")
+    columns = ("p50", "p90", "added_p50", "ratio_p50", "cpu", "added_cpu")
+    print(f"{'milliseconds a call':32}" + "".join(f"{c.replace('_', ' '):>11}" for c in columns))
     for name, ways in rows.items():
         if isinstance(ways, str):
             print(f"{name:32}{ways}")
             continue
         for way, row in ways.items():
-            more = f"{row['added_p50']:9.2f}{row['ratio_p50']:9.2f}" if "added_p50" in row else ""
-            print(f"{name + ', ' + way:32}{row['p50']:9.2f}{row['p90']:9.2f}{more}")
+            cells = [f"{row[c]:11.2f}" if c in row else " " * 11 for c in columns]
+            print(f"{name + ', ' + way:32}" + "".join(cells))
 
 
 def known(names: Sequence[str]) -> dict[str, str]:

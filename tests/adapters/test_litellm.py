@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -352,3 +354,44 @@ def test_errors_through_the_provider_stay_what_they_are(
         litellm.completion(model="clawmw/auto", messages=HELLO)
     with pytest.raises(litellm.NotFoundError, match="no model 'x'"):
         litellm.completion(model="clawmw/x", messages=HELLO)
+
+
+# --- what is installed for the whole process ---------------------------------------------------
+
+INSTALLED = """
+import asyncio, sys
+import clawmw, litellm
+from clawmw.core.events import CallFinished
+from clawmw.policy.load import load_policy
+from clawmw.runtime import Runtime
+
+assert not litellm.disable_aiohttp_transport
+seen = []
+runtime = Runtime.of(load_policy({"version": 1, "trace": "off"}), observers=[seen.append])
+there = {"api_base": sys.argv[1], "api_key": "k", "messages": [{"role": "user", "content": "x"}]}
+
+async def go():
+    await litellm.acompletion(model="openai/gpt-4o", **there)  # its client is made before
+    with clawmw.install(runtime):
+        await litellm.acompletion(model="openai/gpt-4o", **there)
+        stream = await litellm.acompletion(model="openai/gpt-4o", stream=True, **there)
+        assert [chunk async for chunk in stream]
+        litellm.completion(model="openai/gpt-4o", **there)
+        clawmw.litellm.completion("openai/gpt-4o", policy=runtime, **there)
+
+asyncio.run(go())
+print([e.status for e in seen if isinstance(e, CallFinished)])
+"""
+
+
+def test_installed_covers_litellm_over_aiohttp_too(provider: Emulator) -> None:
+    """Its default for async calls is aiohttp, behind an httpx client."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", INSTALLED, provider.base_url],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+    )
+    assert done.stdout.strip() == str(["ok"] * 4), done.stderr[-2000:]
+    assert len(provider.requests) == 5

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import local_llm
+from benchmarks import adapters, local_llm
 from benchmarks.compress import one
 from benchmarks.context import __main__ as context
 from benchmarks.context.counted import counted
@@ -171,3 +171,22 @@ def test_the_conversation_grows_and_the_verdict_needs_both() -> None:
     assert verdict(0.99, 0.3)
     assert not verdict(0.9, 0.3)
     assert not verdict(0.99, 0.99)
+
+
+@pytest.mark.slow
+def test_adapters_are_measured_beside_the_bare_sdk() -> None:
+    row = adapters.measure(["openai", "anthropic"], turns=3)
+    for ways in row.values():
+        assert set(ways) >= {"bare", "wrap", "install"}
+        assert all(way["p50"] > 0 for way in ways.values())
+        assert "ratio_p50" not in ways["bare"]
+        assert ways["wrap"]["ratio_p50"] > 0
+
+
+def test_what_an_adapter_adds_is_told_turn_by_turn() -> None:
+    bare, other = adapters.Way(print), adapters.Way(print)
+    bare.took = bare.cpu = [0.0] * adapters.WARM + [1.0, 100.0, 2.0]
+    other.took = other.cpu = [0.0] * adapters.WARM + [2.0, 101.0, 3.0]
+    found = adapters.figures({"bare": bare, "other": other})
+    added = {"added_p50": 1.0, "added_cpu": 1.0, "ratio_p50": 1.5}
+    assert found["other"] == {"p50": 3.0, "cpu": 3.0, "p90": 81.4, **added}
