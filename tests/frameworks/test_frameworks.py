@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,12 @@ def run(*command: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_the_lock_holds_every_extra_but_these() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    [locked] = re.findall(r"^LOCKED := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(locked.split()) == set(extras["optional-dependencies"]) - set(EXAMPLES)
 
 
 @pytest.mark.external
