@@ -661,6 +661,19 @@ def test_events_are_those_of_the_bare_model() -> None:
         assert len(case.finished) == 2
 
 
+@pytest.mark.parametrize("how", ["off", "observe"])
+def test_what_only_looks_on_changes_nothing(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if how == "off":
+        monkeypatch.setenv("CLAWMW_OFF", "1")
+    policy = {"mode": "observe"} if how == "observe" else {}
+    with Case(script([calls(), "ok", "ok then"]), budget={"chain": {"calls": 1}}, **policy) as case:
+        said = case.agent().invoke(say())["messages"]
+        assert said[-1].content == "ok"
+        assert case.sent()["messages"][2]["content"] == rows(300)
+        assert "".join(c.text for c in case.model().stream("hi")) == "ok then"
+        assert len(case.finished) == (3 if how == "observe" else 0)
+
+
 def test_it_works_behind_other_middleware() -> None:
     with Case(script(["ok"])) as case:
         ours = clawmw.langchain.Middleware(case.runtime)
