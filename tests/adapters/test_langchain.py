@@ -605,6 +605,19 @@ def test_items_of_responses_come_back_as_they_were(streams: bool) -> None:
         assert last["messages"][-1].text == "found"
 
 
+@pytest.mark.parametrize("dialect", ["chat", "responses", "claude"])
+def test_a_call_that_every_client_is_guarded_for_too_is_decided_about_once(dialect: str) -> None:
+    with Case(asking, bill="anthropic" if dialect == "claude" else "openai") as case:
+        own = claude(case) if dialect == "claude" else None
+        agent = case.agent(chat=own or case.chat(use_responses_api=dialect == "responses"))
+        with clawmw.install(case.runtime):
+            agent.invoke(say("one"))
+            list(agent.stream(say("two"), stream_mode="messages"))
+            asyncio.run(agent.ainvoke(say("three")))
+        assert len(case.emulator.requests) == 9
+        assert len(case.finished) == 6, "an expansion is part of its call"
+
+
 # --- the wrapped model ---------------------------------------------------------------------------
 
 
