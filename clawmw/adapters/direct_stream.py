@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import AbstractContextManager, aclosing, contextmanager
 from typing import Generic, Protocol, TypeVar
 
 from clawmw.adapters import wire
@@ -25,6 +25,7 @@ from clawmw.core.tap import Tap
 from clawmw.core.types import Failure, Response
 from clawmw.errors import ClawmwError, InternalError
 from clawmw.ownership import claiming
+from clawmw.runtime import Live
 
 __all__ = ["Talk", "astreamed", "streamed"]
 
@@ -178,6 +179,7 @@ class _Reading(Generic[C]):
         self._settled = True
         self._started = 0.0
         self._first: float | None = None
+        self._clock = _Clock(self.live)
 
     @property
     def tap(self) -> Tap:
@@ -194,16 +196,18 @@ class _Reading(Generic[C]):
         self._started = self.going.runtime.clock()
         return lambda: send(asked)
 
+    def waiting(self) -> AbstractContextManager[None]:
+        """While the model is waited for: the time is its own.
+
+        The request is made for the first chunk: then the call is claimed, too.
+        """
+        return self._asking() if self._first is None else self._clock
+
     @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """While the model is waited for: the time is its own, and the call is claimed."""
+    def _asking(self) -> Iterator[None]:
         assert self.call is not None
-        began = time.perf_counter()
-        try:
-            with claiming(self.live.exchange, self.call.request):
-                yield
-        finally:
-            self.live.called += time.perf_counter() - began
+        with self._clock, claiming(self.live.exchange, self.call.request):
+            yield
 
     def feed(self, chunk: C) -> Sequence[C]:
         """What the reader gets for a chunk."""
@@ -301,5 +305,23 @@ class _Reading(Generic[C]):
         return [c for f in frames if isinstance(f.raw, dict) for c in self.talk.made(f.raw)]
 
 
+class _Clock:
+    """Counts what is waited for the model, which is not our time. Cheap: once a chunk."""
+
+    __slots__ = ("_began", "_live")
+
+    def __init__(self, live: Live) -> None:
+        self._live, self._began = live, 0.0
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *error: object) -> None:
+        self._live.called += time.perf_counter() - self._began
+
+
+_encode = json.JSONEncoder(default=str, separators=(",", ":")).encode
+
+
 def _data(frame: Body) -> bytes:
-    return b"data: " + json.dumps(frame, default=str).encode() + b"\n\n"
+    return b"data: " + _encode(frame).encode() + b"\n\n"

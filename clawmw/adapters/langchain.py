@@ -41,6 +41,11 @@ class Middleware(AgentMiddleware[Any, Any, Any]):
         self._guard = Guard(policy, identity, on_refusal)
         self._models: OrderedDict[int, tuple[BaseChatModel, BaseChatModel]] = OrderedDict()
 
+    @property
+    def name(self) -> str:
+        """What traces and graphs call it."""
+        return "clawmw"
+
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:

@@ -35,7 +35,7 @@ from clawmw.adapters.direct_stream import astreamed
 from clawmw.adapters.failures import retries
 from clawmw.adapters.pydantic_ai_call import Ask
 from clawmw.adapters.pydantic_ai_messages import answer_of, response_of
-from clawmw.adapters.pydantic_ai_stream import End, Event, Events
+from clawmw.adapters.pydantic_ai_stream import End, Event, Events, Signed
 from clawmw.core.decisions import Halt
 from clawmw.core.identity import Identity, clean
 from clawmw.errors import Refused
@@ -208,7 +208,7 @@ class _Stream(StreamedResponse):
     _began: datetime = field(default_factory=lambda: datetime.now(UTC), init=False)
 
     async def _get_event_iterator(self) -> AsyncIterator[ModelResponseStreamEvent]:
-        talk = Events(lambda halt: _text(halt, self.ask), self.guarded.system == "anthropic")
+        talk = Events(lambda halt: _text(halt, self.ask), _signs(self.guarded.wrapped))
         came: list[ModelResponse] = []
 
         async def send(asked: Asked) -> AsyncGenerator[Event, None]:
@@ -323,6 +323,13 @@ def _text(halt: Halt, ask: Ask) -> str:
     if ask.textual:
         return str(halt)
     raise Stopped(str(halt))
+
+
+def _signs(model: Model) -> Signed:
+    """How thoughts must come back."""
+    if model.system == "anthropic":
+        return "answer"
+    return "item" if "Responses" in type(model).__name__ else "no"
 
 
 def _details(halt: Halt) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pydantic_ai.messages import (
     ModelResponse,
@@ -26,7 +26,7 @@ from clawmw.adapters.pydantic_ai_messages import answer_of, usage_of, used
 from clawmw.core.decisions import Halt
 from clawmw.core.types import Json
 
-__all__ = ["End", "Events"]
+__all__ = ["End", "Event", "Events", "Signed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,9 @@ class End:
     response: ModelResponse
 
 
+Signed: TypeAlias = Literal["no", "item", "answer"]
+"""How thoughts must come back to their provider: in no certain way; each before the item that it
+led to (OpenAI's Responses); as one answer had them, with none of another (Anthropic)."""
 Event: TypeAlias = ModelResponseStreamEvent | End
 
 
@@ -45,9 +48,8 @@ class Events:
 
     refusal: Callable[[Halt], str]
     """What is told of a stopped call; may raise."""
-    signed: bool = False
-    """Thoughts are signed, and come back as one answer had them: they wait until it is sure that
-    their attempt is the reader's, and those of a second one are not added to the first's."""
+    signed: Signed = "no"
+    """Thoughts that are signed wait until it is sure that their attempt is the reader's."""
     usage: RequestUsage = field(default_factory=RequestUsage)
     """Of all attempts, once the stream is over."""
     stopped: Halt | None = None
@@ -67,7 +69,7 @@ class Events:
     def begins(self, *, continuing: bool) -> None:
         """Another attempt."""
         self._numbers, self._held, self._ids, self._begun = {}, {}, {}, continuing
-        self._thoughts, self._closed = [], self._thought
+        self._thoughts, self._closed = [], self._thought and self.signed == "answer"
 
     def frame(self, chunk: Event) -> Body:
         """What an event says."""
@@ -121,7 +123,7 @@ class Events:
         if not isinstance(chunk, PartStartEvent | PartDeltaEvent):
             return [chunk]
         said = chunk.part if isinstance(chunk, PartStartEvent) else chunk.delta
-        if self.signed and isinstance(said, ThinkingPart | ThinkingPartDelta):
+        if self.signed != "no" and isinstance(said, ThinkingPart | ThinkingPartDelta):
             if not self._closed:
                 self._thoughts.append(chunk)
             return []

@@ -605,6 +605,19 @@ def test_items_of_responses_come_back_as_they_were(streams: bool) -> None:
         assert last["messages"][-1].text == "found"
 
 
+@pytest.mark.parametrize("dialect", ["chat", "responses", "claude"])
+def test_a_call_that_every_client_is_guarded_for_too_is_decided_about_once(dialect: str) -> None:
+    with Case(asking, bill="anthropic" if dialect == "claude" else "openai") as case:
+        own = claude(case) if dialect == "claude" else None
+        agent = case.agent(chat=own or case.chat(use_responses_api=dialect == "responses"))
+        with clawmw.install(case.runtime):
+            agent.invoke(say("one"))
+            list(agent.stream(say("two"), stream_mode="messages"))
+            asyncio.run(agent.ainvoke(say("three")))
+        assert len(case.emulator.requests) == 9
+        assert len(case.finished) == 6, "an expansion is part of its call"
+
+
 # --- the wrapped model ---------------------------------------------------------------------------
 
 
@@ -659,6 +672,19 @@ def test_events_are_those_of_the_bare_model() -> None:
         assert len(case.finished) == 1
         assert str(case.model().stream_events("hi", version="v3").text) == text
         assert len(case.finished) == 2
+
+
+@pytest.mark.parametrize("how", ["off", "observe"])
+def test_what_only_looks_on_changes_nothing(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if how == "off":
+        monkeypatch.setenv("CLAWMW_OFF", "1")
+    policy = {"mode": "observe"} if how == "observe" else {}
+    with Case(script([calls(), "ok", "ok then"]), budget={"chain": {"calls": 1}}, **policy) as case:
+        said = case.agent().invoke(say())["messages"]
+        assert said[-1].content == "ok"
+        assert case.sent()["messages"][2]["content"] == rows(300)
+        assert "".join(c.text for c in case.model().stream("hi")) == "ok then"
+        assert len(case.finished) == (3 if how == "observe" else 0)
 
 
 def test_it_works_behind_other_middleware() -> None:

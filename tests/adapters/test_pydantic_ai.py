@@ -370,6 +370,19 @@ def test_a_model_can_be_wrapped_alone() -> None:
         assert second.content.startswith("clawmw stopped")
 
 
+def test_a_call_that_every_client_is_guarded_for_too_is_decided_about_once() -> None:
+    async def streamed(agent: Agent[Any, Any]) -> str:
+        async with agent.run_stream("find tkt_100007, please") as result:
+            return str(await result.get_output())
+
+    with Case(asking) as case:
+        with clawmw.install(case.runtime):
+            assert case.run(case.agent(), "find tkt_100007").output == "found"
+            assert case.loop.run(streamed(case.agent())) == "found"
+        assert len(case.emulator.requests) == 6
+        assert len(case.finished) == 4, "an expansion is part of its call"
+
+
 def test_switched_off_everything_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLAWMW_OFF", "1")
 
