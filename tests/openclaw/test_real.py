@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from typing import Any
 import pytest
 
 from clawmw.emulator import Emulator
+from clawmw.emulator.brains import text_of
 from tests.openclaw.real import OpenClaw, brain, installed
 
 pytestmark = [pytest.mark.external, pytest.mark.timeout(900)]
@@ -32,7 +34,9 @@ version: 1
 budget: {{chain: {{calls: {CALLS}}}}}
 loop_guard: false       # the limit is what is tried here
 models: {{fake: {{model: fake-1, profile: gpt-5.6}}}}
+store: {{disk: store}}
 """
+SKILL = Path(__file__).parents[2] / "skills" / "clawmw-costs"
 CLAWMW = [sys.executable, "-m", "clawmw.cli.main"]
 
 
@@ -70,8 +74,10 @@ def lab(home: Path, **more: Any) -> Iterator[Lab]:
     policy.write_text(POLICY)
     with Emulator(bill="openai", brain=brain) as emulator:
         claw = OpenClaw(home / "claw", emulator.port, **more)
-        env = {**os.environ, **claw.env, "XDG_STATE_HOME": str(home / "xdg")}
-        env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+        claw.env["PATH"] = f"{claw.env['PATH']}:{Path(sys.executable).parent}"
+        claw.env["XDG_STATE_HOME"] = str(home / "xdg")
+        shutil.copytree(SKILL, claw.home / "workspace" / "skills" / SKILL.name)
+        env = {**os.environ, **claw.env}
         serve = [*CLAWMW, "serve", "--policy", str(policy), "--port", "0"]
         with subprocess.Popen(
             [*serve, "--upstream", emulator.base_url], env=env, stdout=subprocess.PIPE, text=True
@@ -129,6 +135,17 @@ def test_a_tool_round_trip(local: Lab) -> None:
     spans = local.spans(chain["trace_id"])
     assert {(span["agent"], span["session_id"]) for span in spans} == {("main", "s1")}
     assert sum(span["cache_read_tokens"] or 0 for span in spans) > 9000
+
+
+def test_an_agent_asks_what_it_may_still_do(local: Lab) -> None:
+    """It is told of the skill, and the skill's command works in its shell."""
+    ask = '[[tool:exec {"command":"clawmw budget show --json"}]]'
+    turn = local.claw.turn(ask, *session("s3"))
+    assert turn.code == 0, turn.stderr[-2000:]
+    first, second = local.emulator.requests
+    assert "clawmw-costs" in json.dumps(first.body["messages"])
+    [result] = [text_of(m["content"]) for m in second.body["messages"] if m["role"] == "tool"]
+    assert "chain:" in result
 
 
 def test_a_runaway_loop_ends_within_its_limit_and_says_so(local: Lab) -> None:
