@@ -660,3 +660,30 @@ def test_anothers_reasoning_is_seen_to_go_on_but_not_kept() -> None:
     assert answer.output_text == "Four."
     assert [s for s in said if s] == ["Hm, ", "so."]
     assert [e.status for e in case.finished] == ["ok"] * 4
+
+
+@pytest.mark.parametrize("others", [["qwen"], ["qwen", "spare"]])
+def test_a_model_that_cannot_be_told_is_passed_over(
+    claude: Claude, provider: Emulator, others: list[str]
+) -> None:
+    """Without another, the caller hears of the failure that there was, not of ours to help."""
+    claude.fail = (529, "overloaded_error")
+    key = {"base_url": provider.base_url, "api_key_env": "QWEN_KEY"}
+    spare = {"model": "claude-sonnet-5-5", "dialect": "anthropic.messages", **key}
+    policy = {
+        "models": {"qwen": {"model": "qwen3", **key}, "spare": spare},
+        "fallback": {"claude-opus-5-5": others},
+    }
+    case = Case(policy, "")
+    ask: Any = {"model": "claude-opus-5-5", "messages": HELLO, "max_tokens": 99}
+    with claude_sdk(case, claude.base_url) as sdk:
+        if len(others) > 1:
+            message = sdk.messages.create(**ask, inference_geo="us")
+            assert message.model == "claude-sonnet-5-5"
+            [request] = provider.requests
+            assert request.body["inference_geo"] == "us"
+        else:
+            with pytest.raises(anthropic.APIStatusError, match="told to: overloaded") as raised:
+                sdk.messages.create(**ask, inference_geo="us")
+            assert raised.value.status_code == 529
+            assert not provider.requests
