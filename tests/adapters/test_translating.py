@@ -252,8 +252,13 @@ def test_what_was_dropped_is_said(claude: Claude, provider: Emulator) -> None:
         answer = client.chat.completions.with_raw_response.create(
             model="gpt-4o", messages=HELLO, seed=3, temperature=0.2
         )
+        stream = client.chat.completions.with_raw_response.create(
+            model="gpt-4o", messages=HELLO, seed=3, stream=True
+        )
+        assert list(stream.parse())
     assert set(answer.headers["x-clawmw-dropped"].split(",")) == {"seed", "temperature"}
     assert answer.headers["x-request-id"] == "req_011"
+    assert "seed" in stream.headers["x-clawmw-dropped"].split(",")
 
 
 @pytest.mark.parametrize("counted", [False, True])
