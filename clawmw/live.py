@@ -13,7 +13,7 @@ from clawmw.core.codec import Codec
 from clawmw.core.drive import aadvance, advance_to
 from clawmw.core.effects import WAITS, Call, Called, Effect, Emit, Wait
 from clawmw.core.engine import Result, Run
-from clawmw.core.types import Request
+from clawmw.core.types import Failure, Request
 from clawmw.policy.models import ModelEntry, Policy, Timeouts
 from clawmw.stores.base import Stores
 from clawmw.traffic.control import Guest, Traffic
@@ -77,6 +77,8 @@ class Live:
     """Seconds spent in the model calls themselves."""
     terms: Terms = Terms()
     """Those of the policy it runs under."""
+    failure: Failure | None = None
+    """How the last attempt that was sent failed, if it did."""
     unsent: set[str] = field(default_factory=set)
     """Reservations of an attempt that was not sent so far."""
 

@@ -33,8 +33,7 @@ class Attempt:
         try:
             self.sent, self.token, self.through = owner.outgoing(request, live, call, self.patience)
         except TranslationError as error:
-            dialect = live.request.dialect
-            self.response = translating.refused(owner.module, dialect, error)
+            self.response = translating.refused(owner.module, live, error, str(request.url))
         self.started, self._clock = owner.runtime.clock(), time.perf_counter()
         self.error: Exception | None = None
         self.body = b""
@@ -42,6 +41,8 @@ class Attempt:
 
     def called(self, outcome: Response | Failure) -> Called:
         """The attempt as the engine wants to know it."""
+        if isinstance(outcome, Failure) and outcome.kind != "refused":
+            self.live.failure = outcome
         headers = tuple(self.response.headers.multi_items()) if self.response is not None else ()
         return Called(outcome, self.started, self.owner.runtime.clock(), self.first_byte, headers)
 

@@ -8,9 +8,10 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-from clawmw.adapters import wire
+from clawmw.adapters import failures, wire
 from clawmw.codecs.translate import Translator, refusal
 from clawmw.errors import CodecError, TranslationError
+from clawmw.runtime import Live
 
 __all__ = ["body_class", "refused", "translated"]
 
@@ -18,11 +19,19 @@ _IDS = ("request-id", "x-request-id")
 """How Anthropic's and OpenAI's SDKs look for the id of a request."""
 
 
-def refused(module: ModuleType, caller: str, error: TranslationError) -> Any:
-    """The answer of a request that cannot be translated: nothing is sent, and nothing helps."""
-    headers = [("content-type", "application/json"), ("x-should-retry", "false")]
-    body = body_class(module, _Said)(refusal(caller, error))
-    return module.Response(400, headers=headers, stream=body)
+def refused(module: ModuleType, live: Live, error: TranslationError, url: str) -> Any:
+    """The answer of a call that this model cannot be told of: nothing is sent.
+
+    A model that was asked before it failed: that is what its caller is told, as if there had
+    been no other to ask.
+    """
+    if live.failure is not None:
+        status, headers, said = failures.failed(live.failure, url, live.codec)
+    else:
+        status, said = 400, refusal(live.request.dialect, error)
+        headers = [("content-type", "application/json"), ("x-should-retry", "false")]
+    body = body_class(module, _Said)(said)
+    return module.Response(status, headers=headers, stream=body)
 
 
 def translated(module: ModuleType, response: Any, through: Translator | None) -> Any:

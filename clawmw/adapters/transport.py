@@ -186,7 +186,8 @@ class Base:
         headers = tuple(response.headers.multi_items())
         status = response.status_code
         if status >= 400:
-            return attempt.called(Failure("status", f"HTTP {status}", status, body, headers))
+            kind: Literal["status", "refused"] = "status" if attempt.token.digest else "refused"
+            return attempt.called(Failure(kind, f"HTTP {status}", status, body, headers))
         try:
             return attempt.called(attempt.live.codec.response(body))
         except Exception:  # noqa: BLE001 - an answer we cannot read is still an answer

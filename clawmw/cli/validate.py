@@ -38,6 +38,7 @@ def command(paths: tuple[str, ...], as_json: bool) -> int:
 def _check(path: str) -> dict[str, Any]:
     from clawmw.errors import PolicyError
     from clawmw.policy.load import digest
+    from clawmw.policy.spoken import reached
 
     try:
         policy = read_policy(path)
@@ -50,6 +51,7 @@ def _check(path: str) -> dict[str, Any]:
         "digest": digest(policy),
         "stages": [s for s, config in policy.stages.items() if config.enabled],
         "models": list(policy.models),
+        "reached": {name: reached(entry) for name, entry in policy.models.items()},
         "flows": list(policy.flows),
     }
 

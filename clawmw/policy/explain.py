@@ -17,8 +17,8 @@ from clawmw.core.ordering import order
 from clawmw.core.stage import Stage
 from clawmw.policy.advice import warnings_for
 from clawmw.policy.load import Stages, digest
-from clawmw.policy.models import ModelEntry, Policy, for_stages
-from clawmw.policy.spoken import server
+from clawmw.policy.models import Policy, for_stages
+from clawmw.policy.spoken import reached
 from clawmw.providers.load import profile_for
 from clawmw.stages.base import Registration, StageConfig, registered
 
@@ -172,22 +172,13 @@ def _models(policy: Policy) -> Iterator[ModelView]:
             model=entry.model,
             profile=profile.name,
             base_url=entry.base_url,
-            reached=_reached(entry),
+            reached=reached(entry),
             # nano-USD a token is a thousandth of a USD a million tokens
             input_usd=price.input / 1000 if price else None,
             cached_usd=price.cache_read / 1000 if price else None,
             output_usd=price.output / 1000 if price else None,
             as_of=price.as_of if price else None,
         )
-
-
-def _reached(entry: ModelEntry) -> str | None:
-    at = server(entry)
-    if at is None:
-        return None
-    said = "by litellm" if at.by_litellm else f"in {' or '.join(at.dialects)}"
-    stays = not (entry.base_url or entry.api_key_env)
-    return f"{said}, unless its caller calls a gateway" if stays else said
 
 
 def _agents(policy: Policy, agent: str | None) -> Iterator[AgentView]:

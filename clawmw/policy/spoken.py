@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from clawmw.policy.models import ModelEntry
 from clawmw.providers.litellm_table import providers
 
-__all__ = ["LITELLM", "OFFICIAL", "Server", "server"]
+__all__ = ["LITELLM", "OFFICIAL", "Server", "reached", "server"]
 
 LITELLM = "litellm"
 """The scheme of what has no address but is reached by litellm: `litellm://PROVIDER`."""
@@ -59,6 +59,16 @@ def server(entry: ModelEntry) -> Server | None:
     if slash and provider in providers():
         return Server(f"{LITELLM}://{provider}", _CHAT, entry.model, entry.api_key_env)
     return None
+
+
+def reached(entry: ModelEntry) -> str | None:
+    """How a model's server is spoken to, in words; None: as the caller speaks to its own."""
+    at = server(entry)
+    if at is None:
+        return None
+    said = "by litellm" if at.by_litellm else f"in {' or '.join(at.dialects)}"
+    stays = not (entry.base_url or entry.api_key_env)
+    return f"{said}, unless its caller calls a gateway" if stays else said
 
 
 def _by_address(base_url: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 
@@ -175,6 +176,25 @@ def test_the_gateway_leads_there(provider: Emulator) -> None:
         with pytest.raises(openai.RateLimitError):
             client.chat.completions.create(model="deep", messages=HELLO)
     assert answer.choices[0].message.content == text == "I look."
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_anthropic_caller_gets_there_too(provider: Emulator, stream: bool) -> None:
+    client = clawmw.http_client(Case().runtime, flavour="httpx2")
+    where = "https://api.anthropic.com"
+    ask: Any = {"model": "claude-x", "messages": HELLO, "max_tokens": 99}
+    with anthropic.Anthropic(api_key="k", base_url=where, http_client=client) as sdk:
+        if stream:
+            with sdk.messages.stream(**ask) as events:
+                message = events.get_final_message()
+        else:
+            message = sdk.messages.create(**ask)
+        provider.fail_next(Fault(status=429))
+        with pytest.raises(anthropic.RateLimitError, match="rate_limit_error"):
+            sdk.with_options(max_retries=0).messages.create(**ask)
+    assert message.content[0].type == "text"
+    assert message.content[0].text == "I look."
+    assert message.usage.output_tokens > 0
 
 
 def test_nothing_is_looked_up_when_it_loads() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from clawmw.core.events import CallFinished, Event
 from clawmw.emulator import Emulator, Fault, Reply, ToolUse, turns
 from clawmw.policy.load import load_policy
 from clawmw.runtime import Runtime
-from tests.conftest import tool
+from tests.conftest import rows, tool, turn
 
 QUIET: dict[str, Any] = {"version": 1, "trace": "off", "retry": False}
 HELLO: list[Any] = [{"role": "user", "content": "How warm is it in Oslo?"}]
@@ -252,8 +253,13 @@ def test_what_was_dropped_is_said(claude: Claude, provider: Emulator) -> None:
         answer = client.chat.completions.with_raw_response.create(
             model="gpt-4o", messages=HELLO, seed=3, temperature=0.2
         )
+        stream = client.chat.completions.with_raw_response.create(
+            model="gpt-4o", messages=HELLO, seed=3, stream=True
+        )
+        assert list(stream.parse())
     assert set(answer.headers["x-clawmw-dropped"].split(",")) == {"seed", "temperature"}
     assert answer.headers["x-request-id"] == "req_011"
+    assert "seed" in stream.headers["x-clawmw-dropped"].split(",")
 
 
 @pytest.mark.parametrize("counted", [False, True])
@@ -660,3 +666,66 @@ def test_anothers_reasoning_is_seen_to_go_on_but_not_kept() -> None:
     assert answer.output_text == "Four."
     assert [s for s in said if s] == ["Hm, ", "so."]
     assert [e.status for e in case.finished] == ["ok"] * 4
+
+
+@pytest.mark.parametrize("others", [["qwen"], ["qwen", "spare"]])
+def test_a_model_that_cannot_be_told_is_passed_over(
+    claude: Claude, provider: Emulator, others: list[str]
+) -> None:
+    """Without another, the caller hears of the failure that there was, not of ours to help."""
+    claude.fail = (529, "overloaded_error")
+    key = {"base_url": provider.base_url, "api_key_env": "QWEN_KEY"}
+    spare = {"model": "claude-sonnet-5-5", "dialect": "anthropic.messages", **key}
+    policy = {
+        "models": {"qwen": {"model": "qwen3", **key}, "spare": spare},
+        "fallback": {"claude-opus-5-5": others},
+    }
+    case = Case(policy, "")
+    ask: Any = {"model": "claude-opus-5-5", "messages": HELLO, "max_tokens": 99}
+    with claude_sdk(case, claude.base_url) as sdk:
+        if len(others) > 1:
+            message = sdk.messages.create(**ask, inference_geo="us")
+            assert message.model == "claude-sonnet-5-5"
+            [request] = provider.requests
+            assert request.body["inference_geo"] == "us"
+        else:
+            with pytest.raises(anthropic.APIStatusError, match="told to: overloaded") as raised:
+                sdk.messages.create(**ask, inference_geo="us")
+            assert raised.value.status_code == 529
+            assert not provider.requests
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("wire", DIALECTS)
+def test_what_was_cut_is_expanded_across_dialects(wire: str, stream: bool) -> None:
+    """The stages' own tool goes out, is called and answered, in the dialect of the place."""
+    seen: list[str] = []
+
+    def brain(asked: dict[str, Any]) -> Reply:
+        said = json.dumps(asked)
+        found = re.search(r"\[clawmw_expand (\w+):", said)
+        seen.append(found[1] if found else "")
+        if found is None or len(seen) > 1:
+            return Reply("I see.")
+        return Reply(tools=(ToolUse("clawmw_expand", {"ref": found[1], "lines": "1-2"}),))
+
+    cut = turn("c1", "search", {"q": "x"}, rows(300))
+    said = [HELLO[0], *cut, {"role": "user", "content": "And the cheapest?"}]
+    with Emulator(bill="openai", brain=brain) as provider:
+        runtime, events = runtime_to(provider, wire)
+        client = clawmw.http_client(runtime, flavour="httpx2")
+        with openai.OpenAI(
+            api_key="k", base_url="http://127.0.0.1:1/v1", http_client=client
+        ) as sdk:
+            ask: Any = {"model": "m", "messages": said, "tools": [tool("search")]}
+            if stream:
+                with sdk.chat.completions.stream(**ask) as chunks:
+                    message = chunks.get_final_completion().choices[0].message
+            else:
+                message = sdk.chat.completions.create(**ask).choices[0].message
+    assert message.content == "I see."
+    assert not message.tool_calls
+    assert len(provider.requests) == 2
+    assert "clawmw_expand" in json.dumps(provider.requests[0].body["tools"])
+    [done] = [e for e in events if isinstance(e, CallFinished)]
+    assert done.status == "ok"

@@ -50,6 +50,7 @@ def test_validate_as_json(capsys: Capture) -> None:
     good, bad = json.loads(capsys.readouterr().out)
     assert good["ok"]
     assert good["models"] == ["m"]
+    assert good["reached"] == {"m": "by litellm, unless its caller calls a gateway"}
     assert [(p["where"], p["line"]) for p in bad["problems"]] == [
         ("compress.levle", 3),
         ("mode", 4),

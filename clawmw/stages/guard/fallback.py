@@ -75,12 +75,13 @@ class Fallback:
         if not self.chains or not isinstance(outcome, Failure) or ctx.identity.wishes.pinned:
             return Pass()
         busy = ctx.stopped is not None and ctx.stopped.kind == "busy"
-        if not busy and trouble(outcome) not in ("throttled", "transient"):
+        unsent = outcome.kind == "refused" and ctx.stopped is None  # its dialect cannot say it
+        if not (busy or unsent) and trouble(outcome) not in ("throttled", "transient"):
             return Pass()
         other = next(self._left(request, ctx), None)
         if other is None:
             return Pass()
-        return Retry(Because("fallback", other.name), target=other.name, at_once=busy)
+        return Retry(Because("fallback", other.name), target=other.name, at_once=busy or unsent)
 
     def _left(self, request: Request, ctx: Context) -> Iterator[ModelRef]:
         """The models that were not asked so far."""

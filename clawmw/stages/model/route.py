@@ -70,6 +70,8 @@ class Route(Quiet):
         newest = next(m for m in reversed(request.messages) if not is_transient(m))
         if newest.tool_results:
             held = slot.get("to") if isinstance(slot, Mapping) else None
+            if ctx.tried:  # the result is of a tool of ours, within this very exchange
+                held = ctx.tried[0].target
             rule = next((r for r in self.rules if r.to.name == held), None)
         else:
             rule = next((r for r in self.rules if self._holds(r, request, ctx)), None)
