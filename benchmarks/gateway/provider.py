@@ -35,8 +35,9 @@ def _whole(kind: bytes, body: bytes) -> bytes:
     return head % len(body) + body
 
 
-_WORDS = "the build fails since a worker did its job twice and nobody had asked it to".split()
-ANSWER = _whole(b"application/json", _answer(" ".join(_WORDS)))
+_SAID = "the build fails since a worker did its job twice and nobody had asked it to"
+_WORDS = re.findall(r"\w+", _SAID)
+ANSWER = _whole(b"application/json", _answer(_SAID))
 _EVENTS = [_event({"content": word + " "}) for word in _WORDS]
 _LAST = _event({}, "stop", _USAGE) + b"data: [DONE]\n\n"
 BEGINNING = (
