@@ -12,7 +12,7 @@ from clawmw.core.events import CallFinished, Degraded
 from clawmw.core.identity import Identity
 from clawmw.core.types import Message, Role, ToolCall
 from clawmw.errors import StoreError
-from clawmw.ownership import Token, Tokens, body_digest
+from clawmw.ownership import Token, Tokens
 from clawmw.policy.load import load_policy
 from clawmw.runtime import shared
 from clawmw.testing import Bench, answer
@@ -164,7 +164,7 @@ def test_one_runtime_a_policy_in_a_process() -> None:
 
 
 def test_a_token_lets_its_own_request_through_once() -> None:
-    token = Token("x", body_digest(b"body"))
+    token = Token("x", b"body")
     assert not token.take(b"other")
     assert token.take(b"body")
     assert not token.take(b"body")

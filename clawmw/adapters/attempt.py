@@ -29,7 +29,7 @@ class Attempt:
         late = owner.module.ReadTimeout
         self.patience = Patience(timeout.first_byte, timeout.idle, late)
         self.response: Any = None
-        self.sent, self.token, self.through = request, Token(live.exchange, ""), None
+        self.sent, self.token, self.through = request, Token(live.exchange, b""), None
         try:
             self.sent, self.token, self.through = owner.outgoing(request, live, call, self.patience)
         except TranslationError as error:

@@ -12,10 +12,12 @@ import selectors
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 __all__ = ["READY", "Workers"]
@@ -30,6 +32,8 @@ KILL_SECONDS = 5.0
 """How much longer than its calls a worker may take to end."""
 
 
+_COUNTS = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable that names the folder in which the workers count together for /metrics."""
 _HEEDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -72,6 +76,7 @@ class Workers:
         self._stops = 0
         self._selector = selectors.DefaultSelector()
         self._announced = False
+        self._counts = ""
 
     def run(self) -> int:
         """Until told to stop; the exit code."""
@@ -82,7 +87,7 @@ class Workers:
         # They come as bytes through the socket: nothing happens in between two statements.
         before = {number: signal.signal(number, _nothing) for number in _HEEDED}
         try:
-            with woken, wake:
+            with woken, wake, tempfile.TemporaryDirectory(prefix="clawmw-") as self._counts:
                 return self._supervise(woken)
         finally:
             for worker in self._workers.values():
@@ -121,7 +126,10 @@ class Workers:
             fds = (self._sock.fileno(), theirs.fileno())
             command = self._command(number, *fds, not self._announced)
             # A group of its own: Ctrl-C in the terminal is the parent's to deal with.
-            process = subprocess.Popen(command, pass_fds=fds, process_group=0)  # noqa: S603
+            env = {**os.environ, _COUNTS: self._counts}
+            process = subprocess.Popen(  # noqa: S603
+                command, env=env, pass_fds=fds, process_group=0
+            )
         worker = _Worker(number, process, ours, time.monotonic())
         self._workers[number] = worker
         self._selector.register(ours, selectors.EVENT_READ, worker)
@@ -138,6 +146,8 @@ class Workers:
         worker.line.close()
         del self._workers[worker.number]
         code = worker.process.wait()
+        for live in Path(self._counts).glob(f"gauge_live*_{worker.process.pid}.db"):
+            live.unlink()  # what it had under way is no more
         if self._stops:
             return 0
         if not self._announced:  # it has said why

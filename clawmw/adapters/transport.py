@@ -23,7 +23,7 @@ from clawmw.core.engine import Result
 from clawmw.core.identity import Identity
 from clawmw.core.types import Failure, Response
 from clawmw.errors import InternalError
-from clawmw.ownership import Token, body_digest, claimed, passing
+from clawmw.ownership import Token, claimed, passing
 from clawmw.runtime import Live, Runtime, switched_off
 
 __all__ = ["AsyncTransport", "Base", "Transport"]
@@ -91,7 +91,7 @@ class Base:
         request.headers = self.module.Headers(wire.outgoing_headers(given, url, exchange, body))
         request.extensions = {
             **request.extensions,
-            wire.EXTENSION: Token(exchange, body_digest(body)),
+            wire.EXTENSION: Token(exchange, body),
         }
 
     def outgoing(
@@ -105,7 +105,7 @@ class Base:
         chosen = live.terms.models.get(call.request.target)
         here = request.extensions.get(wire.ENTRY)
         to = lead(chosen, here, live.codec, call.request, url, given)
-        token = Token(live.exchange, body_digest(to.body))
+        token = Token(live.exchange, to.body)
         headers = wire.outgoing_headers(to.headers, to.url, live.exchange, to.body)
         extensions = {**request.extensions, wire.EXTENSION: token}
         for ours in (wire.DECODED, wire.CALLER, wire.ENTRY):

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,9 @@ def test_workers_share_limits_die_alone_and_end_together(policy: Path) -> None:
 def _share_a_limit(url: str, provider: Emulator) -> None:
     assert asyncio.run(counted(url, "c", 60)) == {200: 15, 402: 45}
     assert len(provider.requests) == 15
+    if find_spec("prometheus_client") is not None:
+        metrics = httpx.get(url.removesuffix("/v1") + "/metrics").text
+        assert 'status="ok"} 15.0' in metrics, "whoever answers, all workers' calls are counted"
     told = {(found := health(url))["worker"]: found["calls"] for _ in range(40)}
     assert min(told.values()) > 0, "both took their share"
 
