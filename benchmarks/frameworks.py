@@ -149,10 +149,13 @@ def main() -> None:
     parser.add_argument("--conversations", type=int, default=12)
     parser.add_argument("--turns", type=int, default=20)
     parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name}")
+    parser.add_argument("--only", help="one framework, by the name of its function here")
     options = parser.parse_args()
     rows: dict[str, dict[str, float]] = {}
     with command("emulate") as url:
         for framework in (langchain, pydantic_ai, openai_agents, adk, crewai):
+            if options.only not in (None, framework.__name__):
+                continue
             try:
                 for row in framework(url, POLICY):
                     rows[row.name] = measured(row, options.conversations, options.turns)

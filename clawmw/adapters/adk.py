@@ -22,10 +22,11 @@ from clawmw.adapters.adk_stream import Fragments
 from clawmw.adapters.direct import Asked, Body, Direct
 from clawmw.adapters.direct_stream import astreamed
 from clawmw.core.decisions import Halt
+from clawmw.core.events import StageFailed
 from clawmw.core.identity import Identity
 from clawmw.errors import ClawmwError, InternalError, Refused
 from clawmw.policy.models import ModelEntry, Policy
-from clawmw.runtime import Runtime, shared
+from clawmw.runtime import Runtime, shared, switched_off
 
 __all__ = ["Plugin", "model"]
 
@@ -90,6 +91,19 @@ class _Governing:
             object.__setattr__(twin, f"_clawmw_{name}", value)
         return twin
 
+    def call(self, inner: Any, request: Any, *, stream: bool) -> _Call | None:
+        """A call to decide about; None: it is to pass as it is."""
+        if switched_off():
+            return None
+        try:
+            return _Call(self, inner, request, stream=stream)
+        except Exception as error:
+            runtime, name = self.direct.runtime, type(error).__name__
+            runtime.emit(StageFailed("", runtime.clock(), "adk", "before", name, False))
+            if runtime.redactor:
+                raise
+            return None  # a bug of ours must not stop an agent
+
     def other(self, target: str, inner: Any) -> Any:
         """The model to ask for a name of the policy's; `inner` where it says no place."""
         entry = self.direct.runtime.terms.models.get(target)
@@ -126,8 +140,12 @@ class _Governed:
         self, llm_request: Any, stream: bool = False
     ) -> AsyncIterator[Any]:
         """ADK's own. Raises `Refused` where a stopped call cannot be told in the answer."""
-        call = _Call(self._clawmw_governing, self._clawmw_inner, llm_request, stream=stream)
-        asked = call.streamed(self._clawmw_who) if stream else call.whole(self._clawmw_who)
+        inner, who = self._clawmw_inner, self._clawmw_who
+        call = self._clawmw_governing.call(inner, llm_request, stream=stream)
+        if call is None:
+            asked = inner.generate_content_async(llm_request, stream=stream)
+        else:
+            asked = call.streamed(who) if stream else call.whole(who)
         async with aclosing(asked) as answers:
             async for answer in answers:
                 yield answer

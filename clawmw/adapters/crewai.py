@@ -96,18 +96,19 @@ class _Governed:
 
 def _who(rest: tuple[Any, ...], given: Mapping[str, Any]) -> Identity:
     """The caller: what the user says around the kickoff, else what CrewAI knows."""
-    from crewai.execution import get_execution_uuid
-
-    named = {**dict(zip(_NAMES, rest, strict=False)), **given}
-    task, agent = named.get("from_task"), named.get("from_agent")
-    agent = agent or getattr(task, "agent", None)
-    role = str(getattr(agent, "role", "") or "").strip()
     said = caller(None) or Identity()
-    session = f"{task.id}/{role}" if task is not None and role else ""
+    role, session, chain = "", "", ""
+    with suppress(Exception):  # a CrewAI that we do not know: calls are told apart all the same
+        from crewai.execution import get_execution_uuid
+
+        named = {**dict(zip(_NAMES, rest, strict=False)), **given}
+        task, agent = named.get("from_task"), named.get("from_agent")
+        agent = agent or getattr(task, "agent", None)
+        role = str(getattr(agent, "role", "") or "").strip()
+        session = f"{task.id}/{role}" if task is not None and role else ""
+        chain = get_execution_uuid() or ""
     return Identity(
-        agent=role or said.agent,
-        session=said.session or session,
-        chain=said.chain or get_execution_uuid() or "",
+        agent=role or said.agent, session=said.session or session, chain=said.chain or chain
     )
 
 

@@ -16,6 +16,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from clawmw.adapters.direct import Asked, Body
 from clawmw.adapters.langchain_messages import handed_on, value_of
+from clawmw.adapters.langchain_stream import Signed
 from clawmw.core.canon import MARKS
 from clawmw.core.types import Json
 from clawmw.policy.models import ModelEntry
@@ -29,8 +30,13 @@ _ASKED = ("parallel_tool_calls", "prompt_cache_key", "reasoning_effort", "cache_
 _WIRE = frozenset({"model", "messages", "tools", "stream", "stream_options", "stop"})
 """What of a body is not handed on as an argument of the call."""
 _LIMITS = ("max_tokens", "max_completion_tokens")
-_PROVIDERS = frozenset({"openai", "anthropic", "deepseek", "mistralai", "groq", "xai", "ollama"})
-"""Prefixes of a model's id (`provider/model`) by which LangChain makes the model."""
+_PROVIDERS = {
+    **{name: name for name in ("openai", "anthropic", "deepseek", "groq", "xai", "ollama")},
+    "mistral": "mistralai",
+    "gemini": "google_genai",
+    "bedrock": "bedrock_converse",
+}
+"""Prefixes of a model's id (`provider/model`), and what LangChain calls the provider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +165,7 @@ class Others:
             return made
         if not slash or prefix not in _PROVIDERS or prefix == _provider(inner):
             return None
-        found: BaseChatModel = init_chat_model(rest, model_provider=prefix, max_retries=0)
+        found: BaseChatModel = init_chat_model(rest, model_provider=_PROVIDERS[prefix])
         return found
 
 
@@ -175,7 +181,7 @@ def wants_form(kwargs: Mapping[str, Any]) -> bool:
 def once(inner: BaseChatModel) -> BaseChatModel:
     """The same model, asked once a call: the policy retries, and its SDK beside would multiply."""
     same = copy.copy(inner)
-    if signs(inner):
+    if _claude(inner):
         same.__dict__["max_retries"] = 0
         for name in ("_client", "_async_client"):  # made when first used
             same.__dict__.pop(name, None)
@@ -188,9 +194,11 @@ def once(inner: BaseChatModel) -> BaseChatModel:
     return same
 
 
-def signs(inner: BaseChatModel) -> bool:
-    """Whether thoughts are signed, and must come back as they were (Anthropic)."""
-    return _comes_from(type(inner), "langchain_anthropic")
+def signs(inner: BaseChatModel, kwargs: Mapping[str, Any]) -> Signed:
+    """How thoughts must come back."""
+    if _claude(inner):
+        return "answer"
+    return "item" if _responses(inner, kwargs) else "no"
 
 
 # --- what is said of a call ------------------------------------------------------------------
@@ -278,12 +286,24 @@ def _openai_like(inner: BaseChatModel) -> bool:
     return _comes_from(type(inner), "langchain_openai")
 
 
+def _claude(inner: BaseChatModel) -> bool:
+    return _comes_from(type(inner), "langchain_anthropic")
+
+
+def _responses(inner: BaseChatModel, kwargs: Mapping[str, Any]) -> bool:
+    """Whether the call goes to OpenAI's Responses."""
+    uses = getattr(inner, "_use_responses_api", None)
+    return bool(uses(dict(kwargs))) if uses is not None else False
+
+
 def _counts(inner: BaseChatModel, kwargs: Mapping[str, Any]) -> bool:
     """Whether the caller's own stream says what it used."""
+    if _responses(inner, kwargs):
+        return True
     asks = getattr(inner, "_should_stream_usage", None)
     return bool(asks(**kwargs)) if asks is not None else True
 
 
 def _marks(inner: BaseChatModel) -> bool:
     """Whether blocks with `cache_control` reach the provider as they are."""
-    return _openai_like(inner) or signs(inner)
+    return _openai_like(inner) or _claude(inner)

@@ -176,11 +176,18 @@ def handed_on(
         shown = value if marks else _unmarked(value)
         source = next((i for i in rest if _is(own[i], shown)), None)
         if source is None:
-            found.append(message_of(shown))
+            found.append(message_of(_first_here(shown, own) if KEPT in shown else shown))
         else:
             rest.remove(source)
             found.append(_changed(own[source], shown))
     return found
+
+
+def _first_here(value: Value, own: Sequence[BaseMessage]) -> Value:
+    """An answer of ours without the items that its reader has, too: OpenAI takes each once."""
+    contents = [m.content for m in own if isinstance(m.content, list)]
+    theirs = {b.get("id") for c in contents for b in c if isinstance(b, dict)}
+    return {**value, KEPT: [b for b in value[KEPT] if b.get("id") is None or b["id"] not in theirs]}
 
 
 def _is(message: BaseMessage, value: Value) -> bool:

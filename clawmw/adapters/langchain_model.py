@@ -149,7 +149,10 @@ class _Guarded:
             other, sent, given = call.to(asked)
             return other._stream(sent, stop, run_manager, **given)
 
-        direct, talk = self._clawmw.direct, Chunks(call.refused, signed=signs(self._clawmw_inner))
+        direct, talk = (
+            self._clawmw.direct,
+            Chunks(call.refused, signed=signs(self._clawmw_inner, kwargs)),
+        )
         return streamed(direct, call.ask.body, send, talk, call.who)
 
     async def _astream(
@@ -161,7 +164,10 @@ class _Guarded:
             other, sent, given = call.to(asked)
             return other._astream(sent, stop, run_manager, **given)
 
-        direct, talk = self._clawmw.direct, Chunks(call.refused, signed=signs(self._clawmw_inner))
+        direct, talk = (
+            self._clawmw.direct,
+            Chunks(call.refused, signed=signs(self._clawmw_inner, kwargs)),
+        )
         async for chunk in astreamed(direct, call.ask.body, send, talk, call.who):
             yield chunk
 
@@ -176,6 +182,10 @@ class _Call:
         self.ask = Ask.of(model._clawmw_inner, messages, stop, kwargs, stream=stream)
         self.who = self.guard.who(messages)
         self.last: ChatResult | None = None
+
+    def talk(self) -> Chunks:
+        """How its stream is read."""
+        return Chunks(self.refused, signed=signs(self.ask.inner, self.kwargs))
 
     def to(self, asked: Asked) -> tuple[BaseChatModel, list[BaseMessage], dict[str, Any]]:
         """Which model to ask what."""

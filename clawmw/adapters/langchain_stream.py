@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import add_usage, subtract_usage
@@ -21,7 +21,11 @@ from clawmw.adapters.langchain_messages import (
 from clawmw.core.decisions import Halt
 from clawmw.core.types import Json
 
-__all__ = ["Chunks"]
+__all__ = ["Chunks", "Signed"]
+
+Signed: TypeAlias = Literal["no", "item", "answer"]
+"""How thoughts must come back to their provider: in no certain way; each before the item that it
+led to (OpenAI's Responses); as one answer had them, with none of another (Anthropic)."""
 
 
 class Chunks:
@@ -30,11 +34,10 @@ class Chunks:
     LangChain adds up the usage of chunks, a chat completion says it once for all: `_used` is what
     this attempt said so far, `_given` what the reader has been given.
 
-    `signed`: thoughts are signed, and come back as one answer had them. They wait until it is sure
-    that their attempt is the reader's, and those of a second one are not added to the first's.
+    Thoughts that are signed wait until it is sure that their attempt is the reader's.
     """
 
-    def __init__(self, refused: Callable[[Halt], AIMessageChunk], *, signed: bool) -> None:
+    def __init__(self, refused: Callable[[Halt], AIMessageChunk], *, signed: Signed) -> None:
         self._refused = refused
         self._signed = signed
         self._used: Any = None
@@ -47,7 +50,7 @@ class Chunks:
     def begins(self, *, continuing: bool) -> None:
         """Another attempt."""
         self._used, self._begun, self._called = None, continuing, False
-        self._thoughts, self._closed = [], self._thought
+        self._thoughts, self._closed = [], self._thought and self._signed == "answer"
         self._shift = self._top
 
     def frame(self, chunk: ChatGenerationChunk) -> Body:
@@ -103,7 +106,7 @@ class Chunks:
         """A chunk as it came; one that only thinks may wait."""
         message = chunk.message
         calls = getattr(message, "tool_call_chunks", ())
-        if self._signed and kept_of(message) and not message.text and not calls:
+        if self._signed != "no" and kept_of(message) and not message.text and not calls:
             if not self._closed:
                 self._thoughts.append(chunk)
             return []

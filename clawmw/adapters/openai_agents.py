@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -137,16 +137,19 @@ class _Governed:
 
 def _who(key: str) -> Identity:
     """The caller: what the user says around the run, else what the SDK's trace says."""
-    from agents.tracing import get_current_span, get_current_trace
-
-    span, trace = get_current_span(), get_current_trace()
-    data = span.span_data if span is not None else None
-    agent = getattr(data, "agent_name", None) or getattr(data, "name", None) or "default"
     said = caller(None) or Identity()
+    agent, chain = "", ""
+    with suppress(Exception):  # an SDK that we do not know: its calls are told apart all the same
+        from agents.tracing import get_current_span, get_current_trace
+
+        span, trace = get_current_span(), get_current_trace()
+        data = span.span_data if span is not None else None
+        agent = getattr(data, "agent_name", None) or getattr(data, "name", None) or ""
+        chain = _chain(trace) if trace is not None else ""
     return Identity(
-        agent=agent,
+        agent=agent or said.agent,
         session=said.session or (f"{key}/{agent}" if key else ""),
-        chain=said.chain or (_chain(trace) if trace is not None else ""),
+        chain=said.chain or chain,
         client=said.client or _CLIENT,
     )
 

@@ -6,8 +6,8 @@
         client = OpenAI(base_url=emu.base_url, api_key="any")
 
 It speaks chat completions, OpenAI's Responses and Anthropic's messages (streaming, tool calls,
-and what each provider remembers or refuses), bills like a chosen provider (`bill`), answers from
-a scripted brain (`brains`), and misbehaves on request (`faults`).
+and what each provider remembers or refuses), bills like a chosen provider (`bill`), answers
+from a scripted brain (`brains`), and misbehaves on request (`faults`).
 """
 
 from __future__ import annotations

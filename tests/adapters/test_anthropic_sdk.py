@@ -453,6 +453,32 @@ def test_a_stream_that_breaks_is_no_whole_answer() -> None:
         assert done.usage.output_tokens, "what came was paid for"
 
 
+ODD = [
+    Fault(pieces=7),
+    Fault(crlf=True),
+    Fault(comments=3),
+    Fault(big=70_000),
+    Fault(mislabel=True),
+    Fault(no_usage=True),
+]
+
+
+@pytest.mark.parametrize("fault", ODD)
+def test_a_stream_may_come_as_it_likes(fault: Fault) -> None:
+    with Case(asking()) as case, case.client() as client:
+        case.emulator.fail_next(fault, fault)
+        events = client.messages.create(
+            **{**ASK, "messages": results(rows(300)), "tools": [TOOL]}, stream=True
+        )
+        text = "".join(e.delta.text for e in events if e.type == "content_block_delta")
+        assert "After" in text
+        assert len(case.emulator.requests) == 2
+        [done] = case.finished
+        assert done.status == "ok"
+        assert done.usage is not None
+        assert (done.usage.basis == "estimated") is fault.no_usage
+
+
 @pytest.mark.parametrize("mine", [False, True])
 def test_who_waits_too_long_is_told(mine: bool) -> None:
     policy = {"timeout": {"first_byte": "50ms"}} if mine else {}
@@ -532,6 +558,22 @@ def test_what_fails_behind_a_begun_stream_is_told_in_it(fault: Fault) -> None:
             list(told.text_stream)
         if fault.status:
             assert caught.value.body["error"]["type"] == "overloaded_error"
+
+
+@each_way
+def test_a_stop_behind_a_begun_answer_ends_it_in_words(way: Callable[..., Any]) -> None:
+    with Case(asking(), budget={"call": {"calls": 1}}) as case, case.client() as client:
+        ask = {**ASK, "messages": results(rows(300)), "tools": [TOOL]}
+        if way is create:
+            with pytest.raises(anthropic.APIStatusError) as caught:
+                way(client, **ask)
+            assert caught.value.status_code == 402
+            return
+        message = way(client, **ask)
+        assert said(message)[0] == "Let me look."
+        assert "clawmw stopped this call" in said(message)[1]
+        assert message.stop_reason == "end_turn"
+        assert len(case.emulator.requests) == 1
 
 
 def test_a_limit_leaves_room_for_thinking() -> None:

@@ -528,20 +528,21 @@ def asking(body: dict[str, Any]) -> Reply:
     return Reply(text="found" if "tkt_100007" in results[1] else results[1])
 
 
+def claude(case: Case) -> Any:
+    anthropic = pytest.importorskip("langchain_anthropic", reason="needs clawmw[langchain]")
+    return anthropic.ChatAnthropic(
+        base_url=case.emulator.base_url.removesuffix("/v1"),
+        api_key="any",
+        model="claude-sonnet-5-5",
+        max_tokens=4000,
+        thinking={"type": "adaptive"},
+    )
+
+
 @pytest.mark.parametrize("streams", [False, True])
 def test_claude_gets_marks_and_its_own_thoughts_back(streams: bool) -> None:
-    pytest.importorskip("clawmw.emulator.messages", reason="the emulator speaks one dialect")
-    anthropic = pytest.importorskip("langchain_anthropic", reason="needs clawmw[langchain]")
     with Case(asking, bill="anthropic") as case:
-        chat = anthropic.ChatAnthropic(
-            base_url=case.emulator.base_url.removesuffix("/v1"),
-            api_key="any",
-            model="claude-sonnet-5-5",
-            max_tokens=4000,
-            max_retries=0,
-            thinking={"type": "adaptive"},
-        )
-        agent = case.agent(chat=chat, system_prompt="Be brief. " * 500)
+        agent = case.agent(chat=claude(case), system_prompt="Be brief. " * 500)
         if streams:
             said = list(agent.stream(say(), stream_mode=["messages", "values"]))[-1][1]["messages"]
         else:
@@ -563,6 +564,45 @@ def test_claude_gets_marks_and_its_own_thoughts_back(streams: bool) -> None:
         read = told["input_token_details"]["cache_read"]
         assert read == sum(u.cache_read_tokens for u in billed[1:]) > 0
         agent.invoke({"messages": [*said, ("user", "and now?")]})  # signatures are checked
+
+
+def test_a_model_of_another_provider_takes_over_from_claude() -> None:
+    with Emulator(bill="openai", brain=script(["spare"] * 2)) as elsewhere:
+        policy = {
+            "models": {"spare": {"model": "gpt-5.4", "base_url": elsewhere.base_url}},
+            "fallback": {"claude-sonnet-5-5": ["spare"]},
+            "retry": {"attempts": 1},
+        }
+        with Case(script([calls()]), bill="anthropic", **policy) as case:
+            model = case.model(claude(case)).bind_tools([search])
+            first = model.invoke("go")
+            assert [b["type"] for b in first.content] == ["thinking", "tool_use"]
+            result = ToolMessage(rows(300), tool_call_id=first.tool_calls[0]["id"])
+            said = [HumanMessage("go"), first, result, AIMessage("ok"), HumanMessage("and now?")]
+            case.emulator.fail_next(Fault(status=503), Fault(status=503))
+            answer = model.invoke(said)
+            assert answer.content == "spare"
+            assert answer.response_metadata["clawmw"] == {"x-clawmw-fallback": "spare"}
+            assert "".join(c.text for c in model.stream(said)) == "spare"
+            sent = elsewhere.requests[0].body
+            assert [m["role"] for m in sent["messages"]][:3] == ["user", "assistant", "tool"]
+            assert sent["tools"][0]["function"]["name"] == "search"
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_items_of_responses_come_back_as_they_were(streams: bool) -> None:
+    with Case(asking) as case:
+        agent = case.agent(chat=case.chat(use_responses_api=True, reasoning={"effort": "low"}))
+        if streams:
+            said = list(agent.stream(say(), stream_mode=["messages", "values"]))[-1][1]["messages"]
+        else:
+            said = agent.invoke(say())["messages"]
+        assert said[-1].text.removeprefix("I need more. ") == "found"
+        kinds = [i.get("type") for i in case.sent()["input"]]
+        assert kinds.count("reasoning") == 2
+        assert kinds[-2:] == ["function_call", "function_call_output"]
+        last = agent.invoke({"messages": [*said, ("user", "and now?")]})  # ids are checked
+        assert last["messages"][-1].text == "found"
 
 
 # --- the wrapped model ---------------------------------------------------------------------------

@@ -254,6 +254,28 @@ def test_the_policy_may_send_it_elsewhere(provider: Emulator) -> None:
     assert [e.rule for e in case.events if isinstance(e, Acted) and e.stage == "route"]
 
 
+def test_a_model_that_speaks_another_dialect_takes_over(
+    provider: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has an address, so it is reached there, translated; litellm is not asked."""
+    monkeypatch.setenv("CLAUDE_KEY", "sk-claude")
+    claude = {"model": "claude-sonnet-5-5", "base_url": provider.base_url}
+    claude |= {"dialect": "anthropic.messages", "api_key_env": "CLAUDE_KEY"}
+    models = {"main": "openai/gpt-4o", "claude": claude}
+    case = Case(provider, models=models, route=[{"when": "messages > 0", "to": "claude"}])
+
+    async def go(stream: bool) -> Any:
+        answer = await case.acomplete(stream=stream)
+        return [chunk async for chunk in answer] if stream else answer
+
+    for stream in (False, True):
+        for answer in (case.complete(stream=stream), asyncio.run(go(stream))):
+            said = text(list(answer)) if stream else answer.choices[0].message.content
+            assert said == "hello"
+    assert {r.path for r in provider.requests} == {"/v1/messages"}
+    assert [done.status for done in case.finished] == ["ok"] * 4
+
+
 def test_switched_off_it_is_litellms_own(
     case: Case, provider: Emulator, litellm: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

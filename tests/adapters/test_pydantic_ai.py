@@ -174,7 +174,6 @@ def test_it_asks_in_a_stream_too() -> None:
 
 @pytest.mark.parametrize("streams", [False, True])
 def test_claude_gets_its_own_thoughts_back(streams: bool) -> None:
-    pytest.importorskip("clawmw.emulator.messages", reason="the emulator speaks one dialect")
     anthropic = pytest.importorskip("anthropic", reason="needs clawmw[anthropic]")
     from pydantic_ai.models.anthropic import AnthropicModel
     from pydantic_ai.providers.anthropic import AnthropicProvider

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clawmw.codecs.anthropic import AnthropicMessages
@@ -146,6 +146,7 @@ def tap(*watchers: Any, writer: StreamWriter | None = None, **more: Any) -> Tap:
 
 
 @given(st.lists(st.integers(1, 5000), max_size=12), st.sampled_from(["\n", "\r\n"]))
+@settings(max_examples=60, deadline=None)
 def test_a_stream_is_the_same_however_its_bytes_arrive(cuts: list[int], line: str) -> None:
     data = sse(WHOLE, line)
     stream = tap(Watching())

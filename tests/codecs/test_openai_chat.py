@@ -228,6 +228,7 @@ def sse(end: str = "\n\n") -> bytes:
 
 
 @given(st.lists(st.integers(1, 400), max_size=12), st.sampled_from(["\n\n", "\r\n\r\n"]))
+@settings(deadline=None)
 def test_frames_are_the_same_however_the_bytes_arrive(cuts: list[int], end: str) -> None:
     data, decoder, frames = sse(end), SseDecoder(), []
     places = sorted({min(c, len(data)) for c in cuts})

@@ -414,6 +414,40 @@ def test_gemini_and_what_only_it_says(case: Case, mode: StreamingMode) -> None:
     assert (usage.output_tokens, usage.reasoning_tokens) == (17, 7)
 
 
+def test_a_bug_of_ours_lets_the_call_through(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(emulator)
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Ask, "_messages", broken)
+    for mode in (StreamingMode.NONE, SSE):
+        assert case.run(case.agent(tools=[prices]), mode)[0] == "It is 300."
+    assert [e.stage for e in case.events if isinstance(e, StageFailed)] == ["adk"] * 4
+    case.runtime.close()
+
+
+def test_a_secret_stays_in_the_session(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-very-secret-1234")
+    case = Case(emulator, redact={"env": ["MY_KEY"]})
+
+    def keys(city: str) -> str:
+        """Keys of a city."""
+        return "the key is sk-very-secret-1234"
+
+    emulator._world.brain = lambda body: (
+        Reply("done")
+        if body["messages"][-1]["role"] == "tool"
+        else Reply(tools=(ToolUse("keys", {"city": "Oslo"}),))
+    )
+    case.run(case.agent(tools=[keys]))
+    assert "very-secret" not in str([r.body for r in emulator.requests])
+    assert "very-secret" in str(case.session.events)
+    case.runtime.close()
+
+
 # --- one request, as the policy sees it -------------------------------------------------------
 
 
