@@ -85,6 +85,7 @@ def _started(ex: Exchange) -> None:
             len(ex.raw.messages),
             mode,
             ex.pipeline.digest,
+            ex.raw.held,
         )
     )
     ex.events.extend(ex.setup.told)

@@ -53,6 +53,8 @@ class CallStarted:
     mode: Literal["enforce", "observe", "holdout"]
     policy: str
     """Digest of the resolved policy."""
+    held: bool = False
+    """The provider holds some of what is said, so that nothing of it is reduced."""
 
 
 @dataclass(frozen=True, slots=True)

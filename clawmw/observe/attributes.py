@@ -235,6 +235,8 @@ def _request(result: Attributes, started: CallStarted, finished: CallFinished) -
     result["clawmw.dialect"] = label(started.dialect, 64)
     if started.stream:
         result["gen_ai.request.stream"] = True
+    if started.held:
+        result["clawmw.held"] = True
     if started.mode == "holdout":
         result["clawmw.holdout"] = True
     if started.model != finished.model:

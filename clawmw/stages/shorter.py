@@ -14,7 +14,7 @@ from clawmw.core.fold import WORTH, History, Step, reference
 from clawmw.core.render import Form, Replacement, applied, message_tokens
 from clawmw.core.stage import Context
 from clawmw.core.tokens import estimate
-from clawmw.core.types import Message, Role, Text, ToolCall, ToolResult
+from clawmw.core.types import Message, Opaque, Role, Text, ToolCall, ToolResult
 
 __all__ = ["Shorter", "deeper", "left_out", "marked", "recent", "superseded", "units"]
 
@@ -187,7 +187,8 @@ def _signature(call: ToolCall) -> str | None:
 def units(history: History) -> list[range]:
     """What can be left out as a whole, oldest first: calls with their results, or one message.
 
-    Never a system prompt, the first or the last message of the user, or the newest unit.
+    Never a system prompt, the first or the last message of the user, or the newest unit; nor what
+    a model and its provider have between them (a call of a built-in tool, and its result).
     """
     steps = history.steps
     users = [place for place, step in enumerate(steps) if step.raw.role is Role.USER]
@@ -202,10 +203,18 @@ def units(history: History) -> list[range]:
             end += 1
         form = steps[place].form
         gone = form is not None and form.whole is not None
-        kept = place in fixed or gone or steps[place].raw.role is Role.SYSTEM
+        kept = place in fixed or gone or _bound(steps[place].raw)
         if calls == results and not kept and end < len(steps):
             found.append(range(place, end))
     return found
+
+
+def _bound(message: Message) -> bool:
+    """Whether something else in the request may not do without a message."""
+    if message.role is Role.SYSTEM:
+        return True
+    opaque = any(isinstance(part, Opaque) for part in message.parts)
+    return opaque and message.role is not Role.USER
 
 
 def left_out(ctx: Context, gone: Sequence[range]) -> Iterator[Shorter]:

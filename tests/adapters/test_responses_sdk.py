@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 import clawmw
-from clawmw.core.events import Acted, CallFinished, Event, StageFailed, ToolReturned
+from clawmw.core.events import Acted, CallFinished, CallStarted, Event, StageFailed, ToolReturned
 from clawmw.core.identity import Identity
 from clawmw.emulator import Emulator, Fault, Reply, ToolUse, script
 from clawmw.policy.load import load_policy
@@ -340,6 +340,8 @@ def test_a_chain_of_previous_responses_is_guarded_and_goes_out_as_it_came(case: 
     ids = [re.sub(rb"resp_emu_\d+", b"resp", body) for body in recorded[False]]
     assert ids == [re.sub(rb"resp_emu_\d+", b"resp", body) for body in recorded[True]]
     assert len({done.identity.session for done in case.finished}) == 1
+    began = [e.held for e in case.events if isinstance(e, CallStarted)]
+    assert began == [False, True, True]
     assert [e.name for e in case.events if isinstance(e, ToolReturned)] == ["search"]
     assert [done.totals.sent - done.totals.raw for done in case.finished] == [0, 0, 0]
 

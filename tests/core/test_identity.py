@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from clawmw.codecs.openai_chat import OpenAIChat
+from clawmw.codecs.openai_responses import OpenAIResponses
 from clawmw.core.identity import Identity, identify
-from clawmw.core.types import Request
+from clawmw.core.types import Earlier, Request
 
 CLAW = "You are a personal assistant running inside OpenClaw."
 LINE = "Runtime: agent=main | session={key} | sessionId=s-1 | host=vm"
@@ -164,3 +165,23 @@ def test_no_header_names_a_tenant_and_every_key_begins_with_it() -> None:
     # A name cannot be made to read like a tenant and a name.
     sly = identify(request(), {"x-clawmw-session": "b\x1fsame"}, Identity(tenant="a"))
     assert sly.scope("session").count("\x1f") == 1
+
+
+@pytest.mark.parametrize(
+    ("params", "session"),
+    [
+        ({"conversation": {"id": "conv_1"}}, "conv_1"),
+        ({"conversation": "conv_1"}, "conv_1"),
+        ({"previous_response_id": "resp_1"}, "known"),
+    ],
+)
+def test_a_conversation_that_its_provider_holds_is_the_session(
+    params: dict[str, Any], session: str
+) -> None:
+    body = {"model": "m", "input": "and then?", **params}
+    request = OpenAIResponses().decode(json.dumps(body).encode())
+    earlier = Earlier("resp_1", "known", (), None) if request.previous else None
+    who = identify(request.going_on(earlier), {})
+    assert who.session == session
+    assert ("session" in who.derived) is (session == "known")
+    assert identify(request, {"x-clawmw-session": "mine"}).session == "mine"

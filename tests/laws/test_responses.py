@@ -202,3 +202,20 @@ def test_reasoning_goes_back_untouched_whatever_else_is_reduced() -> None:
     )
     assert sent.body["input"][:3] == said[:3]
     assert len(sent.body["input"][3]["output"]) < len(rows(300)) / 3
+
+
+def test_a_built_in_tools_call_and_its_result_are_never_parted() -> None:
+    """Of the window's leaving out, too: the provider refuses one without the other."""
+    screen = {"type": "computer_screenshot", "image_url": "data:,"}
+    action = {"type": "computer_call", "id": "cu_1", "call_id": "cc", "action": {"type": "wait"}}
+    shown = {"type": "computer_call_output", "call_id": "cc", "output": screen}
+    said: list[dict[str, Any]] = [{"role": "user", "content": "go"}, action, shown]
+    for index in range(12):
+        said.append({"role": "assistant", "content": f"Step {index}. " + "word " * 600})
+        said.append({"role": "user", "content": f"go on {index}"})
+    models = {"fake": {"model": "fake", "profile": "ernie-4.0-turbo-8k"}}
+    sent = Given({"version": 1, "models": models}, lambda body: answer()).send(said, tools=TOOLS)
+    assert rewrote(sent)
+    assert len(sent.body["input"]) < len(said)
+    assert action in sent.body["input"]
+    assert shown in sent.body["input"]

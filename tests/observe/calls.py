@@ -60,6 +60,7 @@ class Says:
     stream: bool = False
     error: str | None = None
     finish: str | None = "stop"
+    held: bool = False
 
     def events(self) -> list[Event]:
         """The events of one exchange of its own, in the engine's order."""
@@ -76,6 +77,7 @@ class Says:
                 12,
                 self.mode,
                 "p0l1cy",
+                self.held,
             ),
             *(ToolReturned(x, t, name, call, 1_200, since) for name, call, since in self.tools),
             *(Acted(x, t, s, a, r, would, d) for s, a, r, would, d in self.acted),

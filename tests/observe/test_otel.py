@@ -277,6 +277,14 @@ def test_observe_and_holdout_say_what_would_have_been(exporting: Make) -> None:
     assert (observed["clawmw.tokens.sent"], observed["clawmw.tokens.would"]) == (20_000, 12_000)
     assert "gen_ai.conversation.compacted" not in observed
     assert held["clawmw.holdout"] is True
+    assert "clawmw.held" not in held
+
+
+def test_a_trace_says_why_nothing_was_reduced(exporting: Make) -> None:
+    """The provider holds the history: the caller's bytes went out."""
+    observer, exporter = exporting()
+    tell(observer, Says(model="a", held=True))
+    assert dict(by_name(exporter)["chat a"].attributes or {})["clawmw.held"] is True
 
 
 # --- no content ----------------------------------------------------------------------
