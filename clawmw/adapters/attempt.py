@@ -29,10 +29,13 @@ class Attempt:
         late = owner.module.ReadTimeout
         self.patience = Patience(timeout.first_byte, timeout.idle, late)
         self.response: Any = None
+        self.made = True
+        """It is one that can be sent: its model can be told of the call."""
         self.sent, self.token, self.through = request, Token(live.exchange, b""), None
         try:
             self.sent, self.token, self.through = owner.outgoing(request, live, call, self.patience)
         except TranslationError as error:
+            self.made = False
             self.response = translating.refused(owner.module, live, error, str(request.url))
         self.started, self._clock = owner.runtime.clock(), time.perf_counter()
         self.error: Exception | None = None

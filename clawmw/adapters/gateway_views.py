@@ -116,7 +116,7 @@ class Views:
         if self.metrics is None:
             raise GatewayError(
                 501,
-                'metrics need prometheus-client: pip install "clawmw[gateway]", then start again',
+                "metrics need prometheus-client: pip install prometheus-client, then start again",
                 "no_metrics",
             )
         kind = b"text/plain; version=0.0.4; charset=utf-8"

@@ -186,7 +186,7 @@ class Base:
         headers = tuple(response.headers.multi_items())
         status = response.status_code
         if status >= 400:
-            kind: Literal["status", "refused"] = "status" if attempt.token.digest else "refused"
+            kind: Literal["status", "refused"] = "status" if attempt.made else "refused"
             return attempt.called(Failure(kind, f"HTTP {status}", status, body, headers))
         try:
             return attempt.called(attempt.live.codec.response(body))

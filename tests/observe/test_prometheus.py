@@ -91,4 +91,4 @@ def test_without_the_library_metrics_say_what_to_install() -> None:
     with Emulator() as provider, gateway(provider.base_url) as case:
         missing = case.http.get(case.url.removesuffix("/v1") + "/metrics")
     assert missing.status_code == 501
-    assert 'pip install "clawmw[gateway]"' in missing.json()["error"]["message"]
+    assert "pip install prometheus-client" in missing.json()["error"]["message"]
