@@ -69,7 +69,7 @@ FORBIDDEN = {
         "import clawmw.stores.memory",
     ),
     "stages never import one another": (
-        "stages/guard/budget.py",
+        "stages/guard/breaker.py",
         "import clawmw.stages.context.dedupe.stage",
     ),
     "no provider's SDK, and litellm only as an upstream": ("flow/call.py", "import openai"),
