@@ -11,6 +11,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
@@ -59,7 +60,7 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
-        told = {"namespace": "clawmw", "registry": registry}
+        told: dict[str, Any] = {"namespace": "clawmw", "registry": registry}
         self._calls = Counter(
             "calls", "Model calls that ended.", ("dialect", "model", "status"), **told
         )
@@ -128,7 +129,7 @@ class Metrics:
         registry = self._registry
         if FOLDER in os.environ:
             registry = CollectorRegistry()
-            MultiProcessCollector(registry)
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         whole = CollectorRegistry()
         whole.register(_WithShare(registry))
         return generate_latest(whole)
