@@ -232,6 +232,51 @@ def openai_agents(url: str) -> Ways:
         }
 
 
+def adk_agent(url: str) -> Ways:
+    """An agent of Google's ADK, in a session of its own each time."""
+    from google.adk.agents import LlmAgent
+    from google.adk.models.lite_llm import LiteLlm
+    from google.adk.runners import InMemoryRunner
+    from google.genai import types
+
+    import clawmw.adk
+
+    model = LiteLlm(model="openai/gpt-4o", api_base=f"{url}/v1", api_key="k")
+    agent = LlmAgent(name="agent", model=model)
+
+    async def ask(runner: Any, messages: Messages) -> None:
+        parts = [types.Part(text=message["content"]) for message in messages]
+        session = await runner.session_service.create_session(app_name="app", user_id="u")
+        said = types.Content(role="user", parts=parts)
+        place = {"user_id": "u", "session_id": session.id}
+        async for _ in runner.run_async(**place, new_message=said):
+            pass
+
+    with asyncio.Runner() as loop:
+
+        def way(**options: Any) -> Way:
+            runner = InMemoryRunner(agent, app_name="app", **options)
+            return Way(lambda m: loop.run(ask(runner, m)))
+
+        yield {"bare": way(), "Plugin": way(plugins=[clawmw.adk.Plugin(runtime())])}
+
+
+def crewai_llm(url: str) -> Ways:
+    """An LLM of CrewAI's."""
+    from crewai import LLM
+
+    import clawmw.crewai
+
+    place: dict[str, Any] = {"base_url": f"{url}/v1", "api_key": "k"}
+    bare = LLM("openai/gpt-4o", **place)
+    ours = clawmw.crewai.llm("openai/gpt-4o", runtime(), **place)
+    yield {
+        "bare": Way(bare.call),
+        "llm": Way(ours.call),
+        "install": Way(bare.call, installed()),
+    }
+
+
 ROWS: Mapping[str, Callable[[str], Ways]] = {
     "openai": openai_sdk,
     "openai async": openai_async,
@@ -240,6 +285,8 @@ ROWS: Mapping[str, Callable[[str], Ways]] = {
     "langchain agent": langchain_agent,
     "pydantic-ai agent": pydantic_ai_agent,
     "openai-agents agent": openai_agents,
+    "adk agent": adk_agent,
+    "crewai llm": crewai_llm,
 }
 
 

@@ -143,31 +143,22 @@ def measured(row: Row, count: int, turns: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure and show; with `--save` write the results."""
-    from benchmarks.frameworks_more import adk, crewai, openai_agents
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--conversations", type=int, default=12)
     parser.add_argument("--turns", type=int, default=20)
     parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name}")
-    parser.add_argument("--only", help="one framework, by the name of its function here")
     options = parser.parse_args()
     rows: dict[str, dict[str, float]] = {}
     with command("emulate") as url:
-        for framework in (langchain, pydantic_ai, openai_agents, adk, crewai):
-            if options.only not in (None, framework.__name__):
-                continue
-            try:
-                for row in framework(url, POLICY):
-                    rows[row.name] = measured(row, options.conversations, options.turns)
-            except ModuleNotFoundError as missing:
-                print(f"{framework.__name__}: {missing.name} is not there")
+        for framework in (langchain, pydantic_ai):
+            for row in framework(url, POLICY):
+                rows[row.name] = measured(row, options.conversations, options.turns)
     columns = list(next(iter(rows.values())))
     print(f"{'ms':22}" + "".join(f"{name.replace('_', ' '):>12}" for name in columns))
     for name, row_ in rows.items():
         print(f"{name:22}" + "".join(f"{row_[c]:12.2f}" for c in columns))
     if options.save:
-        known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        RESULTS.write_text(json.dumps({**known, **rows}, indent=1) + "\n")
+        RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -81,6 +81,9 @@ class _Governing:
         self.direct = Direct(runtime)
         self._others: dict[ModelEntry, Any] = {}
 
+    def __deepcopy__(self, memo: Any) -> _Governing:
+        return self  # agents are copied; a policy is one
+
     def over(self, inner: Any, who: Identity | None) -> Any:
         """A model like `inner`, of its class; the call itself is `inner`'s."""
         inner = getattr(inner, "_clawmw_inner", inner)  # the one put around it last decides

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -308,6 +309,7 @@ def test_adks_own_limit_of_calls_still_holds(case: Case) -> None:
 def test_a_model_of_an_agents_own_without_the_plugin(case: Case) -> None:
     agent = case.agent(model=clawmw.adk.model(case.model, case.runtime))
     assert isinstance(agent.model, LiteLlm)
+    agent = agent.clone({"name": "copied", "model": copy.deepcopy(agent.model)})
 
     async def main() -> None:
         with clawmw.calling(agent="me", chain="c7"):

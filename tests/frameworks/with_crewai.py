@@ -116,6 +116,15 @@ def test_an_async_kickoff(case: Case) -> None:
     assert len(case.chains) == 1
 
 
+def test_copies_of_a_crew_are_under_the_policy_too(case: Case) -> None:
+    task = {"description": "How much is {n}?", "expected_output": "a number"}
+    agent = case.agent()
+    found = Crew(agents=[agent], tasks=[Task(agent=agent, **task)])
+    found.kickoff_for_each([{"n": "one"}, {"n": "two"}])
+    assert [e.status for e in case.finished] == ["ok", "ok"]
+    assert len(case.chains) == 2
+
+
 def test_a_colleague_who_is_asked_is_of_the_same_chain(case: Case) -> None:
     boss, expert = case.agent("boss", allow_delegation=True), case.agent("expert")
     task = Task(description="How much?", expected_output="a number", agent=boss)
