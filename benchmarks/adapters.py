@@ -281,20 +281,21 @@ def figures(ways: Mapping[str, Way]) -> dict[str, dict[str, float]]:
         row = {"p50": statistics.median(took), "cpu": statistics.median(way.cpu[WARM:])}
         row["p90"] = statistics.quantiles(took, n=10, method="inclusive")[8]
         if name != "bare":
-            row["added_p50"] = _added(took, bare.took[WARM:])
-            row["added_cpu"] = _added(way.cpu[WARM:], bare.cpu[WARM:])
-            row["ratio_p50"] = row["p50"] / statistics.median(bare.took[WARM:])
+            row |= _beside(took, bare.took[WARM:], "p50")
+            row |= _beside(way.cpu[WARM:], bare.cpu[WARM:], "cpu")
         found[name] = {key: round(value, 3) for key, value in row.items()}
     return found
 
 
-def _added(mine: list[float], theirs: list[float]) -> float:
-    return statistics.median([a - b for a, b in zip(mine, theirs, strict=True)])
+def _beside(mine: list[float], theirs: list[float], of: str) -> dict[str, float]:
+    """What is added, and how many times the bare call it comes to with that."""
+    added = statistics.median([a - b for a, b in zip(mine, theirs, strict=True)])
+    return {f"added_{of}": added, f"ratio_{of}": 1 + added / statistics.median(theirs)}
 
 
 def show(rows: Mapping[str, Any]) -> None:
     """The table."""
-    columns = ("p50", "p90", "added_p50", "ratio_p50", "cpu", "added_cpu")
+    columns = ("p50", "p90", "added_p50", "ratio_p50", "cpu", "added_cpu", "ratio_cpu")
     print(f"{'milliseconds a call':32}" + "".join(f"{c.replace('_', ' '):>11}" for c in columns))
     for name, ways in rows.items():
         if isinstance(ways, str):

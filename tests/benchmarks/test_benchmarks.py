@@ -188,5 +188,5 @@ def test_what_an_adapter_adds_is_told_turn_by_turn() -> None:
     bare.took = bare.cpu = [0.0] * adapters.WARM + [1.0, 100.0, 2.0]
     other.took = other.cpu = [0.0] * adapters.WARM + [2.0, 101.0, 3.0]
     found = adapters.figures({"bare": bare, "other": other})
-    added = {"added_p50": 1.0, "added_cpu": 1.0, "ratio_p50": 1.5}
+    added = {"added_p50": 1.0, "added_cpu": 1.0, "ratio_p50": 1.5, "ratio_cpu": 1.5}
     assert found["other"] == {"p50": 3.0, "cpu": 3.0, "p90": 81.4, **added}
