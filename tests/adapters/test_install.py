@@ -148,8 +148,10 @@ def test_what_goes_to_the_gateway_is_the_gateways(
 ) -> None:
     with clawmw.install(case.runtime), httpx.Client() as client:
         monkeypatch.setenv("CLAWMW_GATEWAY", provider.base_url)
+        client.headers["x-clawmw-agent"] = "a"  # who calls is the gateway's to know
         ask(client, provider)
         assert case.events == []
+        assert provider.requests[0].headers["x-clawmw-agent"] == "a"
         monkeypatch.setenv("CLAWMW_GATEWAY", "http://127.0.0.1:9")
         ask(client, provider)
         assert len(case.finished) == 1
