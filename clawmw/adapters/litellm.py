@@ -30,6 +30,7 @@ from clawmw.adapters.litellm_answers import AsyncChunks, Chunks, whole
 from clawmw.adapters.litellm_sender import NO_KEY, Sender
 from clawmw.core.identity import Identity
 from clawmw.policy.models import ModelEntry, Policy
+from clawmw.policy.spoken import server
 from clawmw.runtime import Runtime, shared, switched_off
 
 __all__ = ["PROVIDER", "acompletion", "completion", "register"]
@@ -147,11 +148,9 @@ class _Call:
         headers = {**(aside.pop("headers", None) or {}), **(aside.pop("extra_headers", None) or {})}
         aside["extra_headers"] = {n: v for n, v in headers.items() if not _ours(n)}
         own = named
-        if entry is not None and entry.base_url is not None:
-            own, aside["api_base"] = f"openai/{named}", entry.base_url
-            aside["api_key"] = NO_KEY  # or litellm would send OPENAI_API_KEY there
-        if entry is not None and entry.api_key_env:
-            aside["api_key"] = os.environ.get(entry.api_key_env) or NO_KEY
+        if entry is not None:
+            own, there = _at(entry)
+            aside |= there
         if any(stage.traits.name == "retry" for stage in runtime.pipeline.stages):
             aside |= {"num_retries": 0, "max_retries": 0}
         url = str(aside.get("api_base") or aside.get("base_url") or _NOWHERE).rstrip("/")
@@ -176,6 +175,20 @@ def _entry(module: Any, runtime: Runtime, model: str) -> ModelEntry | None:
         message = f"the policy has no model {name!r}; it has {known}"
         raise module.NotFoundError(message, model=model, llm_provider=PROVIDER)
     return entries.get(name)
+
+
+def _at(entry: ModelEntry) -> tuple[str, dict[str, str]]:
+    """A model of the policy as litellm names it, and the options that lead there."""
+    there = {}
+    if entry.api_key_env:
+        there["api_key"] = os.environ.get(entry.api_key_env) or NO_KEY
+    place = server(entry)
+    if entry.base_url is None or place is None:
+        return entry.model, there
+    there.setdefault("api_key", NO_KEY)  # or litellm would send that of another place
+    if "anthropic.messages" in place.dialects:
+        return f"anthropic/{entry.model}", {**there, "api_base": entry.base_url.removesuffix("/v1")}
+    return f"openai/{entry.model}", {**there, "api_base": entry.base_url}
 
 
 def _ours(header: str) -> bool:

@@ -257,11 +257,13 @@ def test_the_policy_may_send_it_elsewhere(provider: Emulator) -> None:
 def test_a_model_that_speaks_another_dialect_takes_over(
     provider: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has an address, so it is reached there, translated; litellm is not asked."""
+    """By name through litellm; by a route at its own address, translated."""
     monkeypatch.setenv("CLAUDE_KEY", "sk-claude")
     claude = {"model": "claude-sonnet-5-5", "base_url": provider.base_url}
     claude |= {"dialect": "anthropic.messages", "api_key_env": "CLAUDE_KEY"}
     models = {"main": "openai/gpt-4o", "claude": claude}
+    named = Case(provider, models=models).complete(model="clawmw/claude", api_base=None)
+    assert named.choices[0].message.content == "hello"
     case = Case(provider, models=models, route=[{"when": "messages > 0", "to": "claude"}])
 
     async def go(stream: bool) -> Any:
