@@ -333,7 +333,8 @@ def main() -> None:
     if options.save:
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
         about = {"unit": "ms, as the caller sees it", "date": today, "versions": known(PACKAGES)}
-        result = {**about, "turns": options.turns, "rows": rows}
+        load = round(os.getloadavg()[0], 1)  # of the machine, in processes
+        result = {**about, "load": load, "turns": options.turns, "rows": rows}
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(result, indent=1) + "\n")
 
