@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-GROWTH = 150
+GROWTH = 215
 """Bytes by which a session's body grows a call."""
 
 
@@ -132,6 +132,7 @@ class Load:
         ).encode()
         self.idle: list[Connection] = []
         self.taken: list[tuple[float, float]] = []
+        self.made = 0
         self.failed = 0
 
     async def connection(self) -> Connection:
@@ -152,6 +153,7 @@ class Load:
         except OSError:
             self.failed += 1
             return
+        self.made += 1
         self.idle.append(connection)
         self.taken.append((first - began, last - began))
 
@@ -171,7 +173,11 @@ class Load:
             await asyncio.gather(*(self.keep_on(feed, began, expected) for feed in feeds))
         else:
             await self.in_time(feeds, began, expected)
-        return self.result(time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        for connection in self.idle:
+            connection.transport.close()
+        await asyncio.sleep(0)
+        return self.result(seconds)
 
     def feed(self, number: int, each: int) -> Iterator[bytes]:
         """Bodies without end: one session after the other, each begun before it is counted."""
@@ -207,12 +213,14 @@ class Load:
     def result(self, seconds: float) -> dict[str, Any]:
         """Milliseconds and calls a second."""
         if len(self.taken) < 2:
-            return {"calls": len(self.taken), "failed": self.failed, "per_second": 0.0}
+            nothing = {"per_second": 0.0, "made": self.made}
+            return {"calls": len(self.taken), "failed": self.failed, **nothing}
         whole = statistics.quantiles([done for _, done in self.taken], n=100)
         first = statistics.median([begun for begun, _ in self.taken])
         return {
             "calls": len(self.taken),
             "failed": self.failed,
+            "made": self.made,
             "per_second": len(self.taken) / seconds,
             "p50": whole[49] * 1e3,
             "p99": whole[98] * 1e3,

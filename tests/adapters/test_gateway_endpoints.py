@@ -161,6 +161,31 @@ def test_an_error_has_the_shape_of_its_dialect(case: Case) -> None:
     assert plain.json()["type"] == "error"
 
 
+# --- the other dialects ---------------------------------------------------------------------
+
+
+def test_every_dialect_is_served_whole_and_as_a_stream(case: Case, provider: Emulator) -> None:
+    with case.sdk() as client:
+        asked: Any = {"model": "gpt-4o", "input": "hello there"}
+        assert client.responses.create(**asked).output_text == "hello there"
+        events = list(client.responses.create(**asked, stream=True))
+        assert events[-1].type == "response.completed"
+    base = case.url.removesuffix("/v1")
+    with anthropic.Anthropic(base_url=base, api_key="sk-a", max_retries=0) as other:
+        said = [{"role": "user", "content": "hello there"}]
+        ask: Any = {"model": "claude-sonnet-5-5", "max_tokens": 64, "messages": said}
+        whole: Any = other.messages.create(**ask)
+        assert whole.content[0].text == "hello there"
+        with other.messages.stream(**ask) as told:
+            assert "".join(told.text_stream) == "hello there"
+    until(lambda: len(case.finished) == 4)
+    started = [e.dialect for e in case.events if isinstance(e, CallStarted)]
+    assert started == ["openai.responses"] * 2 + ["anthropic.messages"] * 2
+    assert {done.status for done in case.finished} == {"ok"}
+    paths = [request.path for request in provider.requests]
+    assert paths == ["/v1/responses"] * 2 + ["/v1/messages"] * 2
+
+
 # --- what else there is ---------------------------------------------------------------------
 
 
@@ -323,7 +348,9 @@ def test_a_key_that_is_not_set_is_none_and_never_the_callers() -> None:
 # --- callers who leave ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("end", ["chat/completions", "embeddings", "responses/r1/cancel"])
+@pytest.mark.parametrize(
+    "end", ["chat/completions", "responses", "messages", "embeddings", "responses/r1/cancel"]
+)
 def test_a_caller_who_leaves_ends_the_call_upstream_within_100_ms(end: str) -> None:
     gone: list[float] = []
     waits = threading.Event()
@@ -337,7 +364,7 @@ def test_a_caller_who_leaves_ends_the_call_upstream_within_100_ms(end: str) -> N
 
     with upstream(never) as url, gateway(url, paths=("responses/*",)) as case:
         place = urlsplit(case.url)
-        raw = json.dumps({**body(), "input": "x"}).encode()
+        raw = json.dumps({**body(), "input": "x", "max_tokens": 9}).encode()
         head = (
             f"POST /v1/{end} HTTP/1.1\r\nhost: {place.netloc}\r\ncontent-type: application/json\r\n"
             f"content-length: {len(raw)}\r\n\r\n"
