@@ -38,24 +38,27 @@ def can_expand(
         return False, None
     least = SURE * max(ex.setup.profile(ex.raw.model).cache.min_tokens, LEAST)
     messages, known = ex.raw.messages, earlier.steps
-    total, weights, opened = tools_tokens(ex.raw.tools), [], False
+    trial = _suited(earlier.trial, ex, len(messages))
+    price = sum(offer.tokens for stage, offer in ex.pipeline.offers if ex.acts(stage))
+    total, opened = tools_tokens(ex.raw.tools), False
+    before = 0
     for index, message in enumerate(messages):
-        weights.append(known[index].raw_tokens if index < len(known) else message_tokens(message))
-        total += weights[-1]
+        weight = known[index].raw_tokens if index < len(known) else message_tokens(message)
+        total += weight
         if not opened and total >= OPENING:
             return True, None
+        # Asked at each message, however many come with one call: so any process asks alike. Both
+        # are paid for on every call from here on; and some providers cache even a short prefix
+        # (DeepSeek), which another tool moves. No more can be cut than there is.
+        if weight >= price and index >= trial.count:
+            trial = _tried(trial, messages[trial.count : index + 1], folding)
+            if trial.cut >= price + before:
+                return True, None
         if total >= least:
-            break
+            return False, None
+        before += weight
         opened = opened or message.role is Role.USER
-    trial = _suited(earlier.trial, ex, len(weights))
-    price = sum(offer.tokens for stage, offer in ex.pipeline.offers if ex.acts(stage))
-    # Both are paid for on every call from here on; and some providers cache even a short prefix
-    # (DeepSeek), which another tool moves. No more can be cut than there is.
-    if weights[-1] >= price:
-        trial = _tried(trial, messages[trial.count : len(weights)], folding)
-        if trial.cut >= price + sum(weights[:-1]):
-            return True, None
-    return (False, None) if total >= least else (None, trial)
+    return None, trial
 
 
 def _suited(trial: Trial | None, ex: Exchange, count: int) -> Trial:

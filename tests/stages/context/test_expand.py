@@ -377,3 +377,21 @@ def test_a_full_journal_drops_nothing_and_still_answers() -> None:
     one, two = (json.loads(body)["messages"] for body in (sent.bodies[0], later.bodies[0]))
     assert two[: len(one)] == one, "no prefix moved"
     assert len(case.runtime.stores.slots.load([key])[0].value) == LONGEST
+
+
+def test_a_process_that_lost_its_memory_offers_alike() -> None:
+    """The tool came with the result that was cut, in the middle of what the other sees at once."""
+    words = "上海迪士尼" * 120
+    conversation = [{"role": "user", "content": "["}, *turn("c1", "search", {}, "")]
+    conversation += [*turn("c2", "search", {}, words), {"role": "assistant", "content": "["}]
+    asked = {"tools": [tool("search")]}
+    fake = {"fake": {"model": "fake", "profile": "claude-sonnet-4-5"}}
+    policy = {"version": 1, "models": fake, "compress": "aggressive", "loop_guard": False}
+    first = Bench(policy)
+    for upto in (1, 3, 5):
+        first.send(conversation[:upto], **asked)
+    conversation += [{"role": "user", "content": "["}]
+    one, other = (bench.send(conversation, **asked) for bench in (first, Bench(policy)))
+    assert "clawmw_expand" in str(one.body["messages"][4])
+    assert one.body["messages"] == other.body["messages"]
+    assert one.body["tools"] == other.body["tools"]
