@@ -386,7 +386,7 @@ def test_a_process_that_lost_its_memory_offers_alike() -> None:
     conversation += [*turn("c2", "search", {}, words), {"role": "assistant", "content": "["}]
     asked = {"tools": [tool("search")]}
     fake = {"fake": {"model": "fake", "profile": "claude-sonnet-4-5"}}
-    policy = {"version": 1, "models": fake, "compress": "aggressive", "loop_guard": False}
+    policy = {"version": 1, "models": fake, "compress": "aggressive", "prompt_cache": False}
     first = Bench(policy)
     for upto in (1, 3, 5):
         first.send(conversation[:upto], **asked)
