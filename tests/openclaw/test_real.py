@@ -215,7 +215,7 @@ def test_a_sub_agent_is_of_its_parents_chain(tmp_path_factory: pytest.TempPathFa
                 spans = _until_announced(made)
             finally:
                 os.killpg(daemon.pid, signal.SIGKILL)  # it drains for up to five minutes
-    kinds = [span["attributes"].get("clawmw.kind") for span in spans]
+    kinds = [span["kind"] for span in spans]
     assert kinds.count("subagent") >= 1
     assert kinds.count(None) >= 2
     assert "announce" in kinds
@@ -239,7 +239,7 @@ def _until_announced(made: Lab) -> list[dict[str, Any]]:
     while True:
         for chain in made.chains():
             spans = made.spans(chain["trace_id"])
-            if any(s["attributes"].get("clawmw.kind") == "announce" for s in spans):
+            if any(s["kind"] == "announce" for s in spans):
                 return spans
         assert time.monotonic() < deadline, made.chains()
         time.sleep(2)
