@@ -21,7 +21,7 @@ from clawmw.core.effects import Call, Called
 from clawmw.core.engine import Result
 from clawmw.core.identity import Identity
 from clawmw.core.types import Failure, Json, Message, Response
-from clawmw.errors import CodecError, InternalError, Refused
+from clawmw.errors import ClawmwError, CodecError, InternalError, Refused
 from clawmw.ownership import claiming
 from clawmw.runtime import Live, Runtime, switched_off
 
@@ -251,6 +251,9 @@ class _Going:
         if isinstance(outcome, Response) and (result.changed or self._given is None):
             body = json.loads(self.live.codec.encode_response(outcome))
             return Answered(body, changed=True, labels=result.labels)
+        if isinstance(outcome, Failure) and self._error is None and self._given is None:
+            status = f" ({outcome.status})" if outcome.status else ""
+            raise ClawmwError(f"the same call, made by another task, failed{status}")
         answered = self._plain()
         return Answered(answered.body, changed=False, labels=result.labels)
 

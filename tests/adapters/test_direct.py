@@ -174,6 +174,30 @@ def test_switched_off_and_what_cannot_be_read_pass(
     assert not case.finished
 
 
+def test_who_waits_for_the_same_call_hears_that_it_failed() -> None:
+    case = Case(single_flight={}, retry=False)
+    body = {"model": "m", "messages": [ASK], "temperature": 0, "seed": 1}
+
+    async def main() -> list[Any]:
+        async def send(asked: Asked) -> dict[str, Any]:
+            case.sent.append(asked)
+            await asyncio.sleep(0.05)
+            raise OverloadedError("busy")
+
+        calls = [case.direct.acall(dict(body), send) for _ in range(3)]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    failed = asyncio.run(main())
+    assert len(case.sent) == 1
+    assert sorted(type(error).__name__ for error in failed) == [
+        "ClawmwError",
+        "ClawmwError",
+        "OverloadedError",
+    ]
+    assert "the same call, made by another task, failed (503)" in map(str, failed)
+    case.runtime.close()
+
+
 # --- one owner --------------------------------------------------------------------------------
 
 
