@@ -8,6 +8,7 @@
     ├── TranslationError       a request has no counterpart in the dialect of the model's server
     ├── StoreError             a store could not do what was asked
     │   ├── Conflict           a compare-and-set lost against another writer
+    │   ├── StoreBusy          somebody else is writing, and who asked will not wait
     │   └── UnsafeStore        what lies on disk must not be read (foreign owner, pickle, symlink)
     ├── Refused                a cap, a budget or a guard stopped the call
     ├── FlowError              a flow could not be planned, run or resumed
@@ -29,6 +30,7 @@ __all__ = [
     "PolicyError",
     "Refused",
     "SourceError",
+    "StoreBusy",
     "StoreError",
     "TranslationError",
     "UnsafeStore",
@@ -72,6 +74,10 @@ class StoreError(ClawmwError):
 
 class Conflict(StoreError):
     """A compare-and-set lost: the value was changed by someone else meanwhile."""
+
+
+class StoreBusy(StoreError):
+    """Somebody else is writing, and who asked will not wait. Nothing was done."""
 
 
 class UnsafeStore(StoreError):

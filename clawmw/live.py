@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,9 +12,10 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from clawmw.core.codec import Codec
 from clawmw.core.drive import aadvance, advance_to
-from clawmw.core.effects import WAITS, Call, Called, Effect, Emit, Wait
+from clawmw.core.effects import WAITS, Call, Called, Effect, Emit, GetBlob, PutBlob, Wait
 from clawmw.core.engine import Result, Run
 from clawmw.core.types import Failure, Request
+from clawmw.errors import StoreBusy
 from clawmw.policy.models import ModelEntry, Policy, Timeouts
 from clawmw.stores.base import Stores
 from clawmw.traffic.control import Guest, Traffic
@@ -90,12 +92,22 @@ class Live:
         """Perform one effect; a store that may wait does so in a thread."""
         if isinstance(effect, Wait):
             return await self._runtime.traffic.await_(self.guest, effect)
-        if self._runtime.stores.blocking and not isinstance(effect, Emit):
+        stores = self._runtime.stores
+        if not stores.blocking or isinstance(effect, Emit):
+            return self._runtime.perform(self, effect)
+        if stores.at_once is None or isinstance(effect, PutBlob | GetBlob):
             return await _whole(self._runtime.perform, self, effect)
-        return self._runtime.perform(self, effect)
+        began = time.perf_counter()
+        try:
+            with stores.at_once():
+                return self._runtime.perform(self, effect)
+        except StoreBusy:  # somebody else is writing: a thread waits for it
+            return await _whole(self._runtime.perform, self, effect)
+        finally:
+            stores.pace.took(time.perf_counter() - began)
 
     async def aadvance(self, answer: Called | None) -> Call | Result:
-        """Go as far as the next model call; with a store that may wait, in one thread hop."""
+        """Go as far as the next model call; with a store that is slow, in one thread hop."""
         try:
             step = await self._aadvance(answer)
         except GeneratorExit:  # by the garbage collector, perhaps within a lock of ours: it can
@@ -116,7 +128,8 @@ class Live:
         return step
 
     async def _aadvance(self, answer: Called | None) -> Call | Result:
-        if self._runtime.stores.blocking:
+        stores = self._runtime.stores
+        if stores.blocking and not (stores.at_once and stores.pace.quick()):
             # Whoever waits must not hold a thread that the one waited for may need.
             given: Any = answer
             while True:

@@ -44,7 +44,7 @@ from clawmw.core.money import Profile
 from clawmw.core.redact import Redactor
 from clawmw.core.types import Request, Response
 from clawmw.core.unread import UNREAD, Odd, Stopping, forgetful
-from clawmw.errors import InternalError, StoreError
+from clawmw.errors import InternalError, StoreBusy, StoreError
 from clawmw.live import Live, Terms
 from clawmw.policy import build
 from clawmw.policy.load import load_policy
@@ -236,6 +236,8 @@ class Runtime:
             return self.traffic.perform(live.guest, effect)
         try:
             return self._perform_first(live, effect)
+        except StoreBusy:
+            raise
         except StoreError as error:
             if isinstance(effect, Reserve | Settle) or self._make_spare is None:
                 raise

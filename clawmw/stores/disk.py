@@ -22,7 +22,7 @@ from clawmw.core.effects import Key, Note, Slot, Write
 from clawmw.errors import StoreError
 from clawmw.stores.base import Blobs, Kept, Of, Stores, everyone
 from clawmw.stores.disk_blobs import DiskBlobs
-from clawmw.stores.disk_files import Database, opening, private_folder
+from clawmw.stores.disk_files import Database, at_once, opening, private_folder
 from clawmw.stores.disk_ledger import LEDGER_1, LEDGER_2, REMEMBER, TIDY_EVERY, DiskLedger
 
 __all__ = ["DiskEvidence", "DiskLedger", "DiskSlots", "disk_stores"]
@@ -81,6 +81,7 @@ def disk_stores(
         blobs=kept,
         blocking=True,
         close=close,
+        at_once=at_once,
     )
 
 

@@ -15,16 +15,45 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Lock, RLock
+from threading import Lock, RLock, local
 
-from clawmw.errors import StoreError, UnsafeStore
+from clawmw.errors import StoreBusy, StoreError, UnsafeStore
 
-__all__ = ["Database", "connected", "failure", "opening", "private_file", "private_folder"]
+__all__ = [
+    "Database",
+    "at_once",
+    "connected",
+    "failure",
+    "opening",
+    "private_file",
+    "private_folder",
+]
 
 PATIENCE = 10.0
 """Seconds to wait for another process's write."""
 
 _CREATING = Lock()
+
+
+class _Hurry(local):
+    on = False
+
+
+_hurry = _Hurry()
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """In this thread, meanwhile: whoever would have to wait for a lock gets `StoreBusy`.
+
+    Nothing was done then. For an event loop, which must not wait.
+    """
+    _hurry.on = True
+    try:
+        yield
+    finally:
+        _hurry.on = False
+
 
 _ADVICE = {
     sqlite3.SQLITE_BUSY: "is locked by another process; wait for it or stop it",
@@ -201,7 +230,8 @@ class Database:
         self._mine()
         with self._queue(), self._mapped():
             self._check()
-            connection = self._writers.get(durable) or self._connect_writer(durable)
+            kind = durable, _hurry.on
+            connection = self._writers.get(kind) or self._connect_writer(*kind)
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -225,7 +255,10 @@ class Database:
     @contextmanager
     def _queue(self) -> Iterator[None]:
         """Wait for the other threads, but no longer than each of them may wait for a process."""
-        if not self._writing.acquire(timeout=2 * PATIENCE):
+        if _hurry.on:
+            if not self._writing.acquire(blocking=False):
+                raise StoreBusy(f"store {self.path} is being written")
+        elif not self._writing.acquire(timeout=2 * PATIENCE):
             raise StoreError(f"store {self.path} {_ADVICE[sqlite3.SQLITE_BUSY]}")
         try:
             yield
@@ -236,7 +269,7 @@ class Database:
         self._pid = os.getpid()
         self._writing = RLock()
         self._reading = RLock()
-        self._writers: dict[bool, sqlite3.Connection] = {}
+        self._writers: dict[tuple[bool, bool], sqlite3.Connection] = {}
         self._readers: list[sqlite3.Connection] = []
 
     def _check(self) -> None:
@@ -258,14 +291,18 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if _hurry.on and code == sqlite3.SQLITE_BUSY:
+                raise StoreBusy(f"store {self.path} is being written") from None
             raise failure(self.path, error) from None
         except (OverflowError, UnicodeEncodeError) as error:
             raise StoreError(f"store {self.path} cannot hold this value: {error}") from None
 
-    def _connect_writer(self, durable: bool) -> sqlite3.Connection:
+    def _connect_writer(self, durable: bool, hurry: bool = False) -> sqlite3.Connection:
         synchronous = f"synchronous={'FULL' if durable else 'NORMAL'}"
-        connection = connected(self.path, PATIENCE, "temp_store=MEMORY", synchronous)
-        self._writers[durable] = connection
+        patience = 0.0 if hurry else PATIENCE
+        connection = connected(self.path, patience, "temp_store=MEMORY", synchronous)
+        self._writers[durable, hurry] = connection
         return connection
 
     def _migrate(self) -> None:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from clawmw.core.effects import Charge, Note, Write
-from clawmw.errors import StoreError, UnsafeStore
+from clawmw.adapters.direct import Direct
+from clawmw.core.effects import Charge, Note, Slot, Write
+from clawmw.core.identity import Identity
+from clawmw.errors import StoreBusy, StoreError, UnsafeStore
+from clawmw.policy.load import load_policy
+from clawmw.runtime import Runtime
 from clawmw.stores import disk_blobs, disk_files
-from clawmw.stores.base import Stores
+from clawmw.stores.base import Pace, Stores
 from clawmw.stores.disk import disk_stores
 from tests.stores.contract import refused
 from tests.stores.test_disk_processes import finish, start
@@ -304,3 +311,69 @@ def test_values_sqlite_cannot_hold(stores: Stores) -> None:
 
 def test_errors_are_store_errors() -> None:
     assert issubclass(UnsafeStore, StoreError)
+
+
+# --- asked from an event loop ----------------------------------------------------------------
+
+
+def test_who_will_not_wait_is_told_at_once_and_nothing_is_done(tmp_path: Path) -> None:
+    stores = disk_stores(tmp_path / "s")
+    assert stores.at_once is not None
+    other = sqlite3.connect(tmp_path / "s" / "state.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    write = [Write(("session:t\x1fs", "x"), 1, 0)]
+    began = time.monotonic()
+    with stores.at_once(), pytest.raises(StoreBusy):
+        stores.slots.commit(write, 0.0)
+    assert time.monotonic() - began < 1
+    other.execute("ROLLBACK")
+    with stores.at_once():
+        assert stores.slots.commit(write, 0.0)
+    assert stores.slots.load([write[0].key]) == [Slot(1, 1)]
+    other.close()
+    stores.close()
+
+
+def test_a_writer_elsewhere_does_not_hold_up_the_event_loop(tmp_path: Path) -> None:
+    policy = {"version": 1, "trace": "off", "store": {"disk": str(tmp_path / "s")}}
+    runtime = Runtime.of(load_policy(policy))
+    path = tmp_path / "s" / "state.sqlite"
+    done = {"choices": [{"message": {"role": "assistant", "content": "ok"}}], "model": "m"}
+    lags: list[float] = []
+
+    async def ticking() -> None:
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(0.01)
+            lags.append(time.monotonic() - began)
+
+    async def send(_: Any) -> dict[str, Any]:
+        return done
+
+    async def main() -> None:
+        direct = Direct(runtime, Identity(session="s", chain="c"))
+        body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+        await direct.acall(body, send)
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        asyncio.get_running_loop().call_later(0.5, other.execute, "ROLLBACK")
+        ticks = asyncio.create_task(ticking())
+        assert (await direct.acall(body, send)).body == done
+        ticks.cancel()
+        other.close()
+
+    asyncio.run(main())
+    runtime.close()
+    assert len(lags) > 10, "the loop went on while the store was written by another"
+    assert max(lags) < 0.4
+
+
+def test_a_slow_store_is_asked_by_threads_for_a_while() -> None:
+    now = [0.0]
+    pace = Pace(lambda: now[0])
+    pace.took(0.001)
+    assert pace.quick()
+    pace.took(0.05)
+    assert not pace.quick()
+    now[0] = Pace.WHILE
+    assert pace.quick()
