@@ -20,6 +20,8 @@ __all__ = ["PolicyFile"]
 
 EVERY = 1.0
 """Seconds between two looks."""
+STILL = 0.1
+"""Seconds that a changed file must be still before it is read: half of one says something else."""
 _FIXED = ("store", "trace", "notify", "tenant")
 """What a process has opened when it began."""
 
@@ -52,8 +54,10 @@ class PolicyFile:
         """Read the file again whenever it changes."""
         while True:
             await asyncio.sleep(EVERY)
-            if self._stamp() != self._seen:
-                await self.again()
+            if (found := self._stamp()) != self._seen:
+                await asyncio.sleep(STILL)
+                if self._stamp() == found:  # whoever writes it is done
+                    await self.again()
 
     async def again(self) -> None:
         """Read the file again. Calls under way end as they began."""

@@ -127,6 +127,7 @@ def test_a_step_that_runs_is_finished_before_the_cancellation_goes_on(
         settle(*args, **named)
 
     monkeypatch.setattr(ledger, "settle", slow)
+    runtime.stores.pace.took(1.0)  # it is asked by threads
 
     async def run() -> None:
         transport = through(runtime, Upstream(0))
