@@ -10,8 +10,9 @@ Names are loaded when first used; they need `pip install "clawmw[adk]"`.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from clawmw.extras import named
 
 if TYPE_CHECKING:
     from clawmw.adapters.adk import Plugin as Plugin
@@ -23,6 +24,4 @@ __all__ = ["Plugin", "model"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'clawmw.adk' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return named(__name__, _HOMES, name, "adk")

@@ -10,8 +10,9 @@ It is loaded when first used, and needs `pip install "clawmw[crewai]"`.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from clawmw.extras import named
 
 if TYPE_CHECKING:
     from clawmw.adapters.crewai import llm as llm
@@ -22,6 +23,4 @@ __all__ = ["llm"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'clawmw.crewai' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return named(__name__, _HOMES, name, "crewai")

@@ -213,3 +213,17 @@ def test_no_pickle_no_eval_no_unsafe_yaml() -> None:
                 code = line.split("#")[0]
                 said = f"`{word}" in code or '"""' in code or "Loader=loader" in code
                 assert word not in code or said, f"{path}: {line}"
+
+
+def test_a_missing_extra_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import clawmw.langchain as ours
+
+    monkeypatch.delitem(sys.modules, "clawmw.adapters.langchain", raising=False)
+    for name in [n for n in sys.modules if n.partition(".")[0] == "langchain"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "langchain", None)
+    monkeypatch.setitem(sys.modules, "langchain.agents", None)
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "clawmw\[langchain\]"'):
+        _ = ours.Middleware
+    with pytest.raises(AttributeError, match=r"'clawmw\.langchain' has no attribute 'nothing'"):
+        _ = ours.nothing
