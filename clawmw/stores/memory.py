@@ -28,6 +28,9 @@ __all__ = [
     "memory_stores",
 ]
 
+_MOST = 50_000
+"""Slots kept, of some 25,000 calls and 50 MB: memory must not grow with the calls of a long life.
+Then the session written longest ago is forgotten, and folded anew should it go on."""
 _ATOMS = frozenset({str, int, bool, type(None)})
 _TEXT = frozenset({str})
 
@@ -80,9 +83,12 @@ def _stored(value: Json) -> Json:
 class MemorySlots:
     """Slots as plain JSON values by key, each with its version and when it was written."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = _MOST) -> None:
         self._lock = Lock()
+        self._most = most
         self._rows: dict[Key, tuple[Json, int, float]] = {}
+        self._scopes: OrderedDict[str, set[Key]] = OrderedDict()
+        """The keys of each scope, the one written last at the end."""
 
     def load(self, keys: Sequence[Key]) -> list[Slot]:
         """The slots of `keys`, in order; version 0 and value None where absent."""
@@ -112,6 +118,12 @@ class MemorySlots:
                 if (0 if row is None else row[1]) != version - 1:
                     return False
             rows.update(staged)
+            for key in staged:
+                self._scopes.setdefault(key[0], set()).add(key)
+                self._scopes.move_to_end(key[0])
+            while len(rows) > self._most and len(self._scopes) > 1:
+                for key in self._scopes.popitem(last=False)[1]:
+                    del rows[key]
         return True
 
     def kept(self) -> list[Kept]:
@@ -126,6 +138,7 @@ class MemorySlots:
             old = [key for key, row in self._rows.items() if row[2] < before and of(key[0])]
             for key in old:
                 del self._rows[key]
+                self._scopes[key[0]].discard(key)
         return len(old)
 
 

@@ -7,8 +7,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clawmw.core.effects import Charge, Write
-from clawmw.stores.memory import REMEMBER, memory_stores
+from clawmw.core.effects import Charge, Slot, Write
+from clawmw.stores.memory import REMEMBER, MemorySlots, memory_stores
 from tests.stores.contract import refused
 
 _JSON = st.recursive(
@@ -63,3 +63,23 @@ def test_ids_are_forgotten_once_nothing_runs_again_and_counters_are_not() -> Non
     ledger.settle("long", [], later)
     assert ledger.used("c") == {"usd": 300}, "a long lease outlives the others"
     assert len(ledger._leases) < 210  # type: ignore[attr-defined]
+
+
+def test_memory_does_not_grow_with_the_sessions_of_a_long_life() -> None:
+    """The session written longest ago is forgotten whole; one that goes on is not."""
+    slots = MemorySlots(most=40)
+    for n in range(4):
+        for name in ("account", f"sent/{n}"):
+            (seen,) = slots.load([("session:busy", name)])
+            assert slots.commit([Write(("session:busy", name), n, seen.version)], float(n))
+            assert slots.commit([Write((f"session:{n}", name), n, 0)], float(n))
+    for n in range(4, 60):
+        assert slots.commit([Write((f"session:{n}", "account"), n, 0)], float(n))
+        (seen,) = slots.load([("session:busy", "account")])
+        assert slots.commit([Write(("session:busy", "account"), n, seen.version)], float(n))
+    assert sum(kept.items for kept in slots.kept()) <= 40
+    assert slots.load([("session:0", "account")]) == [Slot(None, 0)]
+    assert slots.load([("session:59", "account")])[0].value == 59
+    assert slots.load([("session:busy", "sent/0")])[0].value == 0
+    assert slots.purge(1e9) <= 40
+    assert slots.commit([Write(("session:1", "account"), 1, 0)], 1e9)
