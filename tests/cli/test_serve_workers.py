@@ -93,13 +93,19 @@ def test_workers_share_limits_die_alone_and_end_together(policy: Path) -> None:
 
 
 def _share_a_limit(url: str, provider: Emulator) -> None:
-    assert asyncio.run(counted(url, "c", 60)) == {200: 15, 402: 45}
-    assert len(provider.requests) == 15
+    told: dict[int, int] = {}
+    for n in range(10):  # who takes a connection is the kernel's to say: until both took some
+        provider.requests.clear()
+        assert asyncio.run(counted(url, f"c{n}", 60)) == {200: 15, 402: 45}
+        assert len(provider.requests) == 15
+        told = {(found := health(url))["worker"]: found["calls"] for _ in range(40)}
+        if len(told) == 2 and min(told.values()) > 0:
+            break
+    assert min(told.values()) > 0, "both took their share"
     if find_spec("prometheus_client") is not None:
         metrics = httpx.get(url.removesuffix("/v1") + "/metrics").text
-        assert 'status="ok"} 15.0' in metrics, "whoever answers, all workers' calls are counted"
-    told = {(found := health(url))["worker"]: found["calls"] for _ in range(40)}
-    assert min(told.values()) > 0, "both took their share"
+        counts = f'status="ok"}} {15.0 * (n + 1)}'
+        assert counts in metrics, "whoever answers, all workers' calls are counted"
 
 
 def _die_alone(url: str, provider: Emulator, before: dict[int, int]) -> dict[int, int]:
