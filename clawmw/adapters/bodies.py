@@ -33,10 +33,11 @@ class Taken(NamedTuple):
 
 def take(runtime: Runtime, dialect: str, body: bytes, headers: Mapping[str, str]) -> Taken:
     """The request of a body; `headers` have lower-case names."""
-    codec, clean = runtime.codecs.get(unread_name(dialect)), runtime.redactor.data(body)
+    codec = runtime.codecs.get(unread_name(dialect))
     if headers.get("authorization", "").startswith(_SIGNATURE):
         signed = (codec or runtime.codecs[dialect]).decode(body)
-        return Taken(signed, Odd("signed", _secret("it is signed") if clean is not body else None))
+        holds = runtime.redactor.data(body) is not body
+        return Taken(signed, Odd("signed", _secret("it is signed") if holds else None))
     try:
         return Taken(runtime.decode(dialect, body))
     except Exception as error:  # a bug of ours must not stop an agent either
@@ -45,7 +46,7 @@ def take(runtime: Runtime, dialect: str, body: bytes, headers: Mapping[str, str]
         reason = str(error) if isinstance(error, CodecError) else type(error).__name__
         hidden = bool(runtime.redactor) and not _text(body, headers)
         halt = _secret("it is packed or no UTF-8") if hidden else None
-        return Taken(codec.decode(clean), Odd(reason, halt))
+        return Taken(codec.decode(runtime.redactor.data(body)), Odd(reason, halt))
 
 
 def _text(body: bytes, headers: Mapping[str, str]) -> bool:
