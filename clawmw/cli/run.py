@@ -40,7 +40,7 @@ class _NotStartedError(ClawmwError):
         self.exit_code = exit_code
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.option(
     "--policy",
     "source",

@@ -392,3 +392,10 @@ def test_the_token_becomes_the_key_that_belongs_there(
         return
     name, _, value = sent.partition(": ")
     assert seen == [[(b"a", b"b"), (name.encode(), value.encode())]]
+
+
+def test_a_misspelt_option_is_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--polcy", "x", "--", "true"]) == 2
+    said = capsys.readouterr().err
+    assert "No such option" in said
+    assert "--polcy" in said
