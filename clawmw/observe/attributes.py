@@ -193,6 +193,7 @@ def chat(call: Call, finished: CallFinished, base: Attributes, sequence: int) ->
         "gen_ai.request.model": label(finished.model),
         "gen_ai.agent.name": base["clawmw.agent"],
         "clawmw.call.seq": sequence,
+        "clawmw.exchange": label(finished.exchange),
         "clawmw.status": finished.status,
         "clawmw.attempts": max(finished.attempts, len(call.attempts)),
         "clawmw.overhead_ms": round(finished.overhead * 1000, 3),

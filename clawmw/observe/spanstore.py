@@ -29,7 +29,7 @@ __all__ = ["COLUMNS", "KEEP", "SpanRow", "SpanStore", "default_store_path"]
 KEEP = 30 * 86400.0
 """Seconds spans are kept."""
 _PRUNE_EVERY = 6 * 3600.0
-_VERSION = 2
+_VERSION = 3
 _BUSY_S = 5.0
 _LARGEST = 2**63 - 1
 _abandoned: list[sqlite3.Connection | None] = []
@@ -88,6 +88,10 @@ class SpanRow:
     """The part of the prompt that moved when an expected cache hit did not come."""
     uncached_nano: int | None = None
     """What the same tokens cost where nothing is cached."""
+    exchange: str | None = None
+    """The id of a model call in clawmw's other stores."""
+    source: str | None = None
+    """The library that wrote it, where that was not clawmw."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     events: tuple[Mapping[str, Any], ...] = ()
     synthetic: bool = False
@@ -115,8 +119,11 @@ _SCHEMA = (
     ),
     f"PRAGMA user_version = {_VERSION}",
 )
-_ADDED = ("kind TEXT", "stopped_by TEXT", "moved TEXT", "uncached_nano INTEGER")
-"""Columns of version 2; what version 1 knew of them stays among the attributes."""
+_ADDED = {
+    1: ("kind TEXT", "stopped_by TEXT", "moved TEXT", "uncached_nano INTEGER"),
+    2: ("exchange TEXT", "source TEXT"),
+}
+"""The columns that each version lacks and the next one has."""
 # A span that is written twice is one that was taken up again (a flow resumed after it
 # failed): it keeps its first start, and the later end decides how it went.
 _INSERT = (
@@ -176,7 +183,7 @@ class SpanStore:
             raise StoreError(f"no trace store at {path}")
         with store._closed_on_error():
             version = store.query("PRAGMA user_version")[0][0]
-            if version == 1:  # of an earlier release
+            if version in _ADDED:  # of an earlier release
                 cls.open(path).close()
             elif version != _VERSION:
                 raise StoreError(f"{path} is not a trace store of this version of clawmw")
@@ -262,9 +269,10 @@ class SpanStore:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version == _VERSION:
             return
-        if version == 1:
-            for column in _ADDED:
-                connection.execute(f"ALTER TABLE spans ADD COLUMN {column}")
+        if version in _ADDED:
+            for earlier in range(version, _VERSION):
+                for column in _ADDED[earlier]:
+                    connection.execute(f"ALTER TABLE spans ADD COLUMN {column}")
             connection.execute(f"PRAGMA user_version = {_VERSION}")
             return
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]

@@ -8,21 +8,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     GetJsonSchemaHandler,
-    PlainSerializer,
-    StringConstraints,
-    WithJsonSchema,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
@@ -30,6 +22,19 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from clawmw.core.effects import Rank
 from clawmw.flow.models import Flow
+from clawmw.policy.fields import (
+    EnvName,
+    FrozenMap,
+    Model,
+    Name,
+    Names,
+    Text,
+    Url,
+    checked_url,
+    empty,
+    or_bare,
+)
+from clawmw.policy.tracing import TraceConfig
 from clawmw.stages.base import Build, ModelRef, StageConfig
 from clawmw.stages.guard.budget.limits import Daily
 from clawmw.stages.references import ModelName
@@ -50,82 +55,19 @@ __all__ = [
     "for_stages",
 ]
 
-V = TypeVar("V")
 
-_NAME = re.compile(r"[A-Za-z0-9_][\w.:@/+-]{0,127}", re.ASCII)
-_PATH = re.compile(r"[\w.:@~*-]+(/[\w.:@~*-]+)*", re.ASCII)
-_ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
-
-
-def _empty() -> Mapping[str, Any]:
-    return MappingProxyType({})
-
-
-def _name(value: str) -> str:
-    if _NAME.fullmatch(value):
-        return value
-    raise PydanticCustomError(
-        "name", "a name is made of letters, digits and _ . : @ / + - (at most 128)"
-    )
-
-
-def _url(value: str) -> str:
-    try:
-        url = urlsplit(value)
-        complete = url.scheme in ("http", "https") and bool(url.hostname)
-        _ = url.port  # raises where it is not a number
-    except ValueError:
-        complete = False
-    if not complete:
-        raise PydanticCustomError("url", "expected a URL such as http://127.0.0.1:8000/v1")
-    return value.rstrip("/")
-
-
-def _env(value: str) -> str:
-    if _ENV.fullmatch(value):
-        return value
-    # The value is not shown: it may be the secret itself.
-    raise PydanticCustomError(
-        "env", "expected the name of an environment variable, such as OPENAI_API_KEY"
-    )
-
-
-Name = Annotated[str, AfterValidator(_name)]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-Names = Text | Annotated[tuple[Text, ...], Field(min_length=1)]
-FrozenMap = Annotated[Mapping[Name, V], AfterValidator(MappingProxyType), PlainSerializer(dict)]
-
-
-def _off(value: Any) -> Any:
-    """`off` as a file, a quoted text or a program writes it."""
-    if value is False or value == "off":
-        return False
-    shown = f'"{value[:40]}"' if isinstance(value, str) else str(value).lower()[:40]
-    raise PydanticCustomError(
-        "off", "expected off, the only value there is, not {shown}", {"shown": shown}
-    )
-
-
-_OFF = WithJsonSchema({"enum": [False, "off"]})
-"""YAML 1.1 reads a bare `off` as false, editors (1.2) as a text."""
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class ModelEntry(_Model):
+class ModelEntry(Model):
     """A model under a name of its own. A bare text is its `model`."""
 
     model: Text
     """The model's id as litellm writes it (`provider/model`), or as its server knows it."""
-    base_url: Annotated[Text, AfterValidator(_url)] | None = None
+    base_url: Url | None = None
     """Where an OpenAI- or Anthropic-compatible server answers; default: the provider's own place,
     through litellm where it is neither OpenAI nor Anthropic. Without `api_key_env`, a call that
     is on its way to a gateway or an aggregator stays there: those know many models."""
     profile: Text | None = None
     """The model or provider family whose prices and caching rules hold; default: by id."""
-    api_key_env: Annotated[Text, AfterValidator(_env)] | None = None
+    api_key_env: EnvName | None = None
     """The environment variable that holds the key; without a base_url by default the provider's
     usual one. Keys themselves never go in a policy."""
     dialect: Literal["openai.chat", "openai.responses", "anthropic.messages"] | None = None
@@ -142,10 +84,10 @@ class ModelEntry(_Model):
     def __get_pydantic_json_schema__(
         cls, core: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        return _or(handler(core), {"type": "string", "minLength": 1})
+        return or_bare(handler(core), {"type": "string", "minLength": 1})
 
 
-class Match(_Model):
+class Match(Model):
     """Which calls an agent rule is about; every given key must match."""
 
     agent: Names | None = None
@@ -168,7 +110,7 @@ def _listed(names: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else names or ()
 
 
-class AgentRule(_Model):
+class AgentRule(Model):
     """What holds for one kind of caller. The first rule that matches a call is the one used."""
 
     match: Match = Match()
@@ -186,39 +128,8 @@ class AgentRule(_Model):
         return self.match.agents or (() if self.match.kinds else (name,))
 
 
-class TraceConfig(_Model):
-    """What is written down about each call. `off` keeps nothing on disk."""
-
-    content: Annotated[Literal[False], BeforeValidator(_off), _OFF] = False
-    """Prompts and answers are never written: `off` is the only value there is."""
-    keep: Annotated[Duration, Field(gt=0)] = 30 * 86_400.0
-    """How long traces are kept."""
-    store: Text | None = "default"
-    """The SQLite file of traces; `default`: in the user's state folder; `off`: none."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare(cls, value: Any) -> Any:
-        if value is True or value is None:
-            return {}
-        if value is False or value == "off":  # YAML 1.1 reads a bare `off` as false
-            return {"store": None}
-        if isinstance(value, Mapping) and value.get("store") in (False, "off"):
-            return {**value, "store": None}
-        return value
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        schema = handler(core)
-        store = handler.resolve_ref_schema(schema)["properties"]["store"]
-        store["anyOf"] = [{"type": "string", "minLength": 1}, {"const": False}, {"type": "null"}]
-        return _or(schema, {"type": "boolean"})
-
-
 def _webhook(value: str) -> str:
-    url = urlsplit(_url(value))
+    url = urlsplit(checked_url(value))
     if url.scheme == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
         raise PydanticCustomError("webhook", "expected https; http only to this machine itself")
     return value
@@ -236,7 +147,7 @@ def _command(value: str) -> str:
     return value
 
 
-class NotifyConfig(_Model):
+class NotifyConfig(Model):
     """Who is told when a chain is stopped, a budget is near its limit, a breaker opens."""
 
     command: Annotated[Text, AfterValidator(_command)] | None = None
@@ -248,18 +159,18 @@ class NotifyConfig(_Model):
     """The same news is told at most once in this time."""
 
 
-class RedactConfig(_Model):
+class RedactConfig(Model):
     """Secrets that no model is sent and nothing is kept of, should they stand in a call's text.
 
     Found as exact values, in every form in which text carries them; a mark with the variable's name
     stands instead. The keys of `models` are among them.
     """
 
-    env: tuple[Annotated[Text, AfterValidator(_env)], ...]
+    env: tuple[EnvName, ...]
     """The environment variables that hold them, each at least 8 characters long."""
 
 
-class StoreConfig(_Model):
+class StoreConfig(Model):
     """Where counters, slots and cut originals live."""
 
     disk: Text | None = None
@@ -280,7 +191,10 @@ class StoreConfig(_Model):
     def __get_pydantic_json_schema__(
         cls, core: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        return _or(handler(core), {"const": "memory"})
+        return or_bare(handler(core), {"const": "memory"})
+
+
+_PATH = re.compile(r"[\w.:@~*-]+(/[\w.:@~*-]+)*", re.ASCII)
 
 
 def _path(value: str) -> str:
@@ -292,7 +206,7 @@ def _path(value: str) -> str:
     )
 
 
-class GatewayConfig(_Model):
+class GatewayConfig(Model):
     """How `clawmw serve` deals with what is no model call."""
 
     paths: tuple[Annotated[Text, AfterValidator(_path)], ...] = ("responses/*",)
@@ -301,7 +215,7 @@ class GatewayConfig(_Model):
     any other path is 404."""
 
 
-class Timeouts(_Model):
+class Timeouts(Model):
     """How long a model's server is waited for. A client's own timeouts hold where shorter."""
 
     first_byte: Annotated[Duration, Field(gt=0)] = 600.0
@@ -310,16 +224,16 @@ class Timeouts(_Model):
     """Without anything more, once it began."""
 
 
-class General(_Model):
+class General(Model):
     """Everything a policy may say besides its stages."""
 
     version: Literal[1]
     """The version of this format: 1."""
     mode: Literal["enforce", "observe"] = "enforce"
     """`observe`: send the agent's own bytes and only say in the trace what would be done."""
-    models: FrozenMap[ModelEntry] = Field(default_factory=_empty)
+    models: FrozenMap[ModelEntry] = Field(default_factory=empty)
     """Names for models, to be used in the rest of the policy."""
-    agents: FrozenMap[AgentRule] = Field(default_factory=_empty)
+    agents: FrozenMap[AgentRule] = Field(default_factory=empty)
     """Who is calling, and what holds for them. The first rule that matches is used."""
     tenant: Name = "default"
     """Whose calls these are: nothing is shared with another tenant. Never read from a call."""
@@ -343,14 +257,14 @@ class General(_Model):
     """Secrets to be replaced in what is sent and kept, wherever an agent's text holds them."""
     store: StoreConfig = StoreConfig()
     """Where counters, slots and cut originals live: `memory`, or `{disk: FOLDER}`."""
-    flows: FrozenMap[Flow] = Field(default_factory=_empty)
+    flows: FrozenMap[Flow] = Field(default_factory=empty)
     """Tasks done by several agents in steps, run by `clawmw flow run NAME`."""
 
 
 class Policy(General):
     """A whole policy, resolved: `stages` holds every section, written or not."""
 
-    stages: FrozenMap[StageConfig] = Field(default_factory=_empty)
+    stages: FrozenMap[StageConfig] = Field(default_factory=empty)
     """The config of each registered stage by section; sections stand at the top of the YAML."""
     written: frozenset[str] = frozenset()
     """The stage sections that the file names; the others are defaults."""
@@ -368,8 +282,3 @@ def for_stages(policy: Policy) -> Build:
         agents={n: {**r.model_dump(), "budget": r.budget} for n, r in policy.agents.items()},
         durable=policy.store.disk is not None,
     )
-
-
-def _or(schema: JsonSchemaValue, bare: JsonSchemaValue) -> JsonSchemaValue:
-    """The schema of a model that may also be written as a bare value."""
-    return {"anyOf": [schema, bare]}

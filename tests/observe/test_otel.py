@@ -100,6 +100,7 @@ def test_chat_span(exporting: Make) -> None:
         "clawmw.upstream_ms": 2000.0,
         "clawmw.overhead_ms": 3.0,
         "clawmw.call.seq": 1,
+        "clawmw.exchange": (span.attributes or {})["clawmw.exchange"],
         "clawmw.messages": 12,
         "clawmw.mode": "enforce",
         "clawmw.policy": "p0l1cy",

@@ -159,16 +159,34 @@ def test_who_an_agent_rule_is_about(rule: str, agents: Any, kinds: Any) -> None:
     assert (found.about("beat"), found.match.kinds) == (agents, kinds)
 
 
-@pytest.mark.parametrize("written", ["off", "'off'", "false", "no"])
+@pytest.mark.parametrize("written", ["off", "'off'", "false", "no", ""])
 def test_content_is_off_however_it_is_written(written: str) -> None:
-    assert load_policy(f"version: 1\ntrace: {{content: {written}}}\n").trace.content is False
-    assert load_policy({"version": 1, "trace": {"content": "off"}}).trace.content is False
+    assert load_policy(f"version: 1\ntrace: {{content: {written}}}\n").trace.content is None
+    assert load_policy({"version": 1, "trace": {"content": "off"}}).trace.content is None
 
 
-@pytest.mark.parametrize("written", ["on", "true", "full", "", "1"])
-def test_content_is_never_on(written: str) -> None:
-    with pytest.raises(PolicyError, match=r"trace\.content: expected off, the only value"):
+@pytest.mark.parametrize("written", ["on", "true", "full", "1", "[]"])
+def test_content_is_kept_only_when_it_is_said_where(written: str) -> None:
+    with pytest.raises(PolicyError, match=r"trace\.content: expected off, local or a mapping"):
         load_policy(f"version: 1\ntrace: {{content: {written}}}\n")
+
+
+@pytest.mark.parametrize("written", ["local", "{}", "{keep: 1d}"])
+def test_content_is_kept_for_a_day(written: str) -> None:
+    content = load_policy(f"version: 1\ntrace: {{content: {written}}}\n").trace.content
+    assert content is not None
+    assert content.keep == 86_400
+
+
+def test_where_spans_go() -> None:
+    def said(written: str) -> object:
+        otlp = load_policy(f"version: 1\ntrace: {{otlp: {written}}}\n").trace.otlp
+        return otlp and (otlp.endpoint, otlp.sample.share)
+
+    assert said("off") is None
+    assert said("http://127.0.0.1:4318/") == ("http://127.0.0.1:4318", 1.0)
+    assert said("{sample: 10%}") == (None, 0.1)
+    assert said("{sample: {share: 0.2, usd: 1.50, wall: 1m}}") == (None, 0.2)
 
 
 def test_an_exponent_without_a_point_is_still_a_number_where_one_is_wanted() -> None:
