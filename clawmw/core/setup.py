@@ -12,6 +12,7 @@ from clawmw.core.effects import Effect
 from clawmw.core.events import CallFinished, Event
 from clawmw.core.fold import History
 from clawmw.core.identity import Identity
+from clawmw.core.journal import Journal
 from clawmw.core.money import Profile
 from clawmw.core.types import Outcome, Request
 
@@ -56,6 +57,8 @@ class Result:
     """Headers that tell the caller what was done."""
     shown: str | None = None
     """The id of the answer that its reader was given, where it is not the provider's own."""
+    journal: Journal = field(default_factory=Journal)
+    """What of the request's messages is ours."""
 
 
 Run: TypeAlias = Generator[Effect, Any, Result]
