@@ -68,7 +68,7 @@ def exchange(request: Request, pipeline: Pipeline, setup: Setup) -> Run:
     ex.events.append(finished)
     shown = ex.writer.shown if ex.writer is not None else None
     history, journal = ex.state.history, ex.state.journal
-    more = (ex.labels, shown, journal)
+    more = (ex.labels, shown, journal, ex.spending.limits)
     result = Result(outcome, ex.stop, changed, sent, history, finished, *more)
     yield Emit(tuple(ex.events), result)
     return result

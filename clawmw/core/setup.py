@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from clawmw.core.charges import Near
 from clawmw.core.codec import Codec
 from clawmw.core.decisions import Halt
 from clawmw.core.effects import Effect
@@ -59,6 +60,8 @@ class Result:
     """The id of the answer that its reader was given, where it is not the provider's own."""
     journal: Journal = field(default_factory=Journal)
     """What of the request's messages is ours."""
+    limits: tuple[Near, ...] = ()
+    """The limits it drew from, and what is used of each, this call included."""
 
 
 Run: TypeAlias = Generator[Effect, Any, Result]

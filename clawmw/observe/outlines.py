@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+from clawmw.core.charges import Near
 from clawmw.core.fold import History
 from clawmw.core.journal import Journal
 from clawmw.core.prefix import tools_tokens
@@ -308,6 +309,8 @@ def _facts(call: Ended, texts: _Texts | None) -> dict[str, Any]:
         "added": _added(result, texts),
         "answer": _answer(result, texts),
     }
+    if result.limits:
+        facts["limits"] = [_limit(near) for near in result.limits if near.meter != "concurrent"]
     asked_names = {tool.name for tool in asked.tools}
     more = [tool.name for tool in result.request.tools if tool.name not in asked_names]
     if more:
@@ -318,6 +321,13 @@ def _facts(call: Ended, texts: _Texts | None) -> dict[str, Any]:
     if asked.held:
         facts["held"] = True
     return facts
+
+
+def _limit(near: Near) -> list[Any]:
+    """Of what scope (its name is on the span), whether it is a day's, and how much is used."""
+    level, _, rest = near.scope.partition(":")
+    daily = rest.count("\x1f") > (0 if level == "tenant" else 1)  # tenant, name, day
+    return [level, daily, near.meter, near.used, near.limit]
 
 
 def _request(request: Request) -> dict[str, Any]:
