@@ -6,6 +6,7 @@ Content is hostile: what could move a cursor or turn a text around is replaced.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -19,6 +20,9 @@ _CONTEXT = 3
 """Unchanged lines around a change that are shown."""
 _LONGEST = 4000
 """Lines of one text that are compared line by line; beyond, the whole is shown as changed."""
+_BETWEEN = re.compile(r"(\},\s*)(?=\{)")
+_BROKEN = 240
+"""Characters of a line from which on it is broken between records."""
 _WIDEST = 2000
 """Characters of one line that are shown."""
 
@@ -51,7 +55,12 @@ def plain(message: Json) -> list[str]:
             continue
         text = part.get("response") if kind == "tool_call_response" else part.get("content")
         lines += str(text if text is not None else "").splitlines() or [""]
-    return lines
+    return [piece for line in lines for piece in _broken(line)]
+
+
+def _broken(line: str) -> list[str]:
+    """A line of many records, a record a line: to be compared record by record."""
+    return _BETWEEN.sub(r"\1\n", line).split("\n") if len(line) > _BROKEN else [line]
 
 
 def differences(one: Said) -> list[Row]:
