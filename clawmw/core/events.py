@@ -17,6 +17,7 @@ from clawmw.core.types import Usage
 __all__ = [
     "Acted",
     "Action",
+    "Assumed",
     "Attempted",
     "BodyUnread",
     "BreakerTurned",
@@ -174,6 +175,15 @@ class BudgetNeared:
 
 
 @dataclass(frozen=True, slots=True)
+class Assumed:
+    """An attempt broke without saying what it used: its worst case was charged, in nano-USD."""
+
+    exchange: str
+    time: float
+    usd: int
+
+
+@dataclass(frozen=True, slots=True)
 class Overdrawn:
     """A call used more of a meter than was reserved for it; all of it was charged."""
 
@@ -322,6 +332,7 @@ Event: TypeAlias = (
     | Waited
     | BreakerTurned
     | BudgetNeared
+    | Assumed
     | Overdrawn
     | CacheMissed
     | ToolReturned

@@ -63,6 +63,8 @@ class Chain:
     """Input tokens of the calls whose cache reads are known."""
     cost_nano: int | None
     unknown_cost: int
+    assumed_nano: int | None
+    """Charged at most for attempts that broke without an answer; not in `cost_nano`."""
     baseline_nano: int | None
     saved_nano: int | None
     """Baseline less cost, over the calls where both are known."""
@@ -103,7 +105,8 @@ SELECT trace_id,
   sum(CASE WHEN {_CALL} AND cache_read_tokens IS NOT NULL THEN input_tokens END)
     AS cacheable_tokens,
   sum(cost_nano) AS cost_nano,
-  sum({_CALL} AND cost_nano IS NULL) AS unknown_cost,
+  sum({_CALL} AND (cost_nano IS NULL OR assumed_nano > 0)) AS unknown_cost,
+  sum(assumed_nano) AS assumed_nano,
   sum(baseline_nano) AS baseline_nano,
   sum(baseline_nano - cost_nano) AS saved_nano,
   sum(CASE WHEN cost_nano IS NOT NULL THEN baseline_nano END) AS compared_nano,

@@ -61,6 +61,7 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Any], Any] | None], ...] = (
     ("kind", "clawmw.kind", None),
     ("stopped_by", "clawmw.stopped.by", None),
     ("moved", "clawmw.cache.moved", None),
+    ("assumed_nano", "clawmw.cost.assumed_usd", _nano),
     ("exchange", "clawmw.exchange", None),
 )
 _DERIVED = ALIASES | {

@@ -88,6 +88,8 @@ class SpanRow:
     """The part of the prompt that moved when an expected cache hit did not come."""
     uncached_nano: int | None = None
     """What the same tokens cost where nothing is cached."""
+    assumed_nano: int | None = None
+    """What was charged at most for attempts of which nobody knows what they cost."""
     exchange: str | None = None
     """The id of a model call in clawmw's other stores."""
     source: str | None = None
@@ -121,7 +123,7 @@ _SCHEMA = (
 )
 _ADDED = {
     1: ("kind TEXT", "stopped_by TEXT", "moved TEXT", "uncached_nano INTEGER"),
-    2: ("exchange TEXT", "source TEXT"),
+    2: ("assumed_nano INTEGER", "exchange TEXT", "source TEXT"),
 }
 """The columns that each version lacks and the next one has."""
 # A span that is written twice is one that was taken up again (a flow resumed after it
