@@ -46,6 +46,7 @@ from clawmw.core.types import Request, Response
 from clawmw.core.unread import UNREAD, Odd, Stopping, forgetful
 from clawmw.errors import InternalError, StoreBusy, StoreError
 from clawmw.live import Live, Terms
+from clawmw.observe import ambient
 from clawmw.observe.base import Ended
 from clawmw.policy import build
 from clawmw.policy.load import load_policy
@@ -207,12 +208,12 @@ class Runtime:
 
     def _said(self, headers: Mapping[str, str], given: Identity) -> Mapping[str, str]:
         """A call's headers, and what is assumed of it; a chain of its own is a child of ours."""
+        said = ambient.said(headers, self.assumed)
         if not self.assumed:
-            return headers
-        said = {**self.assumed, **headers}
+            return said
         ours, chain = self.assumed.get(HEADERS["chain"]), given.chain or said.get(HEADERS["chain"])
         if ours and chain != ours:
-            said.setdefault(HEADERS["parent"], ours)
+            return {HEADERS["parent"]: ours, **said}
         return said
 
     def remember(self, live: Live, result: Result) -> None:

@@ -134,6 +134,7 @@ def _call(ex: Exchange, request: Request) -> Generator[Effect, Any, Called]:
             called.ended - called.started,
             failed.status if failed else 200,
             failed.kind if failed else None,
+            None if called.first_byte is None else called.first_byte - called.started,
         )
     )
     return called
