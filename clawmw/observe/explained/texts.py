@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import groupby, zip_longest
 
 from clawmw.core.types import Json
 from clawmw.observe.outlinestore import Said
 
-__all__ = ["Row", "differences", "plain", "visible"]
+__all__ = ["Row", "differences", "plain", "sides", "visible"]
 
 _CONTEXT = 3
 """Unchanged lines around a change that are shown."""
@@ -71,6 +72,20 @@ def differences(one: Said) -> list[Row]:
     else:
         after = [] if one.place is not None and not one.sent_bytes else before
     return list(_rows(before, after))
+
+
+def sides(rows: Sequence[Row]) -> list[tuple[Row | None, Row | None]]:
+    """The rows side by side: what was asked, and what was sent; None where there is nothing."""
+    pairs: list[tuple[Row | None, Row | None]] = []
+    for changed, group in groupby(rows, key=lambda row: row.kind in ("gone", "new")):
+        block = list(group)
+        if changed:
+            gone = [row for row in block if row.kind == "gone"]
+            new = [row for row in block if row.kind == "new"]
+            pairs += zip_longest(gone, new)
+        else:
+            pairs += [(row, row) for row in block]
+    return pairs
 
 
 def _rows(before: Sequence[str], after: Sequence[str]) -> Iterator[Row]:
