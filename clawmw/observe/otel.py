@@ -54,6 +54,7 @@ from clawmw.observe import attributes as attrs
 from clawmw.observe.ambient import CALLER
 from clawmw.observe.attributes import Attributes, Call
 from clawmw.observe.base import Ended
+from clawmw.observe.capture import Capture
 from clawmw.observe.compat import GROUPS
 from clawmw.observe.foreign import at_foreign, inference, note, tell
 from clawmw.observe.ids import agent_span_id, root_span_id, trace_id
@@ -105,6 +106,7 @@ class OtelObserver:
     ) -> None:
         self._tracers = Tracers(tracer_provider, store, compat)
         self._recorder = Recorder(store, content) if store is not None else None
+        self._capture = Capture.asked(os.environ)
         self._plans = Plans(hash_ids)
         self._lock = threading.Lock()
         self._calls: OrderedDict[str, _Open] = OrderedDict()
@@ -124,6 +126,8 @@ class OtelObserver:
         """Take in a call with its content, before its last event."""
         if self._recorder is not None:
             self._recorder.ended(call)
+        if self._tracers.exports:
+            self._capture.take(call)
 
     def chain(
         self, identity: Identity, name: str, *, flow: str | None = None
@@ -211,7 +215,7 @@ class OtelObserver:
             "marks": tuple(marks(entry.call)),
         }
         if entry.foreign is None:
-            self._tracers.record(plan, end, **how)
+            self._capture.record(self._tracers, plan, event.exchange, end, how)
             return
         self._tracers.keep(plan, end, **how)
         if not tell(entry.foreign, plan.attributes, how["marks"]):

@@ -57,6 +57,8 @@ class Plan:
     trace_id: int | None = None
     """Only for a span without a parent."""
     links: Sequence[Link] = ()
+    content: Attributes | None = None
+    """What was said, where it was asked for: for exports, never for the local store."""
 
 
 @dataclass(slots=True)
@@ -136,6 +138,11 @@ class Tracers:
             self._tracer = None if nothing else _with_ids(provider)
             self._provider = provider
         return self._tracer
+
+    @property
+    def exports(self) -> bool:
+        """Whether spans leave this process."""
+        return self.exporting is not None
 
     @property
     def active(self) -> bool:
@@ -232,7 +239,10 @@ class Tracers:
                 plan.name,
                 context=plan.parent,
                 kind=plan.kind,
-                attributes=duplicate(dict(plan.attributes), self._compat),
+                attributes={
+                    **duplicate(dict(plan.attributes), self._compat),
+                    **(plan.content or {}),
+                },
                 links=plan.links,
                 start_time=plan.start,
             )
