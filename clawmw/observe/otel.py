@@ -100,6 +100,7 @@ class OtelObserver:
         compat: Sequence[str] = GROUPS,
     ) -> None:
         self._tracers = Tracers(tracer_provider, store, compat)
+        self.hash_ids = hash_ids
         self._plans = Plans(hash_ids)
         self._lock = threading.Lock()
         self._calls: OrderedDict[str, _Open] = OrderedDict()
