@@ -132,6 +132,8 @@ class Attempted:
     seconds: float
     status: int | None
     failure: str | None = None
+    first: float | None = None
+    """Seconds until the first bytes of its answer, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
