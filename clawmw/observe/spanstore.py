@@ -224,6 +224,10 @@ class SpanStore:
             self.query("PRAGMA incremental_vacuum(4096)")
         return dropped
 
+    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work` in one transaction: all of it, or nothing."""
+        return self._transaction(work)
+
     def query(self, sql: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """The rows of a SELECT."""
         with self._use() as connection:

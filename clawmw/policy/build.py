@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from clawmw.codecs.anthropic import AnthropicMessages
 from clawmw.codecs.openai_chat import OpenAIChat
@@ -26,6 +26,11 @@ from clawmw.providers.load import profile_for
 from clawmw.stages.base import registered
 from clawmw.stores.base import Blobs, Stores
 from clawmw.stores.memory import NoBlobs, memory_stores
+
+if TYPE_CHECKING:
+    from clawmw.observe.spanstore import SpanStore
+    from clawmw.observe.ways import Export
+    from clawmw.policy.tracing import OtlpConfig
 
 __all__ = [
     "codecs",
@@ -158,22 +163,48 @@ def _notifier(policy: Policy) -> tuple[Observer, ...]:
 
 
 def _traces(policy: Policy) -> tuple[Observer, ...]:
-    """The OpenTelemetry observer and its local store."""
+    """The OpenTelemetry observer, its local store and its collector."""
+    trace = policy.trace
+    store = _span_store(policy)
+    if store is None and trace.otlp is None:
+        return ()
+    from clawmw.observe.otel import OtelObserver  # the SDK only where somebody may read spans
+
+    otlp: Export | Literal[False] | None = False
+    if trace.otlp is not None:
+        otlp = _export(trace.otlp)
+    return (OtelObserver(store=store, otlp=otlp, hash_ids=trace.ids == "hashed"),)
+
+
+def _span_store(policy: Policy) -> SpanStore | None:
+    """The local store, opened; None where there is none."""
     path = trace_store(policy)
     if path is None:
-        return ()
-    from clawmw.observe.otel import OtelObserver  # the SDK only where traces are kept
+        return None
     from clawmw.observe.spanstore import SpanStore
 
     try:
-        store = SpanStore.open(path, keep=policy.trace.keep)
+        return SpanStore.open(path, keep=policy.trace.keep)
     except StoreError as error:
         if policy.trace.store != "default":
             raise
         # Nobody asked for it: an agent must start all the same.
         warnings.warn(f"clawmw keeps no traces: {error}", RuntimeWarning, stacklevel=2)
-        return ()
-    return (OtelObserver(store=store),)
+        return None
+
+
+def _export(otlp: OtlpConfig) -> Export | None:
+    """Where spans go while the application has no provider; None where nobody names a place."""
+    from clawmw.observe.otlp_settings import otlp_settings
+
+    settings = otlp_settings("traces", otlp.endpoint)
+    if settings is None:
+        return None
+    from clawmw.observe.tail import Sample
+    from clawmw.observe.ways import Export
+
+    sample = otlp.sample
+    return Export(settings, Sample(sample.share, sample.usd, sample.wall))
 
 
 def codecs() -> Mapping[str, Codec]:
