@@ -66,9 +66,12 @@ def exchange(request: Request, pipeline: Pipeline, setup: Setup) -> Run:
         outcome, changed = replace(outcome, usage=add_usage(ex.silent, outcome.usage)), True
     finished = _finished(ex, sent, outcome)
     ex.events.append(finished)
-    yield Emit(tuple(ex.events))
     shown = ex.writer.shown if ex.writer is not None else None
-    return Result(outcome, ex.stop, changed, sent, ex.state.history, finished, ex.labels, shown)
+    history, journal = ex.state.history, ex.state.journal
+    more = (ex.labels, shown, journal, ex.spending.limits)
+    result = Result(outcome, ex.stop, changed, sent, history, finished, *more)
+    yield Emit(tuple(ex.events), result)
+    return result
 
 
 def _started(ex: Exchange) -> None:

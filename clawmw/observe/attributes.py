@@ -56,6 +56,7 @@ __all__ = [
 ]
 
 _TYPE = re.compile(r"[A-Za-z_][\w.]{0,63}|\d{3}")
+_HASHED = re.compile(r"sha256-[0-9a-f]{24}")
 _MANY = 16
 """The most rules, mechanisms, details or tools named on one span."""
 
@@ -121,16 +122,21 @@ def error_type(text: str | None) -> str:
 
 
 def hashed(identity: Identity) -> Identity:
-    """The same identity with its chain, parent and session as digests."""
+    """The same identity with its chain, parent, sessions and conversation as digests."""
+    above = identity.parent_session
     return replace(
         identity,
         chain=_hash(identity.chain),
         parent=_hash(identity.parent) if identity.parent else None,
         session=_hash(identity.session),
+        parent_session=_hash(above) if above else None,
+        conversation=_hash(identity.conversation) if identity.conversation else "",
     )
 
 
 def _hash(text: str) -> str:
+    if _HASHED.fullmatch(text):
+        return text  # another process of the chain has sent it so
     return "sha256-" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
@@ -149,8 +155,13 @@ def identity_of(identity: Identity) -> Attributes:
     }
     if identity.parent:
         result["clawmw.chain.parent"] = label(identity.parent)
-    if identity.session and "session" not in identity.derived:
-        result["gen_ai.conversation.id"] = label(identity.session)
+    if identity.parent_agent:
+        result["clawmw.parent.agent"] = label(identity.parent_agent)
+    if identity.parent_session:
+        result["clawmw.parent.session"] = label(identity.parent_session)
+    own = identity.session if "session" not in identity.derived else ""
+    if identity.conversation or own:
+        result["gen_ai.conversation.id"] = label(identity.conversation or own)
     return result
 
 

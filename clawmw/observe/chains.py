@@ -228,23 +228,31 @@ def _completed(stored: list[SpanRow]) -> list[SpanRow]:
 
     A model call's parent may be missing because nobody opened its agent, because the
     agent's process was killed, or because it is a span of the application, which only its
-    own exporter has. It then goes under the agent (by name and session) it was made for.
+    own exporter has. It then goes under the agent (by name and session) it was made for. So does
+    one right under another agent's span, which called that agent in a process of its own.
     """
     if not stored:
         return []
     present = {row.span_id for row in stored}
+    callers = {row.span_id: _agent(row) for row in stored if row.op == "invoke_agent"}
     agents = {_agent(row): row.span_id for row in reversed(stored) if row.op == "invoke_agent"}
     below: dict[str, list[SpanRow]] = {}
+    above: dict[str, str] = {}
     rows = []
     for row in stored:
-        if row.op not in ("chat", "execute_tool") or row.parent_id in present:
+        own = callers.get(row.parent_id or "", _agent(row)) == _agent(row)
+        if row.op not in ("chat", "execute_tool") or (row.parent_id in present and own):
             rows.append(row)
             continue
-        parent = agents.setdefault(_agent(row), row.parent_id or f"agent-{len(agents)}")
+        free = row.parent_id if row.parent_id not in present else None
+        parent = agents.setdefault(_agent(row), free or f"agent-{len(agents)}")
+        if not own and parent not in present:
+            above.setdefault(parent, row.parent_id or "")
         rows.append(replace(row, parent_id=parent))
         if parent not in present:
             below.setdefault(parent, []).append(rows[-1])
-    rows += [_inferred(agent, "invoke_agent", children) for agent, children in below.items()]
+    inferred = [_inferred(agent, "invoke_agent", children) for agent, children in below.items()]
+    rows += [replace(row, parent_id=above.get(row.span_id)) for row in inferred]
     return sorted(_rooted(rows), key=_start)
 
 

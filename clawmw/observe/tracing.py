@@ -130,12 +130,12 @@ class Tracers:
         self._provider: trace.TracerProvider | None = None
         self._tracer: trace.Tracer | None = None
         self._remote = Remote(otlp, self._compat) if otlp else None
-        self.local: Local | None = None
+        self._local: Local | None = None
         if store is not None:
-            self.local = Local(store)
+            self._local = Local(store)
             if self._remote is not None:
-                self.local.others = (self._remote.counts,)
-        if self.local is not None or self._remote is not None:
+                self._local.others = (self._remote.counts,)
+        if self._local is not None or self._remote is not None:
             atexit.register(self.close)
 
     @property
@@ -152,12 +152,17 @@ class Tracers:
     @property
     def active(self) -> bool:
         """Whether anybody reads the spans."""
-        return self.local is not None or self._remote is not None or self.exporting is not None
+        return self._local is not None or self._remote is not None or self.exporting is not None
+
+    @property
+    def stored(self) -> bool:
+        """Whether a local store keeps the spans."""
+        return self._local is not None
 
     @property
     def counts(self) -> tuple[Count, ...]:
         """What became of the spans, by destination; not of those the application exports."""
-        return counted(self.local, self._remote)
+        return counted(self._local, self._remote)
 
     def flags(self, root: Plan) -> TraceFlags:
         """The exporter's sampling decision for a whole chain, as its remote parents carry it.
@@ -179,6 +184,9 @@ class Tracers:
         if tracer is not None:
             exported = self._start(tracer, plan)
             return Started(plan, exported, exported.get_span_context())
+        return self._planned(plan)
+
+    def _planned(self, plan: Plan) -> Started:
         above = trace.get_current_span(plan.parent).get_span_context()
         context = SpanContext(
             above.trace_id or plan.trace_id or 0,
@@ -188,15 +196,24 @@ class Tracers:
         )
         return Started(plan, None, context)
 
-    def export(self, plan: Plan, end: int) -> None:
+    def export(
+        self, plan: Plan, end: int, *, error: bool = False, marks: Sequence[Mark] = ()
+    ) -> None:
         """A whole span that the local store does not need."""
         tracer = self.exporting
         if tracer is not None:
-            self._start(tracer, plan).end(end)
+            _end(self._start(tracer, plan), end, error, marks)
         elif self._remote is not None:
-            started = self.start(plan)
+            started = self._planned(plan)
             sampled = started.context.trace_flags.sampled
-            self._remote.put(_value(started, end, False, ()), sampled=sampled)
+            self._remote.put(_value(started, end, error, marks), sampled=sampled)
+
+    def keep(
+        self, plan: Plan, end: int, *, error: bool = False, marks: Sequence[Mark] = ()
+    ) -> None:
+        """A whole span that only the local store needs."""
+        if self._local is not None:
+            self._local.put(_value(self._planned(plan), end, error, marks))
 
     def end(
         self, started: Started, end: int, *, error: bool = False, marks: Sequence[Mark] = ()
@@ -205,19 +222,14 @@ class Tracers:
 
         The status has no description: it could only be a message.
         """
-        exported = started.exported
-        if exported is not None:
-            for name, when, attributes in marks:
-                exported.add_event(name, attributes, when)
-            if error:
-                exported.set_status(_FAILED)
-            exported.end(end)
-        remote = self._remote if exported is None else None
-        if self.local is None and remote is None:
+        if started.exported is not None:
+            _end(started.exported, end, error, marks)
+        remote = self._remote if started.exported is None else None
+        if self._local is None and remote is None:
             return
         value = _value(started, end, error, marks)
-        if self.local is not None:
-            self.local.put(value)
+        if self._local is not None:
+            self._local.put(value)
         if remote is not None:
             remote.put(value, sampled=started.context.trace_flags.sampled)
 
@@ -230,7 +242,7 @@ class Tracers:
     def flush(self, seconds: float = _AT_EXIT) -> bool:
         """Write and send what waits. The application's provider may take longer than that."""
         end = time.monotonic() + seconds
-        done = self.local is None or self.local.flush(seconds)
+        done = self._local is None or self._local.flush(seconds)
         if self._remote is not None:
             done = self._remote.flush(max(end - time.monotonic(), 0.0)) and done
         flush = getattr(self._provider, "force_flush", None)
@@ -245,12 +257,12 @@ class Tracers:
         """
         atexit.unregister(self.close)
         end = time.monotonic() + _AT_EXIT
-        if self.local is not None:
-            self.local.flush(_AT_EXIT / 2)
+        if self._local is not None:
+            self._local.flush(_AT_EXIT / 2)
         if self._remote is not None:
             self._remote.close(max(end - time.monotonic(), 0.0))
-        if self.local is not None:
-            self.local.close(max(end - time.monotonic(), 0.1))
+        if self._local is not None:
+            self._local.close(max(end - time.monotonic(), 0.1))
 
     def _start(self, tracer: trace.Tracer, plan: Plan) -> trace.Span:
         ids = tracer.id_generator if isinstance(tracer, SdkTracer) else None
@@ -269,6 +281,14 @@ class Tracers:
         finally:
             if wanted is not None:
                 wanted.want(None, None)
+
+
+def _end(span: trace.Span, end: int, error: bool, marks: Sequence[Mark]) -> None:
+    for name, when, attributes in marks:
+        span.add_event(name, attributes, when)
+    if error:
+        span.set_status(_FAILED)
+    span.end(end)
 
 
 def _value(started: Started, end: int, error: bool, marks: Sequence[Mark]) -> ReadableSpan:

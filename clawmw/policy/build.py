@@ -169,11 +169,15 @@ def _traces(policy: Policy) -> tuple[Observer, ...]:
     if store is None and trace.otlp is None:
         return ()
     from clawmw.observe.otel import OtelObserver  # the SDK only where somebody may read spans
+    from clawmw.observe.recorder import Content
 
     otlp: Export | Literal[False] | None = False
     if trace.otlp is not None:
         otlp = _export(trace.otlp)
-    return (OtelObserver(store=store, otlp=otlp, hash_ids=trace.ids == "hashed"),)
+    kept = trace.content
+    content = Content(kept.keep, kept.longest) if kept is not None else None
+    hashed = trace.ids == "hashed"
+    return (OtelObserver(store=store, otlp=otlp, hash_ids=hashed, content=content),)
 
 
 def _span_store(policy: Policy) -> SpanStore | None:

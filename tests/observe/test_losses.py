@@ -90,7 +90,7 @@ def test_a_dead_collector_costs_the_caller_nothing(collector: Collector, how: st
     count = otlp(observer)
     assert (count.handed, count.delivered, count.waiting) == (102, 0, 0)
     assert set(count.lost) == {"queue", "exit"}
-    assert count.lost["exit"] in (64, 80)  # what waited, with a batch under way or without
+    assert 64 <= count.lost["exit"] <= 80  # what waited, and a batch under way
     assert len(collector.spans) == came
 
 
