@@ -122,7 +122,7 @@ def test_no_panel_is_dead_and_no_alert_can_never_fire(served: Case) -> None:
         served.served.gateway.runtime.emit(event)
     metrics = served.served.gateway.runtime.observers[-1]
     assert isinstance(metrics, Metrics)
-    metrics.watch(lambda: {"queue": 0})
+    metrics.watch(lambda: {("otlp", "queue"): 0})
     text = page(served)
     for board in BOARDS:
         for title, expression, _ in expressions(board):
@@ -194,7 +194,7 @@ def test_prometheus_takes_the_rules_and_answers_every_panel(served: Case, tmp_pa
     assert done.returncode == 0, done.stderr
     metrics = served.served.gateway.runtime.observers[-1]
     assert isinstance(metrics, Metrics)
-    metrics.watch(lambda: {"queue": 0})
+    metrics.watch(lambda: {("otlp", "queue"): 0})
     target = served.url.removeprefix("http://").removesuffix("/v1")
     jobs = [{"job_name": "clawmw", "static_configs": [{"targets": [target]}]}]
     config = tmp_path / "prometheus.yml"

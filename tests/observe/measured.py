@@ -77,8 +77,8 @@ class Both:
         self.provider = MeterProvider([self.reader], shutdown_on_exit=False)
         self.otel = OtelMetrics(self.provider)
         self.prometheus = Metrics()
-        self.otel.watch(lambda: {"queue": 3})
-        self.prometheus.watch(lambda: {"queue": 3})
+        self.otel.watch(lambda: {("otlp", "queue"): 3})
+        self.prometheus.watch(lambda: {("otlp", "queue"): 3})
 
     def tell(self, events: Iterable[Event]) -> None:
         """Show them events."""
