@@ -11,6 +11,7 @@ Events need a logger provider of the application's own; without one, EVENT_ONLY 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -65,7 +66,7 @@ class Capture:
         self._calls: OrderedDict[str, Ended] = OrderedDict()
 
     @classmethod
-    def asked(cls, environment: Mapping[str, str]) -> Capture:
+    def asked(cls, environment: Mapping[str, str] = os.environ) -> Capture:
         """What the environment asks for. A value that is no mode is said, and means none."""
         value = environment.get(VARIABLE, "").strip()
         mode = _MODES.get(value.upper())
@@ -74,9 +75,9 @@ class Capture:
             mode = (False, False)
         return cls(spans=mode[0], events=mode[1], most=_most(environment))
 
-    def take(self, call: Ended) -> None:
-        """Hold a call that is over, where its content is wanted."""
-        if not self._wanted:
+    def take(self, call: Ended, tracers: Tracers) -> None:
+        """Hold a call that is over, where its content is wanted and somebody exports it."""
+        if not (self._wanted and tracers.exports):
             return
         with self._lock:
             self._calls[call.exchange] = call

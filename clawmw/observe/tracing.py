@@ -17,7 +17,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from opentelemetry import trace
@@ -154,7 +154,7 @@ class Tracers:
     @property
     def exports(self) -> bool:
         """Whether spans leave this process."""
-        return self.exporting is not None
+        return self._remote is not None or self.exporting is not None
 
     @property
     def active(self) -> bool:
@@ -238,6 +238,10 @@ class Tracers:
         if self._local is not None:
             self._local.put(value)
         if remote is not None:
+            if started.plan.content:
+                more = {**started.plan.attributes, **started.plan.content}
+                told = replace(started, plan=replace(started.plan, attributes=more))
+                value = _value(told, end, error, marks)
             remote.put(value, sampled=started.context.trace_flags.sampled)
 
     def record(

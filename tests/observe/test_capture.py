@@ -19,8 +19,11 @@ from opentelemetry.sdk.trace import ReadableSpan
 from clawmw.observe.capture import VARIABLE
 from clawmw.observe.otel import OtelObserver
 from clawmw.observe.spanstore import SpanStore
+from clawmw.policy import build
+from clawmw.policy.load import load_policy
 from clawmw.testing import Bench, answer, asks
 from tests.conftest import tool
+from tests.observe.collector import Collector
 from tests.observe.conftest import Exported
 from tests.observe.inside import TOOLS, conversation
 
@@ -176,3 +179,23 @@ def test_nothing_is_held_where_nobody_exports(
     assert not observer._capture._calls
     observer.close()
     assert b"Lisbon" not in stored(store_path)
+
+
+def test_a_collector_of_the_policys_own_gets_it_and_the_store_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "SPAN_ONLY")
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+    collector = Collector()
+    path = tmp_path / "t.sqlite"
+    policy = {"version": 1, "trace": {"store": str(path), "otlp": collector.url}}
+    bench = Bench(policy)
+    bench.runtime.observers = build.observers(load_policy(policy))
+    bench.send(conversation(1), tools=TOOLS)
+    for observer in bench.runtime.observers:
+        observer.close()  # type: ignore[attr-defined]
+    collector.close()
+    chat = next(span for span in collector.spans if span.name.startswith("chat"))
+    said = {one.key: one.value.string_value for one in chat.attributes}
+    assert "Lisbon" in said["gen_ai.input.messages"]
+    assert b"Lisbon" not in stored(path)
