@@ -77,6 +77,10 @@ class Chain:
     overhead_us: int | None
     modes: str
     """The modes calls ran in, joined by commas."""
+    estimated_cost: int
+    """Calls whose cost was estimated: by their usage, or by another library's word."""
+    reported: int
+    """Calls that only another library tells of."""
 
 
 _ROOT = "op = 'invoke_workflow'"
@@ -86,7 +90,7 @@ _TOTALS = f"""
 SELECT trace_id,
   coalesce(max(chain_id), trace_id) AS chain_id,
   coalesce(max(tenant), '') AS tenant,
-  max(CASE WHEN {_ROOT} THEN substr(name, length('invoke_workflow ') + 1) END) AS name,
+  max(CASE WHEN {_ROOT} THEN replace(name, 'invoke_workflow ', '') END) AS name,
   min(start_ns) AS start_ns,
   max(end_ns) AS end_ns,
   count(DISTINCT CASE WHEN op IN ('chat', 'invoke_agent') THEN agent END) AS agents,
@@ -113,7 +117,10 @@ SELECT trace_id,
   sum(would_tokens) AS would_tokens,
   sum(predicted_tokens) AS predicted_tokens,
   sum(overhead_us) AS overhead_us,
-  coalesce(group_concat(DISTINCT mode), '') AS modes
+  coalesce(group_concat(DISTINCT mode), '') AS modes,
+  sum(coalesce({_CALL} AND cost_basis = 'estimated', 0)) AS estimated_cost,
+  sum({_CALL} AND source IS NOT NULL) AS reported,
+  sum(op <> 'span') AS telling
 FROM spans
 """  # noqa: S608 made of constants, as all SQL here; what a user gave is bound
 _STATUS = """
@@ -134,9 +141,10 @@ def chains(
 ) -> list[Chain]:
     """The chains that had a span end at or after `since_ns`, the largest by `sort` first.
 
-    With `failed`, only those that did not end well.
+    With `failed`, only those that did not end well. A trace of another program that is about
+    no model, agent or tool is not listed.
     """
-    only = "WHERE status <> 'ok'" if failed else ""
+    only = "WHERE telling > 0" + (" AND status <> 'ok'" if failed else "")
     tail = f"{only} ORDER BY {_ORDER[sort]} DESC, end_ns DESC, trace_id LIMIT {int(limit)}"
     if since_ns is None:
         return _summed(store, "", (), tail)
@@ -234,7 +242,8 @@ def _completed(stored: list[SpanRow]) -> list[SpanRow]:
     below: dict[str, list[SpanRow]] = {}
     rows = []
     for row in stored:
-        if row.op not in ("chat", "execute_tool") or row.parent_id in present:
+        ours = row.source is None and row.op in ("chat", "execute_tool")
+        if not ours or row.parent_id in present:
             rows.append(row)
             continue
         parent = agents.setdefault(_agent(row), row.parent_id or f"agent-{len(agents)}")
@@ -248,7 +257,7 @@ def _completed(stored: list[SpanRow]) -> list[SpanRow]:
 def _rooted(rows: list[SpanRow]) -> list[SpanRow]:
     """The rows beneath one root, stored or inferred."""
     derived = f"{root_span_id(int(rows[0].trace_id, 16)):016x}"
-    roots = [row.span_id for row in rows if row.op == "invoke_workflow"]
+    roots = [row.span_id for row in rows if row.op == "invoke_workflow"] or _begun(rows)
     root = derived if derived in roots or not roots else roots[0]
     present = {row.span_id for row in rows}
     placed = [
@@ -262,6 +271,12 @@ def _rooted(rows: list[SpanRow]) -> list[SpanRow]:
     return [replace(r, parent_id=None) if r.span_id == root else r for r in placed]
 
 
+def _begun(rows: list[SpanRow]) -> list[str]:
+    """The span of another library that the trace began with, where there is just one."""
+    first = [row.span_id for row in rows if row.source is not None and row.parent_id is None]
+    return first if len(first) == 1 else []
+
+
 def _agent(row: SpanRow) -> tuple[str | None, str | None]:
     return row.agent, row.session_id
 
@@ -270,7 +285,7 @@ def _inferred(span_id: str, op: str, children: Iterable[SpanRow]) -> SpanRow:
     """A span that spans its children and went as the last of them."""
     rows = list(children)
     first, last = rows[0], max(rows, key=lambda row: row.end_ns)
-    name = first.agent if op == "invoke_agent" else first.chain_id
+    name = first.agent if op == "invoke_agent" else first.chain_id or first.trace_id
     return SpanRow(
         trace_id=first.trace_id,
         span_id=span_id,
