@@ -61,6 +61,7 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Any], Any] | None], ...] = (
     ("kind", "clawmw.kind", None),
     ("stopped_by", "clawmw.stopped.by", None),
     ("moved", "clawmw.cache.moved", None),
+    ("assumed_nano", "clawmw.cost.assumed_usd", _nano),
     ("exchange", "clawmw.exchange", None),
 )
 COLUMN_NAMES = frozenset(name for _, name, _ in _COLUMNS)
@@ -130,7 +131,10 @@ def _row(span: ReadableSpan) -> SpanRow:
         "end_ns": max(span.end_time or start, start),
     }
     events = tuple(_mark(event) for event in span.events)
-    return own_row(place, dict(span.attributes or {}), events, failed=not span.status.is_ok)
+    attributes: dict[str, Any] = dict(span.attributes or {})
+    if span.links:
+        attributes["clawmw.links"] = [_link(link) for link in span.links]
+    return own_row(place, attributes, events, failed=not span.status.is_ok)
 
 
 def own_row(
@@ -165,6 +169,12 @@ def written(row: SpanRow) -> dict[str, Any]:
         if value is not None:
             found[name] = _BACK[convert](value) if convert else value
     return found
+
+
+def _link(link: Any) -> str:
+    """What a link is for, and the span it leads to."""
+    kind = (link.attributes or {}).get("clawmw.link", "link")
+    return f"{kind} {link.context.trace_id:032x}-{link.context.span_id:016x}"
 
 
 def _mark(event: Any) -> Mapping[str, Any]:

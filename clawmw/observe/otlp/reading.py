@@ -97,11 +97,16 @@ def _take(batch: Batch, span: Span, scope: str, service: str | None) -> None:
                     WireEvent(e.name, min(e.time_unix_nano, _LATEST), _attributes(e.attributes))
                     for e in span.events
                 ),
-                tuple((link.trace_id.hex(), link.span_id.hex()) for link in span.links),
+                tuple(_link(link) for link in span.links),
                 scope,
                 service,
             )
         )
+
+
+def _link(link: Span.Link) -> tuple[str, str, str]:
+    kind = _attributes(link.attributes).get("clawmw.link", "link")
+    return str(kind), link.trace_id.hex(), link.span_id.hex()
 
 
 def _attributes(pairs: Sequence[KeyValue]) -> dict[str, Value]:

@@ -7,7 +7,8 @@ not taken up: the reader makes its own, and the real one may be there already.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -23,6 +24,11 @@ from clawmw.observe.spanstore import SpanRow
 __all__ = ["sent", "taken"]
 
 _OURS = ("invoke_workflow", "invoke_agent", "chat", "execute_tool")
+_LINKS = 256
+_LINK = re.compile(r"(\S+) ([0-9a-f]{32})-([0-9a-f]{16})")
+_ID = re.compile(r"[0-9a-f]{16}")
+_RAW = "clawmw.parent.id"
+"""The parent as it is stored, where the reader put the span beneath another one."""
 _STATUSES = ("ok", "failed", "halted", "answered", "cancelled")
 _MOST_USD = 9_000_000
 """Beyond it a double does not hold whole nano-USD."""
@@ -31,11 +37,15 @@ _TYPES = {f.name: str(f.type) for f in fields(SpanRow)}
 
 def taken(span: WireSpan, profiles: Profiles | None = None) -> SpanRow | None:
     """The row of a span that was sent; None for a stand-in."""
+    if _RAW in span.attributes:
+        rest = {n: v for n, v in span.attributes.items() if n != _RAW}
+        span = replace(span, parent_id=_parent(span.attributes[_RAW]), attributes=rest)
     operation = span.attributes.get("gen_ai.operation.name")
     if span.scope != SCOPE or operation not in _OURS:
         return foreign_row(span, profiles)
     if span.attributes.get("clawmw.synthetic"):
         return None
+    said = {n: v for n, v in kept_of_ours(span.attributes).items() if _sound(n, v)}
     place = {
         "trace_id": span.trace_id,
         "span_id": span.span_id,
@@ -44,12 +54,19 @@ def taken(span: WireSpan, profiles: Profiles | None = None) -> SpanRow | None:
         "start_ns": span.start_ns,
         "end_ns": span.end_ns,
     }
-    said = {n: v for n, v in kept_of_ours(span.attributes).items() if _sound(n, v)}
+    links = [f"{label(kind, 32)} {trace}-{one}" for kind, trace, one in span.links[:_LINKS]]
+    if links:
+        said["clawmw.links"] = links
     row = own_row(place, said, marked(span.events, ours=True), failed=span.failed)
     wrong: dict[str, Any] = {
         n: None for n, kind in _TYPES.items() if not _fits(getattr(row, n), kind)
     }
     return replace(row, **wrong) if wrong else row
+
+
+def _parent(raw: Value) -> str | None:
+    """The parent that a span had in the store it comes from."""
+    return raw if isinstance(raw, str) and _ID.fullmatch(raw) else None
 
 
 def _sound(name: str, value: Value) -> bool:
@@ -73,10 +90,16 @@ def _fits(value: Any, kind: str) -> bool:
     return isinstance(value, str) or not kind.startswith("str")
 
 
-def sent(row: SpanRow) -> WireSpan:
-    """A row as it is sent, with the names that readers of several conventions look for."""
+def sent(row: SpanRow, stored: str | None = None) -> WireSpan:
+    """A row as it is sent, with the names that readers of several conventions look for.
+
+    `stored`: its parent in the store, where the row itself has another one.
+    """
     ours = row.source is None
     attributes = {**row.attributes, **written(row)}
+    links = tuple(_links(attributes.pop("clawmw.links", ())))
+    if stored != row.parent_id and not row.synthetic:
+        attributes[_RAW] = stored or ""
     if ours:
         attributes |= _derived(row)
     elif row.op == "inference":
@@ -103,6 +126,7 @@ def sent(row: SpanRow) -> WireSpan:
         client=row.op in ("chat", "inference"),
         attributes=attributes,
         events=tuple(_event(mark) for mark in row.events),
+        links=links,
         scope=SCOPE if ours else row.source or "",
         service=None if ours else row.agent or "unknown_service",
     )
@@ -140,6 +164,13 @@ def _derived(row: SpanRow) -> dict[str, Any]:
         if event.get("rule"):
             found[f"clawmw.{'would' if event.get('would') else 'rule'}.{event['rule']}"] = True
     return found
+
+
+def _links(said: Any) -> Iterator[tuple[str, str, str]]:
+    for text in said if isinstance(said, list | tuple) else ():
+        match = _LINK.fullmatch(str(text))
+        if match:
+            yield match[1], match[2], match[3]
 
 
 def _event(mark: Mapping[str, Any]) -> WireEvent:

@@ -42,8 +42,8 @@ class WireSpan:
     """It calls something in another process."""
     attributes: Mapping[str, Value] = field(default_factory=dict)
     events: tuple[WireEvent, ...] = ()
-    links: tuple[tuple[str, str], ...] = ()
-    """Trace and span ids."""
+    links: tuple[tuple[str, str, str], ...] = ()
+    """What each is for, and the trace and span it leads to."""
     scope: str = ""
     """The library that made it."""
     service: str | None = None

@@ -60,8 +60,12 @@ def _message(span: WireSpan) -> Span:
             for e in span.events
         ],
         links=[
-            Span.Link(trace_id=bytes.fromhex(trace), span_id=bytes.fromhex(one))
-            for trace, one in span.links
+            Span.Link(
+                trace_id=bytes.fromhex(trace),
+                span_id=bytes.fromhex(one),
+                attributes=_pairs({"clawmw.link": kind}),
+            )
+            for kind, trace, one in span.links
         ],
     )
 

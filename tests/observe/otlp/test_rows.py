@@ -46,7 +46,9 @@ def wire(span_id: int, name: str = "s", parent: int | None = None, **said: Any) 
 
 def again(rows: list[SpanRow]) -> list[SpanRow]:
     """The rows as they are once sent and taken up elsewhere."""
-    batch = decode(encode([sent(row) for row in rows], {"service.name": "x"}), "protobuf")
+    batch = decode(
+        encode([sent(row, row.parent_id) for row in rows], {"service.name": "x"}), "protobuf"
+    )
     assert not batch.rejected
     found = [taken(span, profile_for) for span in batch.spans]
     return [row for row in found if row is not None]
