@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -36,12 +36,10 @@ _ALL = 1_000_000
 def export(
     group: tuple[Path | None, bool] | None,
     wanted: tuple[str, ...],
-    otlp: str | None,
     since: int | None,
     latest: bool,
-    dry_run: bool,
-    as_json: bool,
     store: Path | None,
+    **how: Any,
 ) -> None:
     """Send stored chains to Phoenix, MLflow, Jaeger or any other receiver of OTLP over HTTP.
 
@@ -58,7 +56,8 @@ def export(
         raise stop("no traces yet; run an agent through clawmw first")
     try:
         chains = _chosen(opened, wanted, since)
-        _run(opened, chains, otlp, dry_run=dry_run, as_json=as_json or given[1])
+        as_json = how["as_json"] or given[1]
+        _run(opened, chains, how["otlp"], dry_run=how["dry_run"], as_json=as_json)
     except ClawmwError as error:
         raise stop(str(error)) from None
 

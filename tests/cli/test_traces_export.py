@@ -104,7 +104,7 @@ class Backend(BaseHTTPRequestHandler):
 @pytest.fixture
 def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server = HTTPServer(("127.0.0.1", 0), Backend)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     monkeypatch.setattr(Backend, "answers", [])
     monkeypatch.setattr(Backend, "got", [])
