@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, Entry] = {
     "openclaw": Entry("clawmw.cli.openclaw", "Have OpenClaw call its models through clawmw."),
     "flow": Entry("clawmw.cli.flow", "Check, run and resume the flows of a policy."),
     "traces": Entry("clawmw.cli.traces", "List recorded chains; show one as a tree."),
+    "ui": Entry("clawmw.cli.ui", "Watch chains and budgets in the browser, live."),
     "report": Entry("clawmw.cli.report", "Write a report of recorded chains, as an HTML page."),
     "expand": Entry("clawmw.cli.expand", "Show what was cut from a tool result."),
     "budget": Entry("clawmw.cli.budget", "Show, raise or reset what the limits allow."),
