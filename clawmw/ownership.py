@@ -22,6 +22,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from clawmw.core.types import Message, Request, Text, ToolResult
+from clawmw.observe.ambient import quiet
 
 __all__ = [
     "HEADER",
@@ -68,10 +69,12 @@ class Token:
 
 @contextmanager
 def passing(token: Token) -> Iterator[None]:
-    """While a call is made: inner layers of the same context see `token`."""
+    """While a call is made: inner layers of the same context see `token`, and instrumentation of
+    the HTTP client below is still."""
     mark = current.set(token)
     try:
-        yield
+        with quiet(http_only=True):
+            yield
     finally:
         current.reset(mark)
 
@@ -118,10 +121,12 @@ _claim: ContextVar[Claim | None] = ContextVar("clawmw_claim", default=None)
 
 @contextmanager
 def claiming(exchange: str, request: Request) -> Iterator[None]:
-    """While a framework makes the call of `request`: transports below let it through."""
+    """While a framework makes the call of `request`: transports below let it through, and
+    instrumentation of the models' SDKs below is still."""
     mark = _claim.set(Claim(exchange, request.messages[-1]) if request.messages else None)
     try:
-        yield
+        with quiet():
+            yield
     finally:
         _claim.reset(mark)
 

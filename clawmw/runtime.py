@@ -46,6 +46,8 @@ from clawmw.core.types import Request, Response
 from clawmw.core.unread import UNREAD, Odd, Stopping, forgetful
 from clawmw.errors import InternalError, StoreBusy, StoreError
 from clawmw.live import Live, Terms
+from clawmw.observe import ambient
+from clawmw.observe.base import Ended
 from clawmw.policy import build
 from clawmw.policy.load import load_policy
 from clawmw.policy.models import Policy
@@ -206,12 +208,12 @@ class Runtime:
 
     def _said(self, headers: Mapping[str, str], given: Identity) -> Mapping[str, str]:
         """A call's headers, and what is assumed of it; a chain of its own is a child of ours."""
+        said = ambient.said(headers, self.assumed)
         if not self.assumed:
-            return headers
-        said = {**self.assumed, **headers}
+            return said
         ours, chain = self.assumed.get(HEADERS["chain"]), given.chain or said.get(HEADERS["chain"])
         if ours and chain != ours:
-            said.setdefault(HEADERS["parent"], ours)
+            return {HEADERS["parent"]: ours, **said}
         return said
 
     def remember(self, live: Live, result: Result) -> None:
@@ -279,7 +281,9 @@ class Runtime:
                 if found is None and self._spare is not None:  # kept while the disk was full
                     found = self._spare.blobs.get(scope, ref, self.clock())
                 return found
-            case Emit(events):
+            case Emit(events, result):
+                if result is not None:
+                    self._tell(live, result)
                 return self._show(live, events)
             case _:
                 raise InternalError(f"{type(effect).__name__} is not a store's to perform")
@@ -293,6 +297,17 @@ class Runtime:
                 self.emit(replace(event, overhead=spent))
             else:
                 self.emit(event)
+
+    def _tell(self, live: Live, result: Result) -> None:
+        """Hand a call with its content to the observers that keep it, before its last event."""
+        call: Ended | None = None
+        for observer in self.observers:
+            hear = getattr(observer, "ended", None)
+            if hear is None:
+                continue
+            call = call or Ended(live.exchange, live.request, result, self.redactor)
+            with suppress(Exception):  # telemetry must never stop a call
+                hear(call)
 
     def emit(self, event: Event) -> None:
         """Show one event to the observers; one that fails is not asked why."""

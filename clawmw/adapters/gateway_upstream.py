@@ -20,6 +20,7 @@ from clawmw.adapters.gateway_guard import GatewayError, Receive, Scope
 from clawmw.adapters.gateway_http import Request, Response, Stream
 from clawmw.adapters.leading import onward
 from clawmw.errors import ClawmwError
+from clawmw.observe.ambient import quiet
 from clawmw.policy.models import ModelEntry
 from clawmw.policy.spoken import Server, server
 
@@ -253,11 +254,12 @@ class Upstream:
         """See the class. Raises `RedirectError`, and what httpx raises."""
         caller: Caller = request.extensions[CALLER]
         caller.upstream = request.url.origin
-        if wire.EXTENSION not in request.extensions:  # nothing was decided about it
-            for name in [name for name in request.headers if name.startswith("x-clawmw-")]:
+        decided = wire.EXTENSION in request.extensions
+        for name in list(request.headers):
+            if wire.tells(name) or (name.startswith("x-clawmw-") and not decided):
                 del request.headers[name]
         inner = onward(self.inner, gateway_http, str(request.url))
-        with caller.waiting():
+        with caller.waiting(), quiet(http_only=True):
             response = await inner.handle_async_request(request)
         if 300 <= response.status_code < 400:
             await response.aclose()

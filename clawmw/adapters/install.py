@@ -79,6 +79,7 @@ class Installed:
             if not self.active or isinstance(inner, Base):
                 return inner
             transport = over(inner)
+            transport.shared = True
             transport.decides = not wire.to_gateway(str(url))
             return transport
 

@@ -36,6 +36,8 @@ class Base:
     reading: ClassVar[Any]
     decides = True
     """False: the next layer decides (a gateway); it is only told of what was decided already."""
+    shared = False
+    """Requests of any kind pass here, to whoever: what is no model call keeps its trace context."""
 
     def __init__(self, runtime: Runtime, inner: Any, identity: Identity | None) -> None:
         self.runtime = runtime
@@ -51,8 +53,10 @@ class Base:
         """A request that passes as it is, but for what we alone understand, and secrets."""
         if wire.EXTENSION in request.extensions or not self.decides:
             return request  # the layer that owns it sees to that
-        for name in [n for n in request.headers if n.lower().startswith("x-clawmw-")]:
-            del request.headers[name]
+        theirs = self.shared and not wire.dialect_of(request.method, request.url.path)
+        for name in set(request.headers):
+            if name.lower().startswith("x-clawmw-") or (wire.tells(name) and not theirs):
+                del request.headers[name]
         clean = self.runtime.redactor.data(body or b"")
         if clean == (body or b""):
             return request

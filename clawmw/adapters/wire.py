@@ -35,6 +35,7 @@ __all__ = [
     "owner",
     "place",
     "streams",
+    "tells",
     "to_gateway",
 ]
 
@@ -74,6 +75,9 @@ _OPEN = frozenset(
     ["accept", "content-type", "user-agent", "anthropic-beta", "anthropic-version", "openai-beta"]
 )
 """Headers that hold no key."""
+_TRACING = frozenset({"traceparent", "tracestate", "baggage", "b3", "uber-trace-id"})
+_TRACING_BEGINS = ("x-b3-", "uberctx-")
+"""Trace context and baggage: they name who called whom, and hold what the application put there."""
 _HOP = frozenset(
     {
         "connection",
@@ -109,10 +113,16 @@ def owner(token: object, body: bytes) -> str | None:
     return None
 
 
+def tells(name: str) -> bool:
+    """Whether a header carries trace context or baggage, which no provider is sent."""
+    name = name.lower()
+    return name in _TRACING or name.startswith(_TRACING_BEGINS)
+
+
 def outgoing_headers(
     headers: Iterable[tuple[str, str]], url: str, exchange: str, body: bytes
 ) -> Headers:
-    """The headers for the model: ours stripped, the length and encoding made anew.
+    """The headers for the model: ours and the trace's stripped, length and encoding made anew.
 
     Our token goes along only to the gateway that `CLAWMW_GATEWAY` names.
     """
@@ -120,7 +130,9 @@ def outgoing_headers(
     kept = [
         (name, value)
         for name, value in headers
-        if name.lower() not in dropped and not name.lower().startswith("x-clawmw-")
+        if name.lower() not in dropped
+        and not name.lower().startswith("x-clawmw-")
+        and not tells(name)
     ]
     kept.append(("content-length", str(len(body))))
     kept.append(("accept-encoding", "identity"))

@@ -38,6 +38,9 @@ COMMANDS: Mapping[str, Entry] = {
     "flow": Entry("clawmw.cli.flow", "Check, run and resume the flows of a policy."),
     "traces": Entry("clawmw.cli.traces", "List recorded chains; show one as a tree."),
     "ui": Entry("clawmw.cli.ui", "Watch chains and budgets in the browser, live."),
+    "explain-call": Entry(
+        "clawmw.cli.explain_call", "Tell what happened to one call, rule by rule."
+    ),
     "report": Entry("clawmw.cli.report", "Write a report of recorded chains, as an HTML page."),
     "expand": Entry("clawmw.cli.expand", "Show what was cut from a tool result."),
     "budget": Entry("clawmw.cli.budget", "Show, raise or reset what the limits allow."),

@@ -16,10 +16,9 @@ from clawmw.core.identity import Identity
 from clawmw.core.money import CacheRules, Cost, Profile, Ttl, cost, simulate
 from clawmw.core.prefix import Warm, roster, shared, tools_digest, tools_tokens, warm
 from clawmw.core.story import is_transient
-from clawmw.core.tokens import estimate
-from clawmw.core.types import Json, Request, Response, Usage
+from clawmw.core.types import Json, Request, Usage
 
-__all__ = ["Account", "CachePlan", "Sending", "baseline", "estimated", "totals"]
+__all__ = ["Account", "CachePlan", "Sending", "baseline", "totals"]
 
 
 GAPS = 16
@@ -221,24 +220,10 @@ def _cacheable(request: Request, rules: CacheRules) -> bool:
     )
 
 
-def estimated(response: Response, sums: Totals, rules: CacheRules) -> Usage:
-    """The usage of an answer: as reported, or estimated where it was not."""
-    usage = response.usage
-    if usage is not None and usage.input_tokens is not None and usage.output_tokens is not None:
-        return usage
-    said = estimate(response.message.text)
-    said += sum(estimate(c.arguments) for c in response.message.tool_calls)
-    return simulate(
-        rules,
-        prefix_tokens=sums.sent_cached,
-        input_tokens=sums.sent,
-        output_tokens=said,
-        marked_tokens=None if sums.sent_cacheable else 0,
-    )
-
-
 def baseline(sums: Totals, usage: Usage | None, profile: Profile, attempts: int) -> Cost | None:
     """What the call would have cost without clawmw, native caching included; estimated.
+
+    `attempts`: those whose usage it is.
 
     Attempts beyond the first (an expansion answered) are clawmw's own, so they are not in
     it: the usage of all attempts is taken as that many times the context.

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from clawmw.core.charges import Above, Charge, Meter, Near, Reserve, Reserved, Settle
 from clawmw.core.events import Event
 from clawmw.core.tap import Tap
 from clawmw.core.types import Json, Outcome, Request
+
+if TYPE_CHECKING:
+    from clawmw.core.setup import Result
 
 __all__ = [
     "RANKS",
@@ -355,6 +358,9 @@ class Emit:
     """Show events to the observers. Returns None."""
 
     events: tuple[Event, ...]
+    result: Result | None = field(default=None, compare=False, repr=False)
+    """How the exchange ended, with the last of its events: for who keeps content, which no event
+    carries."""
 
 
 Effect: TypeAlias = (

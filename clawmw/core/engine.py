@@ -11,14 +11,15 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
-from clawmw.core.account import baseline, estimated
+from clawmw.core.account import baseline
 from clawmw.core.ascent import ascend
+from clawmw.core.bill import bill, total
 from clawmw.core.breakpoints import lifetime
 from clawmw.core.descent import again, descend
 from clawmw.core.effects import Call, Called, Effect, Emit, Sleep
 from clawmw.core.events import Attempted, CacheMissed, CallFinished, CallStarted, IdentityDerived
 from clawmw.core.exchange import Exchange, Pipeline, Result, Run, Setup
-from clawmw.core.money import cached_tokens, cost, uncached
+from clawmw.core.money import cached_tokens
 from clawmw.core.offering import LEAST
 from clawmw.core.stage import Tried
 from clawmw.core.story import tool_name
@@ -65,9 +66,12 @@ def exchange(request: Request, pipeline: Pipeline, setup: Setup) -> Run:
         outcome, changed = replace(outcome, usage=add_usage(ex.silent, outcome.usage)), True
     finished = _finished(ex, sent, outcome)
     ex.events.append(finished)
-    yield Emit(tuple(ex.events))
     shown = ex.writer.shown if ex.writer is not None else None
-    return Result(outcome, ex.stop, changed, sent, ex.state.history, finished, ex.labels, shown)
+    history, journal = ex.state.history, ex.state.journal
+    more = (ex.labels, shown, journal, ex.spending.limits)
+    result = Result(outcome, ex.stop, changed, sent, history, finished, *more)
+    yield Emit(tuple(ex.events), result)
+    return result
 
 
 def _started(ex: Exchange) -> None:
@@ -104,6 +108,8 @@ def _tried(ex: Exchange, request: Request) -> Generator[Effect, Any, Outcome]:
     else:
         ex.called = yield from _call(ex, request)
         outcome = ex.called.outcome
+        profile = ex.setup.profile(request.model)
+        ex.bills.append(bill(request, outcome, ex.totals, profile))
         _check_cache(ex, request, outcome)
     ex.tried.append(Tried(request.model, request.target, outcome, rule))
     ex.forget_contexts()
@@ -128,6 +134,7 @@ def _call(ex: Exchange, request: Request) -> Generator[Effect, Any, Called]:
             called.ended - called.started,
             failed.status if failed else 200,
             failed.kind if failed else None,
+            None if called.first_byte is None else called.first_byte - called.started,
         )
     )
     return called
@@ -193,13 +200,11 @@ def _status(ex: Exchange, outcome: Outcome | None) -> Status:
 
 
 def _finished(ex: Exchange, request: Request, outcome: Outcome | None) -> CallFinished:
-    """The sum of it all; what the provider did not report is estimated."""
+    """The sum of it all, every attempt that is billed included."""
     response = outcome if isinstance(outcome, Response) else None
     failure = outcome if isinstance(outcome, Failure) else None
-    usage, profile, raw = None, ex.setup.profile(request.model), ex.setup.profile(ex.raw.model)
-    if response is not None and ex.answer is None:
-        usage = estimated(response, ex.totals, profile.cache)
-        profile = profile.writing(lifetime(request, profile.cache))
+    spent, raw = total(ex.bills), ex.setup.profile(ex.raw.model)
+    answered = sum(one.usage is not None for one in ex.bills)
     stopped = str(ex.stop.because) if ex.stop else None
     return CallFinished(
         ex.setup.exchange,
@@ -209,13 +214,13 @@ def _finished(ex: Exchange, request: Request, outcome: Outcome | None) -> CallFi
         request.model,
         response.model if response else None,
         response.finish_reason if response else None,
-        usage,
+        spent.usage,
         ex.totals,
-        cost(usage, profile) if usage else None,
-        baseline(ex.totals, usage, raw.writing(lifetime(ex.raw, raw.cache)), max(ex.made, 1)),
+        spent.cost,
+        baseline(ex.totals, spent.usage, raw.writing(lifetime(ex.raw, raw.cache)), answered),
         ex.made,
         0.0,
         tuple((c.id, tool_name(c)) for c in response.message.tool_calls) if response else (),
         failure.kind if failure else stopped,
-        uncached(usage, profile) if usage else None,
+        spent.uncached,
     )

@@ -17,6 +17,7 @@ from clawmw.core.types import Usage
 __all__ = [
     "Acted",
     "Action",
+    "Assumed",
     "Attempted",
     "BodyUnread",
     "BreakerTurned",
@@ -131,6 +132,8 @@ class Attempted:
     seconds: float
     status: int | None
     failure: str | None = None
+    first: float | None = None
+    """Seconds until the first bytes of its answer, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +174,15 @@ class BudgetNeared:
     limit: int
     used: int
     """Used plus reserved; money in nano-USD, `wall` in milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assumed:
+    """An attempt broke without saying what it used: its worst case was charged, in nano-USD."""
+
+    exchange: str
+    time: float
+    usd: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +334,7 @@ Event: TypeAlias = (
     | Waited
     | BreakerTurned
     | BudgetNeared
+    | Assumed
     | Overdrawn
     | CacheMissed
     | ToolReturned

@@ -9,6 +9,7 @@ from inspect import isgenerator
 from typing import Any, Literal, TypeAlias, cast
 
 from clawmw.core.account import Sending, totals
+from clawmw.core.bill import Bill
 from clawmw.core.breakpoints import lifetime
 from clawmw.core.decisions import Because, Decision, Halt
 from clawmw.core.effects import (
@@ -70,6 +71,8 @@ class Exchange:
         self.tried: list[Tried] = []
         self.called: Called | None = None
         """The attempt on the wire that just ended."""
+        self.bills: list[Bill] = []
+        """What the attempts on the wire are billed."""
         self.committed = False
         """What must be remembered of what is sent was written."""
         self.ran: list[Stage] = []
@@ -274,6 +277,7 @@ class Exchange:
             referred=self._referred,
             tried=tuple(self.tried),
             called=self.called,
+            bill=self.bills[-1] if self.called is not None else None,
             stopped=self.stop,
             target=self.target,
             place=self.setup.place,

@@ -11,7 +11,9 @@ Order of sources, first wins, for each of them alone:
 3. the session headers of known agents: Claude Code, Codex, OpenCode;
 4. OpenClaw's runtime line: session, agent, kind; then its `prompt_cache_key`, or the provider's
    `conversation`: session;
-5. the trace id of `traceparent`: chain;
+5. `baggage` under our own keys: chain, hop (one more), the session and agent that called;
+   then the trace id of `traceparent`: chain; then that of the application's current span, which
+   the runtime puts in its place;
 6. the answer that a request goes on from by its id (`previous_response_id`): session;
 7. what the messages imply (`clawmw.core.story`): the opening is the session, the newest message
    that a human seems to have written begins the chain. Such names are for accounting and for
@@ -26,6 +28,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from clawmw.core.context import BAGGAGE, TraceContext, baggage
 from clawmw.core.story import Story, told
 from clawmw.core.types import Request
 
@@ -67,8 +70,6 @@ _PROGRAMS = (
 )
 """How their user agents begin (Codex also says it in `originator`)."""
 
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-_NO_TRACE = "0" * 32
 _UNSAFE = re.compile(r"[^\w.:@/+-]")
 _LONGEST_ID = 128
 
@@ -107,6 +108,14 @@ class Identity:
     """The agent program that calls: `openclaw`, `claude-code`, `codex`, `opencode`; "": unknown."""
     parent_session: str | None = None
     """The session that started this one, as an agent names it; its chain is this one's, too."""
+    parent_agent: str | None = None
+    """The agent that called this one from another process."""
+    conversation: str = ""
+    """The conversation that all agents of the chain work for; "": each session is its own."""
+    joined: tuple[Identity | TraceContext, ...] = field(default=(), compare=False)
+    """Whose results come together in this call: branches that ran beside each other."""
+    context: TraceContext | None = field(default=None, compare=False)
+    """The span that the call was made in, as its caller says."""
     opener: str = field(default="", compare=False)
     """Digest of how the conversation began."""
     opening: bool = field(default=False, compare=False)
@@ -166,11 +175,11 @@ def identify(
         known = request.earlier
         session_id = known.session if known is not None else f"~{story.opener}"
     implied = f"{session_id}#{story.task}"
-    chain = base.chain or said["chain"] or _trace_id(headers)
+    context, came = base.context or TraceContext.of(headers), baggage(headers.get(BAGGAGE, ""))
+    chain = base.chain or said["chain"] or came.get("chain") or (context and context.trace)
     if not chain:
         derived.add("chain")
         chain = implied
-    hop = said["hop"]
     return Identity(
         base.tenant,
         base.agent if base.agent != "default" else said["agent"] or client or "default",
@@ -178,10 +187,14 @@ def identify(
         chain,
         base.parent or said["parent"],
         base.kind or said["kind"],
-        base.hop or (int(hop) if hop and hop.isdecimal() and len(hop) < 4 else 0),
+        base.hop or (_hop(said["hop"]) or 0) or _next(came),
         frozenset(derived),
         client,
-        base.parent_session or above,
+        base.parent_session or above or came.get("session"),
+        base.parent_agent or came.get("agent"),
+        base.conversation or came.get("conversation", ""),
+        base.joined,
+        context,
         story.opener,
         story.opening,
         implied,
@@ -241,9 +254,15 @@ def _seconds(value: str | None) -> float | None:
     return min(seconds, 86_400.0) if seconds > 0 else None  # NaN is neither
 
 
-def _trace_id(headers: Mapping[str, str]) -> str | None:
-    match = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
-    return match[1] if match and match[1] != _NO_TRACE else None
+def _hop(value: str | None) -> int | None:
+    return (
+        int(value) if value and value.isascii() and value.isdecimal() and len(value) < 4 else None
+    )
+
+
+def _next(came: Mapping[str, str]) -> int:
+    """The hop of whoever was called: one more than its caller's."""
+    return (_hop(came.get("hop")) or 0) + 1 if came else 0
 
 
 # --- what the body says ------------------------------------------------------------------------

@@ -6,12 +6,14 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from clawmw.core.charges import Near
 from clawmw.core.codec import Codec
 from clawmw.core.decisions import Halt
 from clawmw.core.effects import Effect
 from clawmw.core.events import CallFinished, Event
 from clawmw.core.fold import History
 from clawmw.core.identity import Identity
+from clawmw.core.journal import Journal
 from clawmw.core.money import Profile
 from clawmw.core.types import Outcome, Request
 
@@ -56,6 +58,10 @@ class Result:
     """Headers that tell the caller what was done."""
     shown: str | None = None
     """The id of the answer that its reader was given, where it is not the provider's own."""
+    journal: Journal = field(default_factory=Journal)
+    """What of the request's messages is ours."""
+    limits: tuple[Near, ...] = ()
+    """The limits it drew from, and what is used of each, this call included."""
 
 
 Run: TypeAlias = Generator[Effect, Any, Result]

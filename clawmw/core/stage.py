@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 from clawmw.core.account import Account, CachePlan
+from clawmw.core.bill import Bill
 from clawmw.core.codec import Codec
 from clawmw.core.decisions import Decision, Halt, Pass
 from clawmw.core.effects import Called, Effect
@@ -103,6 +104,8 @@ class Context:
     """The exchange's earlier attempts, this one's included in `after`."""
     called: Called | None = None
     """In `after`: the attempt on the wire; None when it was refused or answered by a stage."""
+    bill: Bill | None = None
+    """In `after`: what that attempt is billed."""
     stopped: Halt | None = None
     """In `after`: why the attempt was not made."""
     target: str = ""

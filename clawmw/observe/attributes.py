@@ -18,6 +18,7 @@ from opentelemetry.util.types import AttributeValue
 
 from clawmw.core.events import (
     Acted,
+    Assumed,
     Attempted,
     BodyUnread,
     BreakerTurned,
@@ -36,7 +37,7 @@ from clawmw.core.events import (
     Waited,
 )
 from clawmw.core.identity import Identity
-from clawmw.core.money import NANO, Cost
+from clawmw.core.money import NANO
 from clawmw.observe.compat import provider_name
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
 ]
 
 _TYPE = re.compile(r"[A-Za-z_][\w.]{0,63}|\d{3}")
+_HASHED = re.compile(r"sha256-[0-9a-f]{24}")
 _MANY = 16
 """The most rules, mechanisms, details or tools named on one span."""
 
@@ -77,7 +79,7 @@ class Call:
     unread: BodyUnread | None = None
     epochs: list[EpochBegan | EpochEnded] = field(default_factory=list)
     queueing: list[Waited | BreakerTurned] = field(default_factory=list)
-    budget: list[BudgetNeared | Overdrawn] = field(default_factory=list)
+    budget: list[BudgetNeared | Overdrawn | Assumed] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
         """Take in any event but the last."""
@@ -99,7 +101,7 @@ class Call:
             self.epochs.append(event)
         elif isinstance(event, Waited | BreakerTurned):
             self.queueing.append(event)
-        elif isinstance(event, BudgetNeared | Overdrawn):
+        elif isinstance(event, BudgetNeared | Overdrawn | Assumed):
             self.budget.append(event)
         elif isinstance(event, CallStarted):
             self.started = event
@@ -120,16 +122,21 @@ def error_type(text: str | None) -> str:
 
 
 def hashed(identity: Identity) -> Identity:
-    """The same identity with its chain, parent and session as digests."""
+    """The same identity with its chain, parent, sessions and conversation as digests."""
+    above = identity.parent_session
     return replace(
         identity,
         chain=_hash(identity.chain),
         parent=_hash(identity.parent) if identity.parent else None,
         session=_hash(identity.session),
+        parent_session=_hash(above) if above else None,
+        conversation=_hash(identity.conversation) if identity.conversation else "",
     )
 
 
 def _hash(text: str) -> str:
+    if _HASHED.fullmatch(text):
+        return text  # another process of the chain has sent it so
     return "sha256-" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
@@ -148,8 +155,13 @@ def identity_of(identity: Identity) -> Attributes:
     }
     if identity.parent:
         result["clawmw.chain.parent"] = label(identity.parent)
-    if identity.session and "session" not in identity.derived:
-        result["gen_ai.conversation.id"] = label(identity.session)
+    if identity.parent_agent:
+        result["clawmw.parent.agent"] = label(identity.parent_agent)
+    if identity.parent_session:
+        result["clawmw.parent.session"] = label(identity.parent_session)
+    own = identity.session if "session" not in identity.derived else ""
+    if identity.conversation or own:
+        result["gen_ai.conversation.id"] = label(identity.conversation or own)
     return result
 
 
@@ -283,27 +295,19 @@ def _tokens(result: Attributes, finished: CallFinished) -> None:
 def _money(result: Attributes, call: Call, finished: CallFinished) -> None:
     """Cost by our price table; the conventions have no cost."""
     spent = finished.cost
-    if spent is None and _unbilled(call, finished):
-        spent = Cost()
     result["clawmw.cost.source"] = "unknown" if spent is None else "local"
     if spent is not None:
         result["clawmw.cost.usd"] = spent.total / NANO
         result["clawmw.cost.basis"] = finished.usage.basis if finished.usage else "measured"
+    assumed = [told.usd for told in call.budget if isinstance(told, Assumed)]
+    if assumed:
+        result["clawmw.cost.assumed_usd"] = sum(assumed) / NANO
     if finished.uncached is not None:
         result["clawmw.cost.uncached_usd"] = finished.uncached / NANO
     if finished.baseline is not None:
         result["clawmw.cost.baseline_usd"] = finished.baseline.total / NANO
         if spent is not None:
             result["clawmw.saved.usd"] = (finished.baseline.total - spent.total) / NANO
-
-
-def _unbilled(call: Call, finished: CallFinished) -> bool:
-    """Whether a call without usage surely cost nothing: never sent, or refused by HTTP status."""
-    if finished.usage is not None:
-        return False
-    if not call.attempts:
-        return finished.status in ("answered", "halted")
-    return all(a.status is not None and a.status >= 400 for a in call.attempts)
 
 
 def _attempts(result: Attributes, call: Call) -> None:
@@ -331,8 +335,9 @@ def _decisions(result: Attributes, call: Call) -> None:
         if isinstance(epoch, EpochBegan) and not epoch.would:
             result["clawmw.epoch"] = label(epoch.reason, 64)
     for told in call.budget:
-        near = isinstance(told, BudgetNeared)
-        result[f"clawmw.budget.{'near' if near else 'overdrawn'}"] = told.meter
+        if not isinstance(told, Assumed):
+            near = isinstance(told, BudgetNeared)
+            result[f"clawmw.budget.{'near' if near else 'overdrawn'}"] = told.meter
     for event in call.trouble:
         name = "stage.failed" if isinstance(event, StageFailed) else "degraded"
         result[f"clawmw.{name}"] = True

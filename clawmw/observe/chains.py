@@ -63,6 +63,8 @@ class Chain:
     """Input tokens of the calls whose cache reads are known."""
     cost_nano: int | None
     unknown_cost: int
+    assumed_nano: int | None
+    """Charged at most for attempts that broke without an answer; not in `cost_nano`."""
     baseline_nano: int | None
     saved_nano: int | None
     """Baseline less cost, over the calls where both are known."""
@@ -103,7 +105,8 @@ SELECT trace_id,
   sum(CASE WHEN {_CALL} AND cache_read_tokens IS NOT NULL THEN input_tokens END)
     AS cacheable_tokens,
   sum(cost_nano) AS cost_nano,
-  sum({_CALL} AND cost_nano IS NULL) AS unknown_cost,
+  sum({_CALL} AND (cost_nano IS NULL OR assumed_nano > 0)) AS unknown_cost,
+  sum(assumed_nano) AS assumed_nano,
   sum(baseline_nano) AS baseline_nano,
   sum(baseline_nano - cost_nano) AS saved_nano,
   sum(CASE WHEN cost_nano IS NOT NULL THEN baseline_nano END) AS compared_nano,
@@ -228,23 +231,31 @@ def _completed(stored: list[SpanRow]) -> list[SpanRow]:
 
     A model call's parent may be missing because nobody opened its agent, because the
     agent's process was killed, or because it is a span of the application, which only its
-    own exporter has. It then goes under the agent (by name and session) it was made for.
+    own exporter has. It then goes under the agent (by name and session) it was made for. So does
+    one right under another agent's span, which called that agent in a process of its own.
     """
     if not stored:
         return []
     present = {row.span_id for row in stored}
+    callers = {row.span_id: _agent(row) for row in stored if row.op == "invoke_agent"}
     agents = {_agent(row): row.span_id for row in reversed(stored) if row.op == "invoke_agent"}
     below: dict[str, list[SpanRow]] = {}
+    above: dict[str, str] = {}
     rows = []
     for row in stored:
-        if row.op not in ("chat", "execute_tool") or row.parent_id in present:
+        own = callers.get(row.parent_id or "", _agent(row)) == _agent(row)
+        if row.op not in ("chat", "execute_tool") or (row.parent_id in present and own):
             rows.append(row)
             continue
-        parent = agents.setdefault(_agent(row), row.parent_id or f"agent-{len(agents)}")
+        free = row.parent_id if row.parent_id not in present else None
+        parent = agents.setdefault(_agent(row), free or f"agent-{len(agents)}")
+        if not own and parent not in present:
+            above.setdefault(parent, row.parent_id or "")
         rows.append(replace(row, parent_id=parent))
         if parent not in present:
             below.setdefault(parent, []).append(rows[-1])
-    rows += [_inferred(agent, "invoke_agent", children) for agent, children in below.items()]
+    inferred = [_inferred(agent, "invoke_agent", children) for agent, children in below.items()]
+    rows += [replace(row, parent_id=above.get(row.span_id)) for row in inferred]
     return sorted(_rooted(rows), key=_start)
 
 

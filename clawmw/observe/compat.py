@@ -69,7 +69,9 @@ def duplicate(
     attributes: dict[str, AttributeValue], groups: Iterable[str] = GROUPS
 ) -> dict[str, AttributeValue]:
     """Add to `attributes`, in place, the second names the readers in `groups` want."""
-    operation = attributes["gen_ai.operation.name"]
+    operation = str(attributes.get("gen_ai.operation.name", ""))
+    if not operation:
+        return attributes  # a note on another library's span: nothing of it may count
     for group in groups:
         for name, second in _RENAMED[group].items():
             value = attributes.get(name)
@@ -79,7 +81,7 @@ def duplicate(
                 continue
             attributes[second] = value
         if group == "openinference":
-            attributes[_KIND] = _KINDS[str(operation)]
+            attributes[_KIND] = _KINDS[operation]
         elif group == "langfuse":
             usd = attributes.get("clawmw.cost.usd")
             if usd is not None:

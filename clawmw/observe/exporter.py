@@ -61,6 +61,7 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Any], Any] | None], ...] = (
     ("kind", "clawmw.kind", None),
     ("stopped_by", "clawmw.stopped.by", None),
     ("moved", "clawmw.cache.moved", None),
+    ("assumed_nano", "clawmw.cost.assumed_usd", _nano),
     ("exchange", "clawmw.exchange", None),
 )
 _DERIVED = ALIASES | {
@@ -124,6 +125,8 @@ def _row(span: ReadableSpan) -> SpanRow:
         for name, value in attributes.items()
         if name not in _DERIVED and not name.startswith(_MIRRORS)
     }
+    if span.links:
+        attributes["clawmw.links"] = [_link(link) for link in span.links]
     start = span.start_time or 0
     assert span.context is not None  # of a started span
     return SpanRow(
@@ -139,6 +142,12 @@ def _row(span: ReadableSpan) -> SpanRow:
         events=tuple(_mark(event) for event in span.events),
         **values,
     )
+
+
+def _link(link: Any) -> str:
+    """What a link is for, and the span it leads to."""
+    kind = (link.attributes or {}).get("clawmw.link", "link")
+    return f"{kind} {link.context.trace_id:032x}-{link.context.span_id:016x}"
 
 
 def _mark(event: Any) -> Mapping[str, Any]:

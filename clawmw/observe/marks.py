@@ -7,6 +7,7 @@ from math import isfinite
 
 from clawmw.core.events import (
     Acted,
+    Assumed,
     Attempted,
     BreakerTurned,
     BudgetNeared,
@@ -107,8 +108,10 @@ def _attempt(attempt: Attempted) -> Mark:
     return "clawmw.attempt", int(attempt.time * NANO), result
 
 
-def _budget(event: BudgetNeared | Overdrawn) -> Mark:
+def _budget(event: BudgetNeared | Overdrawn | Assumed) -> Mark:
     when = int(event.time * NANO)
+    if isinstance(event, Assumed):
+        return "clawmw.cost.assumed", when, {"usd": event.usd / NANO}
     if isinstance(event, Overdrawn):
         told: Attributes = {"meter": event.meter, "reserved": event.reserved, "used": event.used}
         return "clawmw.budget.overdrawn", when, told

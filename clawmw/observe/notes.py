@@ -70,6 +70,9 @@ def _note(event: Mapping[str, Any]) -> str:
         return f"nobody names its {names}: read off the messages (send x-clawmw-chain, -session)"
     if kind in ("clawmw.budget.near", "clawmw.budget.overdrawn"):
         return _budget(event)
+    if kind == "clawmw.cost.assumed":
+        most = money(round(event.get("usd", 0) * NANO))
+        return f"an attempt broke unanswered: what it cost is unknown, {most} charged at most"
     if kind == "clawmw.cache.missed":
         return _cache_missed(event)
     return ""

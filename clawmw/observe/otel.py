@@ -11,7 +11,10 @@ The tree, and who writes which span of it
 
 The trace id is derived from the chain, the ids of its root and agents from the trace id
 (`clawmw.observe.ids`). A call's span names its parent without having seen it, so threads
-and processes that pass no context still write one tree. Three cases remain:
+and processes that pass no context still write one tree. Where a caller does pass one (the
+application's current span; `traceparent` of a span it samples), the call is that span's child,
+and nothing stands in for a root that somebody else has (`clawmw.observe.places`). A call that
+another library has a span for adds to that one (`clawmw.observe.foreign`). Three cases remain:
 
 1. A flow opens root, agents and tools (`chain`, `agent`, `tool`): those spans are real,
    carry the derived ids, and are current, so that whatever the application's own
@@ -38,20 +41,26 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, SpanContext, TraceFlags
+from opentelemetry.trace import Link, SpanContext
 
 from clawmw.core.events import CallFinished, CallStarted, Event
 from clawmw.core.identity import Identity
 from clawmw.observe import attributes as attrs
+from clawmw.observe.ambient import CALLER
 from clawmw.observe.attributes import Attributes, Call
+from clawmw.observe.base import Ended
 from clawmw.observe.compat import GROUPS
+from clawmw.observe.foreign import at_foreign, inference, note, tell
 from clawmw.observe.ids import agent_span_id, root_span_id, trace_id
 from clawmw.observe.marks import marks
+from clawmw.observe.places import ChainState, adopted, caller_links, under_current
 from clawmw.observe.plans import Plans, extent
+from clawmw.observe.recorder import Content, Recorder
 from clawmw.observe.spanstore import SpanStore
 from clawmw.observe.tracing import Plan, Started, Tracers, inside
 
@@ -70,24 +79,8 @@ class _Open:
 
     call: Call = field(default_factory=Call)
     under: SpanContext | None = None
-
-
-@dataclass(slots=True)
-class _Chain:
-    """What this process knows of a chain."""
-
-    trace: int
-    root: int
-    flags: TraceFlags
-    calls: int = 0
-    rooted: bool = False
-    """The root's span, or a stand-in for it, is made here."""
-    agents: dict[tuple[str, str], Context] = field(default_factory=dict)
-    """Agents whose span, or a stand-in for it, is made here."""
-    tools: dict[str, int] = field(default_factory=dict)
-    """How often a flow itself timed a tool call of that id."""
-    running: list[Started] = field(default_factory=list)
-    """Root and agent spans that are open here."""
+    foreign: trace.Span | None = None
+    """That span, where another library made it for this very call."""
 
 
 class OtelObserver:
@@ -96,7 +89,8 @@ class OtelObserver:
     Spans go to `tracer_provider`, or else to the application's global provider where one
     is set, and with `store` also to the local span store, whatever the provider samples.
     With `hash_ids`, chain and session ids leave this process as SHA-256 digests only.
-    `compat` names the groups of readers that get names of their own (`compat.GROUPS`).
+    `compat` names the groups of readers that get names of their own (`compat.GROUPS`); with
+    `content` the store keeps what is said, too.
     Thread-safe; calling it costs well under 0.1 ms and never raises.
     """
 
@@ -107,12 +101,14 @@ class OtelObserver:
         store: SpanStore | None = None,
         hash_ids: bool = False,
         compat: Sequence[str] = GROUPS,
+        content: Content | None = None,
     ) -> None:
         self._tracers = Tracers(tracer_provider, store, compat)
+        self._recorder = Recorder(store, content) if store is not None else None
         self._plans = Plans(hash_ids)
         self._lock = threading.Lock()
         self._calls: OrderedDict[str, _Open] = OrderedDict()
-        self._chains: OrderedDict[str, _Chain] = OrderedDict()
+        self._chains: OrderedDict[str, ChainState] = OrderedDict()
         self._failed = False
         _renew_lock_after_fork(self)
 
@@ -123,6 +119,11 @@ class OtelObserver:
                 self._take(event)
         except Exception as error:  # noqa: BLE001 an observer never stops a call
             self._trouble(error)
+
+    def ended(self, call: Ended) -> None:
+        """Take in a call with its content, before its last event."""
+        if self._recorder is not None:
+            self._recorder.ended(call)
 
     def chain(
         self, identity: Identity, name: str, *, flow: str | None = None
@@ -144,6 +145,8 @@ class OtelObserver:
 
         def work() -> None:
             try:
+                if self._recorder is not None:
+                    self._recorder.flush(seconds)
                 self._tracers.flush()
                 done.set()
             except Exception as error:  # noqa: BLE001 as above
@@ -154,6 +157,8 @@ class OtelObserver:
 
     def close(self) -> None:
         """Write out what waits and close the store; also done when the process ends."""
+        if self._recorder is not None:
+            self._recorder.close()
         self._tracers.close()
 
     # --- events ----------------------------------------------------------------------
@@ -171,8 +176,10 @@ class OtelObserver:
                 self._calls.popitem(last=False)
         entry.call.add(event)
         if isinstance(event, CallStarted):
-            under = trace.get_current_span().get_span_context()
+            current = trace.get_current_span()
+            under = current.get_span_context()
             entry.under = under if under.is_valid else None
+            entry.foreign = inference(current)
 
     def _finished(self, entry: _Open, event: CallFinished) -> None:
         call, identity = entry.call, event.identity
@@ -181,21 +188,36 @@ class OtelObserver:
         with self._lock:
             chain.calls += 1
             sequence = chain.calls
-        parent, links = self._parent(chain, identity, entry.under, when)
+        parent, links = self._parent(chain, identity, entry, when)
+        plan = self._plans.chat(call, event, parent, sequence)
+        with self._lock:
+            joined, values = chain.joins(identity)
+        plan.attributes.update(values)
+        write = self._tracers.record
+        if entry.foreign is not None:
+            same = at_foreign(plan, entry.foreign, chain.trace)
+            plan, write = same or plan, write if same else self._tracers.keep
         for tool in call.tools:
             if not self._timed(chain, tool.call_id):
-                plan = self._plans.returned(identity, tool, parent)
-                self._tracers.record(plan, extent(None, tool.time)[1])
-        plan = self._plans.chat(call, event, parent, sequence)
-        self._tracers.record(
-            replace(plan, links=links) if links else plan,
-            when[1],
-            error=event.status in ("failed", "halted"),
-            marks=tuple(marks(call)),
-        )
+                told = self._plans.returned(identity, tool, parent)
+                write(told, extent(None, tool.time)[1])
+        self._write(entry, replace(plan, links=(*links, *joined)), event, when[1])
         self._mirror(chain, identity, plan.attributes)
 
-    def _timed(self, chain: _Chain, call_id: str) -> bool:
+    def _write(self, entry: _Open, plan: Plan, event: CallFinished, end: int) -> None:
+        """One call's span, or what is known of it onto the one it has."""
+        how: Any = {
+            "error": event.status in ("failed", "halted"),
+            "marks": tuple(marks(entry.call)),
+        }
+        if entry.foreign is None:
+            self._tracers.record(plan, end, **how)
+            return
+        self._tracers.keep(plan, end, **how)
+        if not tell(entry.foreign, plan.attributes, how["marks"]):
+            self._tracers.export(note(plan, entry.foreign), end, **how)
+
+    def _timed(self, chain: ChainState, call_id: str) -> bool:
         """Whether a flow made this tool call's span itself; asked once a call."""
         with self._lock:
             timed = chain.tools.get(call_id, 0)
@@ -203,7 +225,7 @@ class OtelObserver:
                 chain.tools[call_id] = timed - 1
         return timed > 0
 
-    def _mirror(self, chain: _Chain, identity: Identity, values: Attributes) -> None:
+    def _mirror(self, chain: ChainState, identity: Identity, values: Attributes) -> None:
         """Say on the open agent and root that a guard stopped a call beneath them."""
         said: Attributes = {
             name: True for name in ("clawmw.stopped", "clawmw.loop.capped") if values.get(name)
@@ -217,7 +239,7 @@ class OtelObserver:
 
     # --- the tree --------------------------------------------------------------------
 
-    def _chain(self, identity: Identity) -> _Chain:
+    def _chain(self, identity: Identity) -> ChainState:
         scope = identity.scope("chain")
         with self._lock:
             chain = self._chains.get(scope)
@@ -227,47 +249,52 @@ class OtelObserver:
         number = trace_id(identity)
         flags = self._tracers.flags(self._plans.root(identity, None, None, 0))
         with self._lock:
-            chain = self._chains.setdefault(scope, _Chain(number, root_span_id(number), flags))
+            chain = self._chains.setdefault(scope, ChainState(number, root_span_id(number), flags))
             if len(self._chains) > _CHAINS:
                 self._chains.popitem(last=False)
         return chain
 
     def _parent(
-        self, chain: _Chain, identity: Identity, under: SpanContext | None, when: tuple[int, int]
+        self, chain: ChainState, identity: Identity, entry: _Open, when: tuple[int, int]
     ) -> tuple[Context, Sequence[Link]]:
-        """Where a call's span goes, and the span of the application it came from."""
-        if under is not None and under.trace_id == chain.trace and under.span_id != chain.root:
-            return trace.set_span_in_context(trace.NonRecordingSpan(under), Context()), ()
-        links: tuple[Link, ...] = ()
-        if under is not None and under.trace_id != chain.trace:
-            links = (Link(under, {"clawmw.link": "caller"}),)
+        """Where a call's span goes, and the span in another trace that it was made in."""
+        at = adopted(chain, identity, entry.under)
+        if at is not None:
+            with self._lock:
+                chain.adopt(at)
+            return at, ()
+        links = caller_links(chain, identity, entry.under)
         key = (identity.agent, identity.session)
+        parent = inside(chain.trace, agent_span_id(chain.trace, *key), chain.flags)
         with self._lock:
             known = chain.agents.get(key)
-            if known is None:
-                parent = inside(chain.trace, agent_span_id(chain.trace, *key), chain.flags)
+            if known is None and entry.foreign is None:
                 self._know(chain, key, parent)
                 rooted, chain.rooted = chain.rooted, True
-        if known is not None:
-            return known, links
+        if known is not None or entry.foreign is not None:
+            return known or parent, links
         if not rooted:
             self._stand_in(chain, identity, None, when)
         self._stand_in(chain, identity, key, when)
         return parent, links
 
-    def _know(self, chain: _Chain, key: tuple[str, str], parent: Context) -> None:
+    def _know(self, chain: ChainState, key: tuple[str, str], parent: Context) -> None:
         chain.agents[key] = parent
         if len(chain.agents) > _AGENTS:
             del chain.agents[next(iter(chain.agents))]
 
     def _stand_in(
-        self, chain: _Chain, identity: Identity, key: tuple[str, str] | None, when: tuple[int, int]
+        self,
+        chain: ChainState,
+        identity: Identity,
+        key: tuple[str, str] | None,
+        when: tuple[int, int],
     ) -> None:
         """Export a root, or an agent's span, that nobody else will write; see the module."""
         if key is None:
             plan = self._plans.root(identity, None, None, when[0])
         else:
-            above = inside(chain.trace, chain.root, chain.flags)
+            above = chain.above or inside(chain.trace, chain.root, chain.flags)
             plan = self._plans.agent(identity, identity.agent, above, when[0])
             plan = replace(plan, span_id=agent_span_id(chain.trace, *key))
         plan.attributes["clawmw.synthetic"] = True
@@ -282,7 +309,8 @@ class OtelObserver:
         if started is None:
             yield
             return
-        token = otel_context.attach(trace.set_span_in_context(started.current))
+        told = otel_context.set_value(CALLER, identity)
+        token = otel_context.attach(trace.set_span_in_context(started.current, told))
         failure: BaseException | None = None
         try:
             yield
@@ -307,12 +335,12 @@ class OtelObserver:
             else:
                 above = self._timing(chain, identity, more)
                 plan = self._plans.tool(identity, name, more, above, now)
-            return self._run(chain, op, identity, _under_current(chain, op, plan))
+            return self._run(chain, op, identity, under_current(chain, op, identity, plan))
         except Exception as error:  # noqa: BLE001 as above
             self._trouble(error)
             return None
 
-    def _run(self, chain: _Chain, op: str, identity: Identity, plan: Plan) -> Started:
+    def _run(self, chain: ChainState, op: str, identity: Identity, plan: Plan) -> Started:
         """Start a flow's span. The first of an agent's conversation has the derived id."""
         key = (identity.agent, identity.session) if op == "invoke_agent" else None
         with self._lock:
@@ -328,7 +356,7 @@ class OtelObserver:
                 chain.running.append(started)
         return started
 
-    def _timing(self, chain: _Chain, identity: Identity, call_id: str) -> Context:
+    def _timing(self, chain: ChainState, identity: Identity, call_id: str) -> Context:
         """Note that a flow times this tool call; returns its agent, to be its parent."""
         key = (identity.agent, identity.session)
         with self._lock:
@@ -351,18 +379,6 @@ class OtelObserver:
         if not self._failed:
             _log.warning("clawmw could not trace a call: %s", type(error).__name__)
         self._failed = True
-
-
-def _under_current(chain: _Chain, op: str, plan: Plan) -> Plan:
-    """The plan, beneath the current span where that is one of this chain's trace.
-
-    A tool never goes right under the root: some agent ran it.
-    """
-    current = trace.get_current_span()
-    context = current.get_span_context()
-    if context.trace_id != chain.trace or (op == "execute_tool" and context.span_id == chain.root):
-        return plan
-    return replace(plan, parent=trace.set_span_in_context(current, Context()))
 
 
 def _renew_lock_after_fork(observer: OtelObserver) -> None:

@@ -13,6 +13,7 @@ from clawmw.core.money import NANO
 from clawmw.observe import attributes as attrs
 from clawmw.observe.attributes import Call, label
 from clawmw.observe.ids import root_span_id, trace_id
+from clawmw.observe.places import fan_in
 from clawmw.observe.tracing import Plan
 
 __all__ = ["Plans", "extent"]
@@ -46,8 +47,10 @@ class Plans:
 
     def agent(self, identity: Identity, name: str, parent: Context, start: int) -> Plan:
         """`invoke_agent`, with a random id."""
-        values = attrs.agent(self.shown(identity), name)
-        return Plan(f"invoke_agent {label(name)}", SpanKind.INTERNAL, values, parent, start)
+        links, joined = fan_in(identity)
+        values = attrs.agent(self.shown(identity), name) | joined
+        named = f"invoke_agent {label(name)}"
+        return Plan(named, SpanKind.INTERNAL, values, parent, start, links=links)
 
     def tool(
         self, identity: Identity, name: str, call_id: str, parent: Context, start: int

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from clawmw.errors import StoreError, UnsafeStore
+from clawmw.observe.outlinetables import TABLES, expire, forget
 
 __all__ = ["COLUMNS", "KEEP", "SpanRow", "SpanStore", "default_store_path"]
 
@@ -88,6 +89,8 @@ class SpanRow:
     """The part of the prompt that moved when an expected cache hit did not come."""
     uncached_nano: int | None = None
     """What the same tokens cost where nothing is cached."""
+    assumed_nano: int | None = None
+    """What was charged at most for attempts of which nobody knows what they cost."""
     exchange: str | None = None
     """The id of a model call in clawmw's other stores."""
     source: str | None = None
@@ -117,11 +120,12 @@ _SCHEMA = (
         " attributes TEXT NOT NULL, events TEXT NOT NULL,"
         " PRIMARY KEY (trace_id, span_id))"  # rows too long for WITHOUT ROWID
     ),
+    *TABLES,
     f"PRAGMA user_version = {_VERSION}",
 )
 _ADDED = {
     1: ("kind TEXT", "stopped_by TEXT", "moved TEXT", "uncached_nano INTEGER"),
-    2: ("exchange TEXT", "source TEXT"),
+    2: ("assumed_nano INTEGER", "exchange TEXT", "source TEXT"),
 }
 """The columns that each version lacks and the next one has."""
 # A span that is written twice is one that was taken up again (a flow resumed after it
@@ -210,6 +214,7 @@ class SpanStore:
         limit = int((self._pruned - self._keep) * 1e9)
 
         def delete(connection: sqlite3.Connection) -> int:
+            forget(connection, before_ns=limit)
             connection.execute(
                 "DELETE FROM details WHERE (trace_id, span_id) IN "
                 "(SELECT trace_id, span_id FROM spans WHERE end_ns < ?)",
@@ -218,9 +223,21 @@ class SpanStore:
             return connection.execute("DELETE FROM spans WHERE end_ns < ?", (limit,)).rowcount
 
         dropped = self._transaction(delete)
+        self.expire()
         if dropped:
             self.query("PRAGMA incremental_vacuum(4096)")
         return dropped
+
+    def expire(self) -> int:
+        """Drop the texts whose time is over, from the write-ahead log too; returns how many."""
+        gone = self._transaction(lambda connection: expire(connection, time.time_ns()))
+        if gone:
+            self.query("PRAGMA wal_checkpoint(TRUNCATE)")
+        return gone
+
+    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work` in one transaction: all of it, or nothing."""
+        return self._transaction(work)
 
     def query(self, sql: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """The rows of a SELECT."""
@@ -273,6 +290,8 @@ class SpanStore:
             for earlier in range(version, _VERSION):
                 for column in _ADDED[earlier]:
                     connection.execute(f"ALTER TABLE spans ADD COLUMN {column}")
+            for statement in TABLES:  # of version 3
+                connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {_VERSION}")
             return
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]

@@ -71,6 +71,9 @@ def totals(chain: Chain, rows: Sequence[SpanRow], glyphs: Glyphs) -> Iterator[st
     if chain.cost_nano is not None and chain.unknown_cost:
         known += f"; {counted(chain.unknown_cost, 'call')} unknown"
     yield f"cost      {cost(chain, glyphs)} ({known})"
+    if chain.assumed_nano:
+        most = money(chain.assumed_nano)
+        yield f"charged   at most {most} more, for attempts that broke unanswered"
     if chain.baseline_nano is not None:
         same = "estimated: the same calls, native caching only"
         yield f"without   ~{money(chain.baseline_nano)} ({same})"

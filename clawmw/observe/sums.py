@@ -47,5 +47,5 @@ def own(span: SpanRow) -> Sum:
         (span.baseline_nano or 0) - (span.cost_nano or 0) if both else None,
         int(span.usage_basis == "estimated"),
         int(span.input_tokens is None and span.status in ("ok", "cancelled")),
-        int(span.cost_nano is None),
+        int(span.cost_nano is None or (span.assumed_nano or 0) > 0),
     )

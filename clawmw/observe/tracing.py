@@ -162,6 +162,9 @@ class Tracers:
         if tracer is not None:
             exported = self._start(tracer, plan)
             return Started(plan, exported, exported.get_span_context())
+        return self._planned(plan)
+
+    def _planned(self, plan: Plan) -> Started:
         above = trace.get_current_span(plan.parent).get_span_context()
         context = SpanContext(
             above.trace_id or plan.trace_id or 0,
@@ -171,11 +174,20 @@ class Tracers:
         )
         return Started(plan, None, context)
 
-    def export(self, plan: Plan, end: int) -> None:
+    def export(
+        self, plan: Plan, end: int, *, error: bool = False, marks: Sequence[Mark] = ()
+    ) -> None:
         """A whole span that the local store does not need."""
         tracer = self.exporting
         if tracer is not None:
-            self._start(tracer, plan).end(end)
+            _end(self._start(tracer, plan), end, error, marks)
+
+    def keep(
+        self, plan: Plan, end: int, *, error: bool = False, marks: Sequence[Mark] = ()
+    ) -> None:
+        """A whole span that only the local store needs."""
+        if self._local is not None:
+            self._local.on_end(_value(self._planned(plan), end, error, marks))
 
     def end(
         self, started: Started, end: int, *, error: bool = False, marks: Sequence[Mark] = ()
@@ -184,13 +196,8 @@ class Tracers:
 
         The status has no description: it could only be a message.
         """
-        exported = started.exported
-        if exported is not None:
-            for name, when, attributes in marks:
-                exported.add_event(name, attributes, when)
-            if error:
-                exported.set_status(_FAILED)
-            exported.end(end)
+        if started.exported is not None:
+            _end(started.exported, end, error, marks)
         if self._local is not None:
             self._local.on_end(_value(started, end, error, marks))
 
@@ -232,6 +239,14 @@ class Tracers:
         finally:
             if wanted is not None:
                 wanted.want(None, None)
+
+
+def _end(span: trace.Span, end: int, error: bool, marks: Sequence[Mark]) -> None:
+    for name, when, attributes in marks:
+        span.add_event(name, attributes, when)
+    if error:
+        span.set_status(_FAILED)
+    span.end(end)
 
 
 def _value(started: Started, end: int, error: bool, marks: Sequence[Mark]) -> ReadableSpan:

@@ -163,6 +163,7 @@ def _traces(policy: Policy) -> tuple[Observer, ...]:
     if path is None:
         return ()
     from clawmw.observe.otel import OtelObserver  # the SDK only where traces are kept
+    from clawmw.observe.recorder import Content
     from clawmw.observe.spanstore import SpanStore
 
     try:
@@ -173,7 +174,9 @@ def _traces(policy: Policy) -> tuple[Observer, ...]:
         # Nobody asked for it: an agent must start all the same.
         warnings.warn(f"clawmw keeps no traces: {error}", RuntimeWarning, stacklevel=2)
         return ()
-    return (OtelObserver(store=store),)
+    kept = policy.trace.content
+    content = Content(kept.keep, kept.longest) if kept is not None else None
+    return (OtelObserver(store=store, content=content),)
 
 
 def codecs() -> Mapping[str, Codec]:

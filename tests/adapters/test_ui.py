@@ -19,7 +19,7 @@ from clawmw.adapters.ui_server import UiServed, UiServer
 from clawmw.errors import ClawmwError
 from clawmw.observe.otel import OtelObserver
 from clawmw.observe.page.watched import Watched
-from clawmw.observe.spanstore import SpanRow, SpanStore
+from clawmw.observe.spanstore import _ADDED, SpanRow, SpanStore
 from tests.observe.calls import Says
 from tests.observe.test_page import Page
 
@@ -190,8 +190,8 @@ def test_what_is_no_store_is_said(path: Path, serving: Serving) -> None:
 def test_a_store_of_an_older_version_is_read(path: Path, serving: Serving) -> None:
     SpanStore.open(path).close()
     with sqlite3.connect(path) as old:
-        for column in ("exchange", "source"):
-            old.execute(f"ALTER TABLE spans DROP COLUMN {column}")
+        for column in _ADDED[2]:
+            old.execute(f"ALTER TABLE spans DROP COLUMN {column.split()[0]}")
         old.execute("PRAGMA user_version = 2")
         old.execute(
             "INSERT INTO spans (trace_id, span_id, op, name, start_ns, end_ns, status, chain_id) "

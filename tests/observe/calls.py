@@ -112,7 +112,7 @@ def halted(**more: Any) -> Says:
     return Says(
         status="halted",
         usage=None,
-        cost=None,
+        cost=Cost(),
         baseline=None,
         attempts=(),
         seconds=0.01,

@@ -11,6 +11,7 @@ import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
 from clawmw.core.events import Totals
+from clawmw.core.money import Cost
 from clawmw.core.types import Usage
 from clawmw.observe.compat import ALIASES
 from clawmw.observe.ids import agent_span_id, root_span_id, trace_id
@@ -222,7 +223,7 @@ def test_unknown_is_left_out_and_zero_is_not(exporting: Make) -> None:
 
 def test_a_call_clawmw_answered_used_no_tokens(exporting: Make) -> None:
     observer, exporter = exporting()
-    tell(observer, Says(status="answered", attempts=(), cost=None))
+    tell(observer, Says(status="answered", attempts=(), cost=Cost()))
     values = dict(by_name(exporter)["chat anthropic/claude-x"].attributes or {})
     assert not [name for name in values if name.startswith("gen_ai.usage.input")]
     assert values["clawmw.status"] == "answered"
@@ -242,24 +243,24 @@ def test_retries_are_one_span_with_their_attempts_as_events(exporting: Make) -> 
 @pytest.mark.parametrize(
     ("attempts", "error", "expected", "cost"),
     [
-        ([(0.5, 503, "status")], "status", "503", 0.0),
+        ([(0.5, 503, "status")], "status", "503", Cost()),
         ([(0.5, None, "timeout")], "timeout", "timeout", None),
         ([], "key sk-123 is wrong", "_OTHER", None),
     ],
 )
 def test_a_failed_call(
-    exporting: Make, attempts: Any, error: str, expected: str, cost: float | None
+    exporting: Make, attempts: Any, error: str, expected: str, cost: Cost | None
 ) -> None:
     observer, exporter = exporting()
     tell(
         observer,
-        Says(status="failed", attempts=attempts, usage=None, cost=None, error=error),
+        Says(status="failed", attempts=attempts, usage=None, cost=cost, error=error),
     )
     span = by_name(exporter)["chat anthropic/claude-x"]
     assert span.status.status_code is StatusCode.ERROR
     values = dict(span.attributes or {})
     assert values["error.type"] == expected
-    assert values.get("clawmw.cost.usd") == cost
+    assert values.get("clawmw.cost.usd") == (cost and cost.usd)
 
 
 def test_observe_and_holdout_say_what_would_have_been(exporting: Make) -> None:

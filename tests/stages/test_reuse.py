@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from clawmw.core.identity import Identity
+from clawmw.core.money import Cost
 from clawmw.core.types import Failure, Outcome, Response
 from clawmw.testing import Bench, Clock, answer, asks, failing
 
@@ -35,7 +36,7 @@ def test_a_heartbeat_is_answered_again_and_bills_nothing() -> None:
     assert text(case) == ("quiet", True)
     last = case.send(ASK)
     finished = last.result.finished
-    assert (finished.status, finished.cost, finished.attempts) == ("answered", None, 0)
+    assert (finished.status, finished.cost, finished.attempts) == ("answered", Cost(), 0)
     assert int(last.result.labels["x-clawmw-reused"]) > 0
     used = case.runtime.stores.ledger.used(BEAT.scope("chain"))
     assert used["calls"] == 3

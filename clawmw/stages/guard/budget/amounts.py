@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+from clawmw.core.bill import answers, whole
 from clawmw.core.breakpoints import lifetime
 from clawmw.core.effects import Meter
-from clawmw.core.money import Profile, cost
+from clawmw.core.money import Profile
 from clawmw.core.stage import Context
-from clawmw.core.tokens import estimate
-from clawmw.core.types import Failure, Json, Outcome, Request, Usage
+from clawmw.core.types import Failure, Outcome, Request
 
-__all__ = ["MARGIN", "Amounts", "answers", "asked_output", "limited", "overrun", "used", "worst"]
+__all__ = ["MARGIN", "Amounts", "asked_output", "limited", "overrun", "used", "worst"]
 
 Amounts = dict[Meter, int]
 """By meter; `usd` is -1 where no price is known."""
@@ -28,25 +27,10 @@ _RICHEST = 10**17
 _LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
-def _whole(value: Json) -> int | None:
-    """A positive whole number as a provider would take it; None for anything else."""
-    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
-        value = int(value)
-    return min(value, _MOST) if type(value) is int and value > 0 else None
-
-
-def answers(request: Request) -> int:
-    """How many answers are made, and paid for: `n`, or `best_of` of which `n` are shown."""
-    params = request.params
-    if "n" not in params and "best_of" not in params:
-        return 1
-    return max(_whole(params.get("n")) or 1, _whole(params.get("best_of")) or 1)
-
-
 def asked_output(request: Request) -> int | None:
     """The caller's own limit on an answer; of several the largest, None: no usable one."""
     params = request.params
-    values = [_whole(params[name]) for name in _LIMITS if name in params]
+    values = [whole(params[name]) for name in _LIMITS if name in params]
     return max((v for v in values if v is not None), default=None)
 
 
@@ -72,29 +56,21 @@ def worst(request: Request, ctx: Context) -> Amounts:
     }
 
 
-def used(outcome: Outcome, request: Request, ctx: Context, most: Amounts) -> Amounts:
+def used(outcome: Outcome, ctx: Context, most: Amounts) -> Amounts:
     """What an attempt used. Not reported is estimated; not answered in time is the worst case."""
-    if isinstance(outcome, Failure):
-        if outcome.kind == "refused":
-            return {"calls": 0, "input_tokens": 0, "output_tokens": 0, "usd": 0}
-        if outcome.kind in ("status", "connect"):
-            return {"calls": 1, "input_tokens": 0, "output_tokens": 0, "usd": 0}
-        return most
-    if ctx.called is None:  # another stage answered: no model was paid, but a call it was
-        return {"calls": 1, "input_tokens": 0, "output_tokens": 0, "usd": 0}
-    usage = outcome.usage or Usage(basis="estimated")
-    if usage.output_tokens is None:
-        said = estimate(outcome.message.text)
-        said += sum(estimate(c.arguments) for c in outcome.message.tool_calls)
-        usage = replace(usage, output_tokens=said * answers(request))
-    if usage.input_tokens is None:
-        usage = replace(usage, input_tokens=ctx.sent_tokens)
-    spent = cost(usage, _billed(request, ctx))
+    nothing: Amounts = {"calls": 1, "input_tokens": 0, "output_tokens": 0, "usd": 0}
+    if isinstance(outcome, Failure) and outcome.kind == "refused":
+        return nothing | {"calls": 0}
+    if ctx.bill is None:  # another stage answered: no model was paid, but a call it was
+        return nothing
+    usage, spent = ctx.bill.usage, ctx.bill.cost
+    if usage is None:
+        return most if spent is None else nothing
     return {
         "calls": 1,
         "input_tokens": usage.input_tokens or 0,
         "output_tokens": usage.output_tokens or 0,
-        "usd": spent.total if spent else most["usd"],
+        "usd": most["usd"] if spent is None else spent.total,
     }
 
 

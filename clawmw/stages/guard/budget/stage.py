@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from clawmw.core.bill import answers
 from clawmw.core.codec import Codec
 from clawmw.core.decisions import Because, Decision, Pass, Rewrite
 from clawmw.core.effects import Above, Charge, Near, Reserve, Reserved, Settle
-from clawmw.core.events import BudgetNeared, Overdrawn
+from clawmw.core.events import Assumed, BudgetNeared, Event, Overdrawn
 from clawmw.core.stage import Context, Cut, Effects, StageTraits
 from clawmw.core.stream import StreamEvent, UsageEvent
 from clawmw.core.types import Json, Outcome, Request
@@ -22,7 +23,7 @@ from clawmw.core.unread import UNREAD
 from clawmw.stages.base import Build, Registration
 from clawmw.stages.callers import Callers
 from clawmw.stages.guard.budget import amounts
-from clawmw.stages.guard.budget.amounts import MARGIN, Amounts, answers, asked_output, limited
+from clawmw.stages.guard.budget.amounts import MARGIN, Amounts, asked_output, limited
 from clawmw.stages.guard.budget.limits import BudgetConfig
 from clawmw.stages.guard.budget.scopes import Books, Rule, named
 from clawmw.stages.guard.budget.words import Words, unknown_price
@@ -185,13 +186,16 @@ class Budget:
 
     def _settle(self, request: Request, outcome: Outcome, ctx: Context) -> Effects:
         most = amounts.worst(request, ctx)
-        spent = amounts.used(outcome, request, ctx, most)
+        spent = amounts.used(outcome, ctx, most)
         charges = self._books.charges(ctx, spent, settling=True)
         yield Settle(charges, _reservation(ctx, most), self._books.above(ctx.identity))
         over = amounts.overrun(most, spent)
-        return Pass(
-            events=tuple([Overdrawn(ctx.exchange, ctx.now, m, most[m], spent[m]) for m in over])
-        )
+        told: list[Event] = [
+            Overdrawn(ctx.exchange, ctx.now, meter, most[meter], spent[meter]) for meter in over
+        ]
+        if ctx.bill is not None and ctx.bill.cost is None and spent["usd"] > 0:
+            told.append(Assumed(ctx.exchange, ctx.now, spent["usd"]))
+        return Pass(events=tuple(told))
 
 
 def _reservation(ctx: Context, most: Amounts) -> str:
