@@ -192,6 +192,10 @@ def test_a_store_of_an_older_version_is_read(path: Path, serving: Serving) -> No
     with sqlite3.connect(path) as old:
         for column in _ADDED[2]:
             old.execute(f"ALTER TABLE spans DROP COLUMN {column.split()[0]}")
+        tables = old.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        for (table,) in tables:
+            if table not in ("spans", "details"):
+                old.execute(f"DROP TABLE {table}")
         old.execute("PRAGMA user_version = 2")
         old.execute(
             "INSERT INTO spans (trace_id, span_id, op, name, start_ns, end_ns, status, chain_id) "
