@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from clawmw.observe.chains import Chain, Sort, summed
 from clawmw.observe.spanstore import SpanStore
 
-__all__ = ["STATUSES", "Filter", "choices", "matching", "these"]
+__all__ = ["STATUSES", "Filter", "choices", "going_on", "matching", "these"]
 
 STATUSES = ("ok", "unwell", "failed", "halted", "cancelled")
 """What can be asked for; `unwell`: any but ok."""
 _WORDS = 8
 """Words of a search that count."""
+_ACTIVE_NS = 30 * 10**9
+"""A chain one of whose calls ended so short a time ago may go on."""
 _CHOICES, _LONGEST_CHOICE = 200, 120
 _CALL = "op = 'chat'"
 _KEYS: dict[Sort, str] = {
@@ -102,6 +104,20 @@ def these(store: SpanStore, ids: Sequence[str]) -> tuple[Chain, ...]:
         marks = ", ".join(["(?)"] * len(some))
         found |= {chain.trace_id: chain for chain in summed(store, f"VALUES {marks}", some, "")}
     return tuple([found[one] for one in ids if one in found])
+
+
+def going_on(store: SpanStore, chains: Sequence[Chain], now_ns: int) -> frozenset[str]:
+    """The trace ids of chains that may go on: a call ended just now, and nobody closed the chain.
+
+    A chain that a flow opened is over once its own span is written.
+    """
+    late = [chain.trace_id for chain in chains if 0 <= now_ns - chain.end_ns < _ACTIVE_NS]
+    marks = ", ".join("?" * len(late))
+    closed = store.query(
+        f"SELECT trace_id FROM spans WHERE op = 'invoke_workflow' AND trace_id IN ({marks})",  # noqa: S608 question marks
+        late,
+    )
+    return frozenset(late) - {row[0] for row in closed}
 
 
 def choices(store: SpanStore) -> tuple[list[str], list[str]]:

@@ -260,20 +260,20 @@ def test_what_is_odd_is_shown_all_the_same(store: SpanStore, serving: Serving) -
 
 def test_lists_are_paged_and_filtered(store: SpanStore, serving: Serving) -> None:
     now = time.time_ns()
-    store.write([row(n, start_ns=now - n * 10**9, end_ns=now - n * 10**9) for n in range(1, 121)])
+    store.write([row(n, start_ns=now - n * 10**9, end_ns=now - n * 10**9) for n in range(1, 61)])
     client = serving()
     first = client.get("/").text
-    assert first.count('<tr id="c-') == 50
+    assert first.count('<tr id="c-') == 25
     assert "page 1 of 3" in first
     after = re.search(r'rel="next" href="([^"]+)"', first)
     assert after is not None
-    assert "task-51<" in client.get(after[1].replace("&amp;", "&")).text
-    assert client.get("/?page=99").text.count('<tr id="c-') == 20
-    one = client.get("/?q=task-77")
+    assert "task-26<" in client.get(after[1].replace("&amp;", "&")).text
+    assert client.get("/?page=99").text.count('<tr id="c-') == 10
+    one = client.get("/?q=task-57")
     assert one.text.count('<tr id="c-') == 1
     assert "No chain matches" in client.get("/?q=nothing-like-it").text
     assert client.get("/?page=x").status_code == 400
-    assert len(client.get("/?format=json&limit=100&page=2").json()["chains"]) == 20
+    assert len(client.get("/?format=json&limit=40&page=2").json()["chains"]) == 20
 
 
 @pytest.mark.parametrize(
@@ -362,7 +362,8 @@ def test_writers_and_readers_do_not_wait_for_each_other(
         writer.start()
     seen = set()
     try:
-        for _ in range(12):
+        end = time.monotonic() + 20
+        while len(seen) <= 3 and time.monotonic() < end:
             assert client.get("/").status_code == 200
             seen.add(client.get("/api/version").json()["version"])
     finally:

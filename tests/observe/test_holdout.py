@@ -68,11 +68,11 @@ def test_a_difference_is_said_with_its_interval(tmp_path: Path) -> None:
     assert spent.change is not None
     assert spent.change.low < -0.4 < spent.change.high
     by_name = {one.name: one for one in found.measures}
-    assert by_name["input tokens"].verdict == "even"
+    assert by_name["input tokens, typical"].verdict == "even"
     assert by_name["ended badly"].verdict == "even"
     page = report(store, NOW)
-    assert "Governed chains cost" in page
-    assert "% less than raw ones; with 95% confidence between" in page
+    assert "A typical governed chain costs" in page
+    assert "% less than a raw one; with 95% confidence between" in page
 
 
 def test_chance_is_not_called_a_saving(tmp_path: Path) -> None:

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clawmw.observe.statistics import ENOUGH, difference_of_shares, ratio_of_means
+from clawmw.observe.statistics import (
+    ENOUGH,
+    _student,
+    difference_of_shares,
+    ratio_of_means,
+    ratio_of_typical,
+    typical,
+)
 
 costs = st.lists(st.floats(0.001, 1e6), min_size=ENOUGH, max_size=40)
 quick = settings(max_examples=25, deadline=None)
@@ -41,10 +48,38 @@ def test_the_unit_does_not_matter(before: list[float], after: list[float], unit:
     assert other.high == pytest.approx(one.high, rel=1e-4)
 
 
+@quick
+@given(costs, costs)
+def test_the_typical_are_compared_as_ratios(before: list[float], after: list[float]) -> None:
+    found = ratio_of_typical(before, after)
+    turned = ratio_of_typical(after, before)
+    usual = typical(before), typical(after)
+    assert found is not None
+    assert turned is not None
+    assert usual[0] is not None
+    assert usual[1] is not None
+    assert found.estimate == pytest.approx(usual[1] / usual[0], rel=1e-6)
+    assert found.low <= found.estimate <= found.high
+    assert turned.low == pytest.approx(1 / found.high, rel=1e-6)
+    # One chain that costs a million times as much moves the typical one little.
+    large = ratio_of_typical(before, [*after, 1e9])
+    assert large is not None
+    assert large.estimate < found.estimate * 1e12 ** (1 / (len(after) + 1)) * 1.01
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"), [(19, 2.0930), (30, 2.0423), (100, 1.9840), (1e9, 1.9600)]
+)
+def test_students_t_is_that_of_the_tables(freedom: float, quantile: float) -> None:
+    assert _student(freedom) == pytest.approx(quantile, abs=0.0005)
+
+
 @given(st.lists(st.floats(0, 10), max_size=ENOUGH - 1), costs)
 def test_too_few_tell_nothing(few: list[float], many: list[float]) -> None:
     assert ratio_of_means(few, many) is None
     assert ratio_of_means(many, few) is None
+    assert ratio_of_typical(few, many) is None
+    assert ratio_of_typical(many, [0.0] * 50) is None
     assert difference_of_shares(0, len(few), 0, len(many)) is None
 
 
@@ -84,14 +119,18 @@ def test_the_true_ratio_is_within_as_often_as_promised(
     raw: int, governed: int, spread: float
 ) -> None:
     """Costs of chains are about lognormal; of 400 simulated weeks at least 91% are right."""
-    dice, inside, truth = random.Random(7), 0, 0.7
+    dice, inside, usual, truth = random.Random(7), 0, 0, 0.7
     for _ in range(400):
         before = [dice.lognormvariate(0, spread) for _ in range(raw)]
         after = [dice.lognormvariate(math.log(truth), spread) for _ in range(governed)]
         found = ratio_of_means(before, after, draws=200)
         assert found is not None
         inside += found.low <= truth <= found.high
+        other = ratio_of_typical(before, after)
+        assert other is not None
+        usual += other.low <= truth <= other.high
     assert inside / 400 >= 0.91
+    assert 0.93 <= usual / 400 <= 0.98
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from clawmw.observe.summary import cost, counted, used
 __all__ = ["environment", "text_of"]
 
 _LONGEST = 100
+_TENFOLD = 9.0
 _DAY_NS = 86_400 * 10**9
 
 
@@ -87,7 +88,7 @@ def _when(ns: int) -> str:
 def _lately(ns: int, now_ns: int) -> str:
     """The time of day for the last hours, else the day, too."""
     said = _when(ns)
-    return said[11:] if abs(now_ns - ns) < _DAY_NS / 2 else said[:16]
+    return said[11:] if abs(now_ns - ns) < _DAY_NS / 2 else said[5:16]
 
 
 def _facts(span: SpanRow) -> Iterator[tuple[str, str]]:
@@ -138,27 +139,38 @@ def _measure(value: float | None, unit: str) -> str:
 
 
 def _signed(change: float, unit: str) -> str:
+    if change > _TENFOLD:
+        return "> +900%"
     points = " pts" if unit == "share" else "%"
     return f"{100 * change:+.0f}{points}".replace("-", "−")
 
 
 def _verdict(held: Holdout) -> str:
     """What the comparison says of cost; no more than it can."""
-    spent = next(one for one in held.measures if one.unit == "money")
-    if spent.change is None:
+    usual, bill = held.measures[0], held.measures[1]
+    if usual.change is None:
         return "What chains cost is not known of enough of them to compare."
-    low, high = (abs(100 * end) for end in (spent.change.low, spent.change.high))
-    if spent.verdict == "even":
-        down, up = -100 * spent.change.low, 100 * spent.change.high
-        return (
-            "No difference in cost that chance could not have made: governed chains cost between "
-            f"{down:.0f}% less and {up:.0f}% more than raw ones."
+    if usual.verdict == "even":
+        low, high = usual.change.low, usual.change.high
+        said = (
+            "No difference in cost that chance could not have made: a typical governed chain "
+            f"costs between {_less(low)} and {_less(high)} than a raw one."
         )
-    least, most = sorted((low, high))
-    return (
-        f"Governed chains cost {abs(100 * spent.change.estimate):.0f}% {spent.verdict} than raw "
-        f"ones; with 95% confidence between {least:.0f}% and {most:.0f}% {spent.verdict}."
-    )
+    else:
+        ends = sorted(abs(100 * end) for end in (usual.change.low, usual.change.high))
+        said = (
+            f"A typical governed chain costs {abs(100 * usual.change.estimate):.0f}% "
+            f"{usual.verdict} than a raw one; with 95% confidence between {ends[0]:.0f}% and "
+            f"{ends[1]:.0f}% {usual.verdict}."
+        )
+    if bill.verdict != usual.verdict:
+        what = {"even": "cannot be told yet", "less": "went down", "more": "went up"}[bill.verdict]
+        said += f" Of the whole bill, which a few large chains may decide, it {what}."
+    return said
+
+
+def _less(change: float) -> str:
+    return f"{abs(100 * change):.0f}% {'less' if change < 0 else 'more'}"
 
 
 def _drawn(change: Interval, held: Holdout) -> tuple[float, float, float]:

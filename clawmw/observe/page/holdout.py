@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from clawmw.observe.chains import Chain
 from clawmw.observe.listing import these
 from clawmw.observe.spanstore import SpanStore
-from clawmw.observe.statistics import ENOUGH, Interval, difference_of_shares, ratio_of_means
+from clawmw.observe.statistics import (
+    ENOUGH,
+    Interval,
+    difference_of_shares,
+    ratio_of_means,
+    ratio_of_typical,
+    typical,
+)
 
 __all__ = ["Compared", "Holdout", "holdout"]
 
@@ -24,7 +31,7 @@ class Compared:
     unit: str
     """`money`, `tokens`, `number`, `time` or `share`."""
     raw: float | None
-    """The mean of the raw chains; for `share`, their share."""
+    """The typical or mean raw chain's; for `share`, their share."""
     governed: float | None
     change: Interval | None
     """Governed against raw: 0.2 is 20% more (of a share: 20 points more). None: cannot be told."""
@@ -82,33 +89,39 @@ def _those(store: SpanStore, mode: str, since_ns: int) -> list[Chain]:
 
 
 def _measures(raw: Sequence[Chain], governed: Sequence[Chain]) -> list[Compared]:
-    def mean(name: str, unit: str, of: Callable[[Chain], float | None]) -> Compared:
+    def usual(name: str, unit: str, of: Callable[[Chain], float | None]) -> Compared:
         before, after = _known(raw, of), _known(governed, of)
-        ratio = ratio_of_means(before, after)
-        change = ratio and Interval(ratio.estimate - 1, ratio.low - 1, ratio.high - 1)
-        return Compared(name, unit, _mean(before), _mean(after), change)
+        change = _change(ratio_of_typical(before, after))
+        return Compared(name, unit, typical(before), typical(after), change)
 
+    before, after = _known(raw, _cost), _known(governed, _cost)
+    bill = _change(ratio_of_means(before, after))
     bad, worse = sum(_failed(c) for c in raw), sum(_failed(c) for c in governed)
-    share = difference_of_shares(bad, len(raw), worse, len(governed))
+    share = worse / len(governed) if governed else None
+    failures = difference_of_shares(bad, len(raw), worse, len(governed))
     return [
-        mean("cost of a chain", "money", _cost),
-        mean("input tokens", "tokens", lambda c: None if c.unknown_usage else c.input_tokens),
-        mean("output tokens", "tokens", lambda c: None if c.unknown_usage else c.output_tokens),
-        mean("model calls", "number", lambda c: c.calls),
-        mean("time", "time", lambda c: c.end_ns - c.start_ns),
-        Compared(
-            "ended badly",
-            "share",
-            bad / len(raw),
-            worse / len(governed) if governed else None,
-            share,
-        ),
+        usual("cost of a typical chain", "money", _cost),
+        Compared("cost of the mean chain", "money", _mean(before), _mean(after), bill),
+        usual("input tokens, typical", "tokens", _input),
+        usual("model calls, typical", "number", lambda chain: chain.calls),
+        usual("time, typical", "time", lambda chain: chain.end_ns - chain.start_ns),
+        Compared("ended badly", "share", bad / len(raw), share, failures),
     ]
+
+
+def _change(ratio: Interval | None) -> Interval | None:
+    """A ratio as a change: 1.2 is 0.2 more."""
+    return ratio and Interval(ratio.estimate - 1, ratio.low - 1, ratio.high - 1)
 
 
 def _cost(chain: Chain) -> int | None:
     """What it cost, where all of it is known."""
     return None if chain.unknown_cost else chain.cost_nano
+
+
+def _input(chain: Chain) -> int | None:
+    """Its input tokens, where all calls reported."""
+    return None if chain.unknown_usage else chain.input_tokens
 
 
 def _failed(chain: Chain) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from clawmw.observe.chains import SORTS, Chain, spans
 from clawmw.observe.figures import UNICODE
-from clawmw.observe.listing import STATUSES, Filter, choices, these
+from clawmw.observe.listing import STATUSES, Filter, choices, going_on, these
 from clawmw.observe.notes import notes
 from clawmw.observe.page.environment import environment, text_of
 from clawmw.observe.page.figures import Overview, overview
@@ -30,12 +30,10 @@ __all__ = [
     "report",
 ]
 
-PAGE = 50
+PAGE = 25
 """Chains of one page of the list."""
 _DRAWN, _SPANS = 20, 4000
 """Chains whose waterfall is in a report of many, and spans of all of them."""
-_ACTIVE_NS = 30 * 10**9
-"""A chain one of whose calls ended so short a time ago may go on."""
 _SINCE = (
     ("", "Any time"),
     ("15m", "Last 15 minutes"),
@@ -192,10 +190,11 @@ def _overview(
         "pages": None,
         "selects": (),
         "held": None if only else holdout(store, wanted.since_ns),
-        "active": first is not None and live is not None and now_ns - first.end_ns < _ACTIVE_NS,
     }
     title = first.chain_id if only and first is not None else "Chains"
-    return _page("report.html", now_ns, title, live, **context | more)
+    context |= more
+    context["active"] = going_on(store, context["listed"], now_ns) if live is not None else ()
+    return _page("report.html", now_ns, title, live, **context)
 
 
 def _drawings(store: SpanStore, chains: Sequence[Chain]) -> list[Mapping[str, Any]]:

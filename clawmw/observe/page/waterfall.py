@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -23,6 +24,10 @@ _KEPT = 10
 _RUN = 6
 """Quiet rows in a row that are worth a fold."""
 _TICKS = 6
+_STEPS = tuple(
+    [n * 10**9 for n in (15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400)]
+)
+"""Between ticks of more than a minute, clocks count otherwise than tens."""
 _DEEPEST = 12
 
 
@@ -118,9 +123,16 @@ def ticks(chain: Chain) -> tuple[Tick, ...]:
     if whole <= 0:
         return ()
     size = 10.0 ** floor(log10(whole / _TICKS))
-    step = next(size * n for n in (1, 2, 5, 10) if whole / (size * n) <= _TICKS)
+    steps = _STEPS if whole > _TICKS * 10**10 else tuple([size * n for n in (1, 2, 5, 10)])
+    step = next((step for step in steps if whole / step <= _TICKS), whole / _TICKS)
     moments = (round(n * step) for n in range(int(whole / step) + 1))
-    return tuple([Tick(round(100 * at / whole, 2), duration(at) if at else "0") for at in moments])
+    return tuple([Tick(round(100 * at / whole, 2), _moment(at)) for at in moments])
+
+
+def _moment(ns: int) -> str:
+    """A moment on the axis, without decimals or zeros that say nothing."""
+    said = duration(ns).replace(".0s", "s")
+    return re.sub(r"(?<=\d)([mh])0+[sm]$", r"\1", said) if ns else "0"
 
 
 def _bars(chain: Chain, node: Node, depth: int) -> tuple[list[Bar], Sum]:
