@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlencode
 
 from clawmw.adapters.gateway_guard import Receive, Scope, Send, answer
 from clawmw.adapters.ui_budgets import Books
+from clawmw.core.money import Profile
 from clawmw.errors import ClawmwError
 from clawmw.observe.chains import SORTS, Sort, spans
 from clawmw.observe.listing import STATUSES, Filter, matching, these
@@ -39,6 +40,7 @@ HEADERS = (
 """Of every answer. No script and no style but ours runs, and nobody may frame or keep a page."""
 _STATIC = {
     "style.css": "text/css; charset=utf-8",
+    "call.css": "text/css; charset=utf-8",
     "script.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
@@ -70,11 +72,18 @@ class _Asked:
 
 
 class Ui:
-    """The application. `books` reads the limits in use whenever they are looked at."""
+    """The application. `books` reads the limits in use whenever they are looked at; `prices` are
+    those that a call is explained by."""
 
-    def __init__(self, watched: Watched, books: Callable[[], Books]) -> None:
+    def __init__(
+        self,
+        watched: Watched,
+        books: Callable[[], Books],
+        prices: Callable[[str], Profile] | None = None,
+    ) -> None:
         self._watched = watched
         self._books = books
+        self._prices = prices
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -171,7 +180,7 @@ class Ui:
             row = next((row for row in spans(store, trace) if row.span_id == span), None)
             return _json(asdict(row)) if row is not None else None
         live = self._live(version, "chain", f"/chain/{trace}/report.html")
-        page = render.call_page(store, time.time_ns(), trace, span, live)
+        page = render.call_page(store, time.time_ns(), trace, span, self._prices, live)
         return _Reply(page) if page else None
 
     def _report(self, asked: _Asked, trace: str | None) -> _Reply | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import webbrowser
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ from clawmw.cli.source import DEFAULT
 
 if TYPE_CHECKING:
     import socket
+
+    from clawmw.core.money import Profile
 
 __all__ = ["command"]
 
@@ -73,7 +76,7 @@ def command(
             webbrowser.open(f"{url}?token={token}" if token else url)
 
     try:
-        ui = Ui(watched, partial(read_books, policy))
+        ui = Ui(watched, partial(read_books, policy), _prices(policy))
         UiServer(ui, sock, token=token, ready=ready).run()
     finally:
         watched.close()
@@ -118,6 +121,19 @@ def _store(policy: Path | None) -> Path:
         except ClawmwError:  # found here by chance; the budgets page says what is wrong with it
             return default_store_path()
     return default_store_path()
+
+
+def _prices(policy: Path | None) -> Callable[[str], Profile]:
+    """The price of a model, as the policy names its profile."""
+    from clawmw.errors import ClawmwError
+    from clawmw.policy.build import profiles
+    from clawmw.policy.load import load_policy
+    from clawmw.providers.load import profile_for
+
+    try:
+        return profiles(load_policy(policy)) if policy is not None else profile_for
+    except ClawmwError:  # found here by chance
+        return profile_for
 
 
 def _listen(host: str, port: int | None) -> socket.socket:

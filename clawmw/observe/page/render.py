@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from clawmw.core.money import Profile
 from clawmw.observe.chains import SORTS, Chain, spans
-from clawmw.observe.figures import UNICODE
 from clawmw.observe.listing import STATUSES, Filter, choices, going_on, these
-from clawmw.observe.notes import notes
+from clawmw.observe.page.call import look
 from clawmw.observe.page.environment import environment, text_of
 from clawmw.observe.page.figures import Overview, overview
 from clawmw.observe.page.growth import growth
@@ -140,14 +140,12 @@ def call_page(
     now_ns: int,
     trace_id: str,
     span_id: str,
+    prices: Callable[[str], Profile] | None = None,
     live: Live = Live(),
 ) -> str:
-    """One call: its facts and its notes. Empty when there is none."""
-    found = next((row for row in spans(store, trace_id) if row.span_id == span_id), None)
-    if found is None:
-        return ""
-    said = [note.lstrip("· ") for note in notes(found, UNICODE)]
-    return _page("call.html", now_ns, found.name, live, span=found, notes=said)
+    """One call, for a server; empty when there is no such call."""
+    seen = look(store, now_ns, trace_id, span_id, prices)
+    return _page("call.html", now_ns, seen.span.name, live, look=seen) if seen is not None else ""
 
 
 def budgets_page(now_ns: int, books: Any, seen: Overview | None, live: Live) -> str:
