@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +13,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clawmw.cli.recorded import Ago, open_traces, stop, store_option, wanted_chain
+from clawmw.cli.traces_prune import prune
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from clawmw.observe.spanstore import SpanStore
 
 
 __all__ = ["traces"]
 
 _SORTS = ("newest", "wall", "calls", "tokens", "cost", "saved", "stops")
 _PIPED_WIDTH = 160
+_LOST_DAYS = 7
 _HOW = (
     "no traces yet: run an agent through clawmw (`clawmw serve --policy P`, a flow, or the "
     "HTTP transport) and its chains appear here"
@@ -68,6 +73,7 @@ def traces(ctx: click.Context, /, store: Path | None, as_json: bool, **filters: 
         render_chains(found, console)
         if len(found) == limit:
             console.print(f"the first {limit}; more with --limit", style="dim")
+        _say_lost(opened, console)
     else:
         click.echo("no chain matches" if since or filters["failed"] else _HOW)
 
@@ -113,6 +119,18 @@ def show(
         click.echo(json.dumps(whole, indent=2))
     else:
         render_trace(chain, rows, _console())
+
+
+traces.add_command(prune)
+
+
+def _say_lost(store: SpanStore, console: Console) -> None:
+    """That spans were lost in the last days, so that what is listed may not be all."""
+    from clawmw.observe.losses import losses, told
+
+    said = told(losses(store, time.time_ns() - _LOST_DAYS * 86_400 * 10**9))
+    if said:
+        console.print(f"in the last {_LOST_DAYS} days {said}", style="dim")
 
 
 def _none_yet(as_json: bool, empty: str) -> None:
