@@ -228,8 +228,8 @@ def _completed(stored: list[SpanRow]) -> list[SpanRow]:
 
     A model call's parent may be missing because nobody opened its agent, because the
     agent's process was killed, or because it is a span of the application, which only its
-    own exporter has. It then goes under the agent (by name and session) it was made for. So does
-    one right under another agent's span, which called that agent in a process of its own.
+    own exporter has. It then goes under the agent (by name and session) it was made for; so does
+    one right under another agent's span. An agent that another one called goes under that one.
     """
     if not stored:
         return []
@@ -246,8 +246,10 @@ def _completed(stored: list[SpanRow]) -> list[SpanRow]:
             continue
         free = row.parent_id if row.parent_id not in present else None
         parent = agents.setdefault(_agent(row), free or f"agent-{len(agents)}")
-        if not own and parent not in present:
+        if parent not in present and not own:
             above.setdefault(parent, row.parent_id or "")
+        elif parent not in present and (caller := agents.get(_caller(row))) != parent:
+            above.setdefault(parent, caller or "")
         rows.append(replace(row, parent_id=parent))
         if parent not in present:
             below.setdefault(parent, []).append(rows[-1])
@@ -275,6 +277,12 @@ def _rooted(rows: list[SpanRow]) -> list[SpanRow]:
 
 def _agent(row: SpanRow) -> tuple[str | None, str | None]:
     return row.agent, row.session_id
+
+
+def _caller(row: SpanRow) -> tuple[str | None, str | None]:
+    """The agent of another process that called this one."""
+    said = row.attributes
+    return said.get("clawmw.parent.agent"), said.get("clawmw.parent.session")
 
 
 def _inferred(span_id: str, op: str, children: Iterable[SpanRow]) -> SpanRow:

@@ -1,21 +1,13 @@
 """Spans -> a collector, by OTLP over HTTP. What of it costs time to import is imported on the
 exporting thread, with the first batch.
-
-What is tried again follows the OTLP specification: 429, 502, 503, 504 and failed connections.
 """
 
 from __future__ import annotations
 
-import gzip
 import os
-import time
-import zlib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
@@ -24,15 +16,11 @@ from clawmw.observe.compat import duplicate
 from clawmw.observe.counts import Counts
 from clawmw.observe.otlp_settings import Settings
 from clawmw.observe.outbox import Outbox, Outcome, Shape
-
-if TYPE_CHECKING:
-    import httpx
+from clawmw.observe.post import Post, release
 
 __all__ = ["Collector", "otlp_outbox", "resource"]
 
-_AGAIN = frozenset({429, 502, 503, 504})
 _TOO_LARGE = 413
-_LONGEST_ANSWER = 65_536
 _LARGEST = 2**63
 _SERVICE = "clawmw"
 _Done = Outcome[ReadableSpan]
@@ -43,7 +31,7 @@ def resource() -> Resource:
     the SDK's detectors find."""
     found = Resource.create()
     ours: dict[str, str] = {"telemetry.distro.name": _SERVICE}
-    number = _version()
+    number = release()
     if number:
         ours["telemetry.distro.version"] = number
     if str(found.attributes.get("service.name", "")).startswith("unknown_service"):
@@ -54,29 +42,12 @@ def resource() -> Resource:
     return Resource({**given, **ours}, found.schema_url)
 
 
-def _version() -> str:
-    try:
-        return version("clawmw")
-    except PackageNotFoundError:
-        return ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What a collector said; `status` 0: nothing, and `said` why."""
-
-    status: int
-    said: str
-    body: bytes = b""
-    after: float | None = None
-
-
 class Collector:
     """The other end; used by one thread at a time."""
 
     def __init__(self, settings: Settings, compat: Sequence[str]) -> None:
-        self._settings, self._compat = settings, tuple(compat)
-        self._client: httpx.Client | None = None
+        self._compat = tuple(compat)
+        self._post = Post(settings)
         # Now, not with the first batch: the SDK's detectors run on threads of their own, which
         # nobody can start while the process ends.
         self._resource = resource()
@@ -85,10 +56,10 @@ class Collector:
     def deliver(self, spans: Sequence[ReadableSpan]) -> _Done:
         """Send a batch, in halves where it is too large for the collector."""
         if self._pid != os.getpid():  # a forked child is another instance of the service
-            self._pid, self._client = os.getpid(), None
+            self._pid = os.getpid()
             with suppress(RuntimeError):  # as above
                 self._resource = resource()
-        answer = self._send(self._encoded(spans))
+        answer = self._post.send(self._encoded(spans))
         if answer.status == _TOO_LARGE and len(spans) > 1:
             middle = len(spans) // 2
             first, second = self.deliver(spans[:middle]), self.deliver(spans[middle:])
@@ -101,43 +72,20 @@ class Collector:
         if 200 <= answer.status < 300:
             refused = min(_rejected(answer.body), len(spans))
             return Outcome(refused=refused, why="some were rejected" if refused else "")
-        if answer.status in _AGAIN or not answer.status:
+        if answer.passing:
             return Outcome(again=spans, after=answer.after, why=answer.said)
         return Outcome(refused=len(spans), why=answer.said)
 
     def close(self) -> None:
         """Let go of the connection."""
-        if self._client is not None and self._pid == os.getpid():
-            self._client.close()
+        self._post.close()
 
     def _encoded(self, spans: Sequence[ReadableSpan]) -> bytes:
         from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
         shown = [_exported(span, self._resource, self._compat) for span in spans]
         data: bytes = encode_spans(shown).SerializeToString()
-        if self._settings.compression == "gzip":
-            return gzip.compress(data, 3)
-        return zlib.compress(data) if self._settings.compression == "deflate" else data
-
-    def _send(self, data: bytes) -> _Answer:
-        import httpx
-
-        try:
-            if self._client is None:
-                self._client = _client(self._settings)
-            end = time.monotonic() + self._settings.timeout
-            with self._client.stream("POST", self._settings.url, content=data) as answer:
-                body = b""
-                for part in answer.iter_raw():
-                    body += part
-                    if len(body) > _LONGEST_ANSWER or time.monotonic() > end:
-                        break
-                after = _after(answer.headers.get("retry-after"))
-                return _Answer(answer.status_code, f"HTTP {answer.status_code}", body, after)
-        except httpx.TransportError as error:
-            return _Answer(0, type(error).__name__)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            return _Answer(400, type(error).__name__)  # a wrong address or certificate stays wrong
+        return data
 
 
 def otlp_outbox(settings: Settings, compat: Sequence[str], counts: Counts) -> Outbox[ReadableSpan]:
@@ -155,26 +103,6 @@ def _number(name: str, default: int) -> int:
         return max(int(os.environ.get(name, "")), 1)
     except ValueError:
         return default
-
-
-def _client(settings: Settings) -> httpx.Client:
-    import ssl
-
-    import httpx
-
-    verify: ssl.SSLContext | bool = True
-    if settings.certificate or settings.client:
-        verify = ssl.create_default_context(cafile=settings.certificate)
-        if settings.client:
-            verify.load_cert_chain(*settings.client)
-    headers = {
-        "content-type": "application/x-protobuf",
-        "user-agent": f"clawmw/{_version()}",
-        **settings.headers,
-    }
-    if settings.compression != "none":
-        headers["content-encoding"] = settings.compression
-    return httpx.Client(headers=headers, timeout=settings.timeout, verify=verify)
 
 
 def _exported(span: ReadableSpan, origin: Resource, compat: Sequence[str]) -> ReadableSpan:
@@ -212,17 +140,3 @@ def _rejected(body: bytes) -> int:
     except Exception:  # noqa: BLE001 it accepted the request; what else it says is not ours
         return 0
     return max(int(answer.partial_success.rejected_spans), 0)
-
-
-def _after(text: str | None) -> float | None:
-    """Seconds that `Retry-After` asks for: a number, or a date."""
-    if not text:
-        return None
-    try:
-        return max(float(text), 0.0)
-    except ValueError:
-        pass
-    try:
-        return max(parsedate_to_datetime(text).timestamp() - time.time(), 0.0)
-    except ValueError:
-        return None

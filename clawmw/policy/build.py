@@ -28,6 +28,7 @@ from clawmw.stores.base import Blobs, Stores
 from clawmw.stores.memory import NoBlobs, memory_stores
 
 if TYPE_CHECKING:
+    from clawmw.observe.otel import OtelObserver
     from clawmw.observe.spanstore import SpanStore
     from clawmw.observe.ways import Export
     from clawmw.policy.tracing import OtlpConfig
@@ -149,8 +150,9 @@ def notify_folder(policy: Policy) -> Path:
 
 
 def observers(policy: Policy) -> tuple[Observer, ...]:
-    """Who is shown the events: the traces, and whoever is to be told."""
-    return (*_traces(policy), *_notifier(policy))
+    """Who is shown the events: the traces, the metrics, and whoever is to be told."""
+    traces = _traces(policy)
+    return (*traces, *_metrics(policy, traces), *_notifier(policy))
 
 
 def _notifier(policy: Policy) -> tuple[Observer, ...]:
@@ -162,7 +164,7 @@ def _notifier(policy: Policy) -> tuple[Observer, ...]:
     return (Notifier(notify.command, notify.webhook, notify_folder(policy), notify.every),)
 
 
-def _traces(policy: Policy) -> tuple[Observer, ...]:
+def _traces(policy: Policy) -> tuple[OtelObserver, ...]:
     """The OpenTelemetry observer, its local store and its collector."""
     trace = policy.trace
     store = _span_store(policy)
@@ -178,6 +180,26 @@ def _traces(policy: Policy) -> tuple[Observer, ...]:
     content = Content(kept.keep, kept.longest) if kept is not None else None
     hashed = trace.ids == "hashed"
     return (OtelObserver(store=store, otlp=otlp, hash_ids=hashed, content=content),)
+
+
+def _metrics(policy: Policy, traces: tuple[OtelObserver, ...]) -> tuple[Observer, ...]:
+    """The metrics, for the application's meter provider or a collector."""
+    otlp = policy.trace.otlp
+    if otlp is None:
+        return ()
+    from clawmw.observe.measures import losses_of
+    from clawmw.observe.otel_metrics import OtelMetrics
+    from clawmw.observe.otlp_settings import otlp_settings
+
+    settings, own = otlp_settings("metrics", otlp.endpoint), None
+    if settings is not None:
+        from clawmw.observe.otlp_metrics import metered
+
+        own = metered(settings)
+    metrics = OtelMetrics(own=own)
+    for observer in traces:
+        metrics.watch(losses_of(observer))
+    return (metrics,)
 
 
 def _span_store(policy: Policy) -> SpanStore | None:

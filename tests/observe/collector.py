@@ -12,6 +12,9 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -25,6 +28,8 @@ class Collector:
         self.answer: Callable[[int], int | None] = lambda spans: 200
         self.rejects = 0
         self.spans: list[Any] = []
+        self.metrics: list[dict[str, Any]] = []
+        """Each message's, by name."""
         self.resources: list[dict[str, str]] = []
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.retry_after: str | None = None
@@ -64,6 +69,9 @@ class Collector:
             body = gzip.decompress(body)
         elif encoding == "deflate":
             body = zlib.decompress(body)
+        if request.path.endswith("/metrics"):
+            self._take_metrics(request, body)
+            return
         found = ExportTraceServiceRequest.FromString(body)
         spans = [s for r in found.resource_spans for scope in r.scope_spans for s in scope.spans]
         self.requests.append((request.path, dict(request.headers.items())))
@@ -87,6 +95,22 @@ class Collector:
         request.end_headers()
         with suppress(OSError):
             request.wfile.write(data)
+
+    def _take_metrics(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        self.requests.append((request.path, dict(request.headers.items())))
+        status = self.answer(0)
+        if status is None:
+            self._let_go.wait(30)
+            return
+        if status == 200:
+            for whole in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+                values = {a.key: a.value.string_value for a in whole.resource.attributes}
+                self.resources.append(values)
+                found = [metric for scope in whole.scope_metrics for metric in scope.metrics]
+                self.metrics.append({metric.name: metric for metric in found})
+        request.send_response(status)
+        request.send_header("content-length", "0")
+        request.end_headers()
 
     def names(self) -> list[str]:
         """The names of the spans that came."""
