@@ -12,6 +12,7 @@ import click
 
 from clawmw.cli.recorded import Ago, console, open_traces, stop, store_option, wanted_chain
 from clawmw.cli.traces_diff import diff
+from clawmw.cli.traces_export import export
 from clawmw.cli.traces_prune import prune
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def show(
 
 
 traces.add_command(diff)
+traces.add_command(export)
 traces.add_command(prune)
 
 
