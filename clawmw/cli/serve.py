@@ -294,7 +294,12 @@ def _count(gateway: Gateway) -> None:
         from clawmw.observe.prometheus import Metrics
     except ImportError:
         return
+    from clawmw.observe.measures import losses_of
+
     metrics = Metrics()
+    for observer in gateway.runtime.observers:
+        if hasattr(observer, "counts"):
+            metrics.watch(losses_of(observer))
     gateway.runtime.observers = (*gateway.runtime.observers, metrics)
     gateway.views.metrics = metrics.text
 
