@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clawmw.cli.recorded import Ago, open_traces, stop, store_option, wanted_chain
+from clawmw.cli.traces_export import export
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -113,6 +114,9 @@ def show(
         click.echo(json.dumps(whole, indent=2))
     else:
         render_trace(chain, rows, _console())
+
+
+traces.add_command(export)
 
 
 def _none_yet(as_json: bool, empty: str) -> None:

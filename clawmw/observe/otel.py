@@ -108,6 +108,7 @@ class OtelObserver:
         content: Content | None = None,
     ) -> None:
         self._tracers = Tracers(tracer_provider, store, compat, otlp)
+        self.hash_ids = hash_ids
         self._recorder = Recorder(store, content) if store is not None else None
         self._plans = Plans(hash_ids)
         self._lock = threading.Lock()

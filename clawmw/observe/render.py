@@ -26,7 +26,7 @@ from clawmw.observe.figures import (
     share,
     tokens,
 )
-from clawmw.observe.notes import notes
+from clawmw.observe.notes import notes, title
 from clawmw.observe.spanstore import SpanRow
 from clawmw.observe.summary import cost, saved, totals, used
 
@@ -109,6 +109,7 @@ class _Sum:
     cost_nano: int | None = None
     saved_nano: int | None = None
     estimated: int = 0
+    estimated_cost: int = 0
     unknown_usage: int = 0
     unknown_cost: int = 0
 
@@ -185,6 +186,7 @@ def _own(span: SpanRow) -> _Sum:
         span.cost_nano,
         (span.baseline_nano or 0) - (span.cost_nano or 0) if both else None,
         int(span.usage_basis == "estimated"),
+        int("estimated" in (span.usage_basis, span.cost_basis)),
         int(span.input_tokens is None and span.status in ("ok", "cancelled")),
         int(span.cost_nano is None),
     )
@@ -202,6 +204,7 @@ def _figures(total: _Sum, span: SpanRow, glyphs: Glyphs) -> tuple[str, ...]:
             f"{sign}{tokens(total.input_tokens)}{glyphs.arrow}{tokens(total.output_tokens)}"
         )
     if total.cost_nano is not None:
+        estimated = "~" if total.estimated_cost else ""
         spent = (glyphs.at_least if total.unknown_cost else estimated) + money(total.cost_nano)
     if total.saved_nano is not None:
         less = f"~{money(total.saved_nano)}"
@@ -211,11 +214,11 @@ def _figures(total: _Sum, span: SpanRow, glyphs: Glyphs) -> tuple[str, ...]:
 def _title(span: SpanRow) -> str:
     """The span's name, after how it ended unless that was well."""
     if span.status == "ok":
-        return clean(span.name)
+        return title(span)
     how = "by clawmw" if span.status == "answered" else span.status
     if span.status == "failed" and span.error_type:
         how = f"failed {span.error_type}"
-    return clean(f"[{how}] {span.name}")
+    return f"[{clean(how)}] {title(span)}"
 
 
 # --- layout --------------------------------------------------------------------------

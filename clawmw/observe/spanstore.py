@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from clawmw.errors import StoreError, UnsafeStore
+from clawmw.observe.doubles import INDEX, settle
 from clawmw.observe.outlinetables import TABLES, expire, forget
 
 __all__ = ["COLUMNS", "KEEP", "SpanRow", "SpanStore", "default_store_path"]
@@ -115,6 +116,7 @@ _SCHEMA = (
     )
     + ", PRIMARY KEY (trace_id, span_id)) WITHOUT ROWID",
     "CREATE INDEX spans_end ON spans (end_ns)",
+    INDEX,
     (
         "CREATE TABLE details (trace_id TEXT NOT NULL, span_id TEXT NOT NULL,"
         " attributes TEXT NOT NULL, events TEXT NOT NULL,"
@@ -203,6 +205,7 @@ class SpanStore:
         def insert(connection: sqlite3.Connection) -> None:
             connection.executemany(_INSERT, rows)
             connection.executemany(_DETAIL, details)
+            settle(connection, {row.trace_id for row in batch})
 
         self._transaction(insert)
         if time.time() - self._pruned > _PRUNE_EVERY:
@@ -290,6 +293,7 @@ class SpanStore:
             for earlier in range(version, _VERSION):
                 for column in _ADDED[earlier]:
                     connection.execute(f"ALTER TABLE spans ADD COLUMN {column}")
+            connection.execute(INDEX)
             for statement in TABLES:  # of version 3
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {_VERSION}")

@@ -18,7 +18,7 @@ import pytest
 from clawmw.observe.counts import Count
 from clawmw.observe.losses import losses, told
 from clawmw.observe.otel import OtelObserver
-from clawmw.observe.otlp_settings import Settings
+from clawmw.observe.otlp.settings import Settings
 from clawmw.observe.spanstore import SpanStore
 from clawmw.observe.ways import Export
 from tests.observe.calls import Says
@@ -206,7 +206,7 @@ def test_a_process_ends_though_its_collector_hangs(collector: Collector, store_p
     code = """
         import sys, time
         from clawmw.observe.otel import OtelObserver
-        from clawmw.observe.otlp_settings import Settings
+        from clawmw.observe.otlp.settings import Settings
         from clawmw.observe.spanstore import SpanStore
         from clawmw.observe.ways import Export
         from tests.observe.calls import Says, tell

@@ -7,12 +7,18 @@ from dataclasses import dataclass
 
 from clawmw.observe.chains import Chain, Node, tree
 from clawmw.observe.figures import UNICODE, clean
-from clawmw.observe.notes import notes
+from clawmw.observe.notes import notes, title
 from clawmw.observe.spanstore import SpanRow
 
 __all__ = ["Bar", "Growth", "bars", "growth"]
 
-_WORDS = {"invoke_workflow": "task", "invoke_agent": "agent", "execute_tool": "tool"}
+_WORDS = {
+    "invoke_workflow": "task",
+    "invoke_agent": "agent",
+    "execute_tool": "tool",
+    "chat": "call",
+    "inference": "call",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +28,7 @@ class Bar:
     span: SpanRow
     depth: int
     what: str
-    """`task`, `agent`, `tool` or `call`."""
+    """`task`, `agent`, `tool`, `call`, or `span` for another program's."""
     name: str
     left: float
     """Per cent of the chain's time before it began."""
@@ -48,7 +54,7 @@ def _bars(chain: Chain, node: Node, depth: int) -> Iterator[Bar]:
     yield Bar(
         span,
         depth,
-        _WORDS.get(span.op, "call"),
+        _WORDS.get(span.op, "span"),
         _name(span),
         round(left, 2),
         round(width, 2),
@@ -62,6 +68,8 @@ def _bars(chain: Chain, node: Node, depth: int) -> Iterator[Bar]:
 
 def _name(span: SpanRow) -> str:
     """What a span is of: the chain, an agent, a tool; a model without its provider."""
+    if span.source is not None:
+        return title(span)
     name = clean(span.name).partition(" ")[2] or span.op
     return name.rpartition("/")[2] if span.op == "chat" else name
 

@@ -23,9 +23,9 @@ from clawmw.observe.forks import after_fork
 from clawmw.observe.instruments import Instrument
 from clawmw.observe.measures import Measures, Put, nowhere
 from clawmw.observe.otel_metrics import old_names
-from clawmw.observe.otlp import resource
-from clawmw.observe.otlp_settings import Settings
-from clawmw.observe.post import Post
+from clawmw.observe.otlp.collector import resource
+from clawmw.observe.otlp.post import Post
+from clawmw.observe.otlp.settings import Settings
 
 __all__ = ["Metered", "metered"]
 
@@ -144,7 +144,7 @@ class Metered:
         return self._ends or self._asked != self._done
 
     def _send(self) -> None:
-        from clawmw.observe.otlp_encoding import Frame, encoded
+        from clawmw.observe.otlp.encoding import Frame, encoded
 
         self.measures.lost()
         end, now = time.time_ns(), self.cells.now()
