@@ -16,13 +16,18 @@ import pytest
 
 from clawmw.core.drive import drive
 from clawmw.core.effects import Called
+from clawmw.core.events import EpochBegan
 from clawmw.observe.outlines import Outliner
-from clawmw.observe.outlinestore import inside
+from clawmw.observe.outlinestore import Inside, inside
 from clawmw.observe.outlinetables import forget
 from clawmw.observe.recorder import Content, Recorder
 from clawmw.observe.spanstore import SpanStore
 from clawmw.testing import answer, failing
+from tests.conftest import tool
 from tests.observe.inside import TOOLS, Kept, conversation
+from tests.stages.context.test_epochs import POLICY, idle, messages, run
+from tests.stages.context.test_window import page, rounds
+from tests.stages.context.test_window import policy as window
 
 CANARY = "kingfisher-4711"
 WRITER = """
@@ -327,3 +332,63 @@ def test_secrets_of_an_answer_are_replaced_before_it_is_kept(
     kept.observer.close()
     assert seen.answer["parts"][0]["content"] == "the key is [redacted:SOME_KEY]"
     assert "verysecret" not in json.dumps([said.asked for said in seen.messages])
+
+
+# --- epochs: the same messages in another form --------------------------------------------
+
+
+def texts_sent(seen: Inside) -> list[str]:
+    """What was sent, as the outline has it, tool results alone."""
+    found = []
+    for said in seen.messages:
+        if said.role == "tool" and said.sent_bytes:
+            part = (said.sent or said.asked)["parts"][0]
+            found.append(part.get("response") or part.get("content"))
+    return found
+
+
+def test_each_call_shows_the_form_that_held_when_it_was_made(store_path: Path) -> None:
+    """An epoch sends old messages in a shorter form; the calls before it sent the longer one."""
+    kept = Kept(store_path, {**POLICY}, Content(3600, 64_000))
+    run(kept.bench, 9)
+    idle(kept.bench, 400)
+    sent = [*run(kept.bench, 1, 9), *run(kept.bench, 1, 10)]
+    assert any(isinstance(event, EpochBegan) for event in sent[0].events)
+    before, after, later = (kept.inside(f"x{number}") for number in (9, 10, 11))
+    for seen, one in ((after, sent[0]), (later, sent[1])):
+        assert texts_sent(seen) == [m.text for m in messages(one) if m.role == "tool"]
+        assert sum(said.sent_tokens for said in seen.messages) < sum(
+            said.sent_tokens for said in before.messages
+        )
+    changed = [
+        one.place
+        for one, other in zip(before.messages, after.messages, strict=False)
+        if one.sent != other.sent
+    ]
+    assert changed
+    kept.observer.close()
+
+
+def test_what_an_epoch_leaves_out_or_marks_is_seen(store_path: Path) -> None:
+    kept = Kept(store_path, {**window(expand=True)}, Content(3600, 64_000))
+    sent = kept.bench.send(rounds(*map(page, range(12))), tools=[tool("read")])
+    seen = kept.inside("x1")
+    there = [m["content"] for m in sent.body["messages"] if m["role"] == "tool"]
+    assert texts_sent(seen) == there
+    marked = [said for said in seen.messages if said.changed]
+    assert marked
+    assert {by for said in marked for by in said.by} == {"window.result"}
+    kept.observer.close()
+
+
+def test_rounds_that_are_gone_take_no_tokens(store_path: Path) -> None:
+    kept = Kept(store_path, {**window(expand=True)})
+    long = rounds(*(page(n, 200) for n in range(30)))
+    sent = kept.bench.send(long, tools=[tool("read")])
+    seen = kept.inside("x1")
+    assert len(seen.messages) == len(long)
+    if not sent.bodies:
+        return
+    out = [said for said in seen.messages if said.sent_bytes]
+    assert len(out) == len(sent.body["messages"])
+    kept.observer.close()
