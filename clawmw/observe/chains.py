@@ -247,6 +247,7 @@ def _completed(stored: list[SpanRow]) -> list[SpanRow]:
     present = {row.span_id for row in stored}
     callers = {row.span_id: _agent(row) for row in stored if row.op == "invoke_agent"}
     agents = {_agent(row): row.span_id for row in reversed(stored) if row.op == "invoke_agent"}
+    taken = set(agents.values())
     below: dict[str, list[SpanRow]] = {}
     above: dict[str, str] = {}
     rows = []
@@ -256,8 +257,12 @@ def _completed(stored: list[SpanRow]) -> list[SpanRow]:
         if not ours or (row.parent_id in present and own):
             rows.append(row)
             continue
-        free = row.parent_id if row.parent_id not in present else None
-        parent = agents.setdefault(_agent(row), free or _agent_id(row))
+        parent = agents.get(_agent(row))
+        if parent is None:
+            free = row.parent_id and row.parent_id not in present and row.parent_id not in taken
+            parent = row.parent_id if row.parent_id and free else _agent_id(row)
+            agents[_agent(row)] = parent
+            taken.add(parent)
         if parent not in present and not own:
             above.setdefault(parent, row.parent_id or "")
         elif parent not in present and (caller := agents.get(_caller(row))) != parent:
