@@ -35,6 +35,7 @@ _ALL = 1_000_000
 @click.pass_obj
 def export(
     group: tuple[Path | None, bool] | None,
+    /,
     wanted: tuple[str, ...],
     since: int | None,
     latest: bool,
