@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from clawmw.adapters.http import async_http_client as async_http_client
     from clawmw.adapters.http import http_client as http_client
     from clawmw.adapters.install import install as install
+    from clawmw.adapters.propagation import received as received
+    from clawmw.adapters.propagation import trace_environment as trace_environment
+    from clawmw.adapters.propagation import trace_headers as trace_headers
+    from clawmw.adapters.propagation import trace_meta as trace_meta
     from clawmw.adapters.sdk import wrap as wrap
     from clawmw.core.identity import Identity as Identity
     from clawmw.errors import ClawmwError as ClawmwError
@@ -39,6 +43,10 @@ _HOMES = {
     "http_client": "clawmw.adapters.http",
     "install": "clawmw.adapters.install",
     "load_policy": "clawmw.policy.load",
+    "received": "clawmw.adapters.propagation",
+    "trace_environment": "clawmw.adapters.propagation",
+    "trace_headers": "clawmw.adapters.propagation",
+    "trace_meta": "clawmw.adapters.propagation",
     "wrap": "clawmw.adapters.sdk",
 }
 
@@ -54,6 +62,10 @@ __all__ = [
     "http_client",
     "install",
     "load_policy",
+    "received",
+    "trace_environment",
+    "trace_headers",
+    "trace_meta",
     "wrap",
 ]
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from clawmw.codecs.unread import Unread, beside
 from clawmw.core.codec import Codec
+from clawmw.core.context import CARRIED
 from clawmw.core.effects import (
     Append,
     Commit,
@@ -57,7 +58,7 @@ from clawmw.stores.memory import memory_stores
 from clawmw.traffic.control import Traffic
 from clawmw.traffic.sessions import Sessions
 
-__all__ = ["Live", "Runtime", "shared", "switched_off"]
+__all__ = ["Live", "Runtime", "of_process", "shared", "switched_off"]
 
 Observer = Callable[[Event], None]
 
@@ -352,10 +353,21 @@ def shared(policy: Runtime | Policy | Mapping[str, Any] | str | Path) -> Runtime
         return _shared[key]
 
 
+def of_process() -> tuple[str, bool]:
+    """The tenant of this process's policies, where they agree; whether one of them wants names
+    hidden."""
+    with _sharing:
+        runtimes = list(_shared.values())
+    tenants = {runtime.tenant for runtime in runtimes}
+    hashed = any(getattr(o, "hash_ids", False) for r in runtimes for o in r.observers)
+    return tenants.pop() if len(tenants) == 1 else "default", hashed
+
+
 def _assumed() -> Mapping[str, str]:
-    """What the environment says about all calls of this process: `CLAWMW_CHAIN` (`clawmw run`)."""
-    chain = os.environ.get("CLAWMW_CHAIN")
-    return {HEADERS["chain"]: chain} if chain else {}
+    """What the environment says about all calls of this process: `CLAWMW_CHAIN` (`clawmw run`),
+    and what a parent process sent along (`clawmw.trace_environment`)."""
+    names = {HEADERS["chain"]: "CLAWMW_CHAIN"} | {name: name.upper() for name in CARRIED}
+    return {name: os.environ[given] for name, given in names.items() if os.environ.get(given)}
 
 
 def _name(now: float) -> str:

@@ -26,7 +26,7 @@ def _no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing is read from or written to the home of whoever runs the tests."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    for name in [name for name in os.environ if name.startswith("CLAWMW_")]:
+    for name in [name for name in os.environ if name.startswith(("CLAWMW_", "OTEL_"))]:
         monkeypatch.delenv(name)
     return
 

@@ -13,8 +13,11 @@ from typing import Any
 import anyio
 import pytest
 
+import clawmw
 from clawmw.cli.main import main
 from clawmw.core.identity import Identity
+from clawmw.observe.chains import chains, spans
+from clawmw.observe.spanstore import SpanStore
 from clawmw.originals import Originals
 from clawmw.policy.build import stores
 from clawmw.policy.load import load_policy
@@ -280,6 +283,39 @@ def test_mcp_serves_one_session_to_the_real_client(folder: Path) -> None:
     assert "Asking again will not help" in texts[3]
     assert "tkt_2" not in " ".join(texts)
     assert [result.is_error for result in answers] == [False, False, False, True, False, True]
+
+
+def test_mcp_calls_are_in_their_callers_trace(folder: Path) -> None:
+    mcp = pytest.importorskip("mcp")
+    ref = left(folder, MINE)
+    written = POLICY.replace("trace: off", "trace: {store: t.sqlite}")
+    (folder / "clawmw.yaml").write_text(written, "utf-8")
+    server = mcp.StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "clawmw.cli.main", "mcp", "--policy", str(folder / "clawmw.yaml")],
+        env={**os.environ, "CLAWMW_SESSION": "mine"},
+        cwd=str(folder),
+    )
+
+    async def talk() -> None:
+        async with mcp.stdio_client(server) as (read, write), mcp.ClientSession(read, write) as it:
+            await it.initialize()
+            with clawmw.calling(agent="planner", session="mine", chain="trip-7"):
+                await it.call_tool(NAME, {"ref": ref}, meta=clawmw.trace_meta())
+            await it.call_tool(NAME, {"ref": ref}, meta={"traceparent": "nonsense"})
+
+    anyio.run(talk)
+    store = SpanStore.read(folder / "t.sqlite")
+    [chain] = chains(store)
+    rows = spans(store, chain.trace_id)
+    store.close()
+    assert chain.chain_id == "trip-7"
+    assert [(row.op, row.agent) for row in rows] == [
+        ("invoke_workflow", None),
+        ("invoke_agent", "planner"),
+        ("execute_tool", "planner"),
+    ]
+    assert rows[2].name == "execute_tool clawmw_expand"
 
 
 def test_mcp_without_the_extra_is_one_line(folder: Path, capsys: Capture) -> None:

@@ -28,7 +28,12 @@ def calling(identity: Identity | None = None, **said: Any) -> Iterator[Identity]
 
     What is not said stays as a block around this one says. Holds for the current thread or
     task and for tasks started within. Raises TypeError for a field that `Identity` lacks.
+
+    `joined`: the callers (as other `calling` blocks gave them) whose results come together in
+    here; the trace then links to each of them.
     """
+    if "joined" in said:
+        said["joined"] = tuple(said["joined"])
     inner = _over(_current.get(), replace(identity or _NOBODY, **said))
     assert inner is not None
     mark = _current.set(inner)

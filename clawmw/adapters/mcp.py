@@ -8,9 +8,13 @@ starter names; what a model writes cannot widen it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
+from clawmw.adapters.propagation import received
 from clawmw.core.identity import Identity
 from clawmw.errors import ClawmwError
 from clawmw.originals import Originals
@@ -26,8 +30,19 @@ _DESCRIPTION = (
 )
 
 
-def serve(originals: Originals, identity: Identity) -> None:
-    """Serve until standard input ends. `ModuleNotFoundError` without the extra `mcp`."""
+class Tracer(Protocol):
+    """Who writes down what was asked for."""
+
+    def tool(self, identity: Identity, name: str, call_id: str) -> AbstractContextManager[Any]:
+        """The span of one call."""
+        ...
+
+
+def serve(originals: Originals, identity: Identity, tracer: Tracer | None = None) -> None:
+    """Serve until standard input ends. `ModuleNotFoundError` without the extra `mcp`.
+
+    `tracer` is told of each call that says which chain it is part of (`params._meta`).
+    """
     import mcp_types as types
     from mcp.server.lowlevel import Server
     from mcp.server.stdio import stdio_server
@@ -41,7 +56,8 @@ def serve(originals: Originals, identity: Identity) -> None:
             text, found = f"there is no tool {params.name[:80]!r}; the only one is {NAME}", False
         else:
             asked = Asked.of(params.arguments)
-            text, found = await asyncio.to_thread(_answered, originals, identity, asked)
+            with _span(tracer, identity, params.meta):
+                text, found = await asyncio.to_thread(_answered, originals, identity, asked)
         content = types.TextContent(type="text", text=text)
         return types.CallToolResult(content=[content], is_error=not found)
 
@@ -51,6 +67,18 @@ def serve(originals: Originals, identity: Identity) -> None:
             await server.run(read, write, server.create_initialization_options())
 
     asyncio.run(run())
+
+
+def _span(
+    tracer: Tracer | None, identity: Identity, meta: Mapping[str, Any] | None
+) -> AbstractContextManager[Any]:
+    """The call's span, in the trace of its caller; none where that names no chain."""
+    came = received(meta)
+    if tracer is None or not came.chain:
+        return nullcontext()
+    agent = came.parent_agent or "default"
+    who = replace(came, tenant=identity.tenant, agent=agent, session=identity.session)
+    return tracer.tool(who, NAME, "")
 
 
 def _answered(originals: Originals, identity: Identity, asked: Asked) -> tuple[str, bool]:

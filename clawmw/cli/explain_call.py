@@ -126,7 +126,7 @@ def _lines(
     yield f"{clean(span.name)}: {span.status}, {took}, {spent}"
     yield ids
     yield _about_policy(facts, policy)
-    shown: set[int] = set()
+    shown: set[int | str] = set()
     for section in sections:
         yield ""
         yield section.title
@@ -151,12 +151,15 @@ def _wrapped(text: str) -> Iterator[str]:
     )
 
 
-def _where(rule: str, policy: PolicyLines, shown: set[int]) -> Iterator[str]:
+def _where(rule: str, policy: PolicyLines, shown: set[int | str]) -> Iterator[str]:
     found = policy.at(rule)
+    key = rule if found is None else found.number
+    if key in shown:
+        return
+    shown.add(key)
     if found is None:
         yield f"{_INDENT}by default: {rule}"
-    elif found.number not in shown:
-        shown.add(found.number)
+    else:
         yield f"{_INDENT}{policy.path.name}:{found.number}: {found.text.strip()}"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from clawmw.cli.source import DEFAULT, read_policy
@@ -42,10 +44,13 @@ def command(path: str, session: str | None, parent: str | None) -> None:
         raise click.UsageError("name the session: --session S, or CLAWMW_SESSION")
     from clawmw.adapters.mcp import serve
     from clawmw.originals import Originals
+    from clawmw.policy import build
 
-    originals = Originals.of(read_policy(path))
+    policy = read_policy(path)
+    originals = Originals.of(policy)
+    traces: list[Any] = [one for one in build.observers(policy) if hasattr(one, "tool")]
     try:
-        serve(originals, originals.session(session, parent=parent))
+        serve(originals, originals.session(session, parent=parent), *traces[:1])
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("mcp", "mcp_types"):
             raise
@@ -54,3 +59,5 @@ def command(path: str, session: str | None, parent: str | None) -> None:
         ) from None
     finally:
         originals.close()
+        for one in traces:
+            one.close()

@@ -64,13 +64,16 @@ def command(
     finds a gateway in the variables that SDKs read (OPENAI_BASE_URL, ANTHROPIC_BASE_URL and
     others). All it does is one chain, for limits and traces. Its exit code is the command's.
     """
+    from clawmw.adapters.propagation import received
     from clawmw.cli.run_summary import Seen
 
     with tempfile.TemporaryDirectory(prefix="clawmw-run-") as scratch:
         folder = Path(scratch)
         path = _policy_at(source, folder)
         policy = read_policy(str(path))
-        seen = Seen(options["chain"] or secrets.token_hex(16), policy, folder)
+        around = received(os.environ)
+        chain = options["chain"] or around.chain or secrets.token_hex(16)
+        seen = Seen(chain, policy, folder, around)
         with _runtime(policy, seen, options["agent"]) as runtime:
             gateway = _gateway(runtime, policy, options["upstream"])
             said = _said(policy, path, seen)
@@ -103,6 +106,7 @@ def _policy_at(source: str | None, folder: Path) -> Path:
 def _runtime(policy: Policy, seen: Seen, agent: str | None) -> Iterator[Runtime]:
     """The runtime of the command's calls. Its state outlives no run, unless the policy says so,
     but lies on disk, where clawmw in the command's processes finds it."""
+    from clawmw.core.context import CARRIED
     from clawmw.core.identity import HEADERS
     from clawmw.observe.otel import OtelObserver
     from clawmw.observe.spanstore import SpanStore
@@ -110,12 +114,14 @@ def _runtime(policy: Policy, seen: Seen, agent: str | None) -> Iterator[Runtime]
     from clawmw.runtime import Runtime
 
     kept = list(build.observers(policy))
-    if not any(isinstance(one, OtelObserver) for one in kept):
+    if not any(isinstance(one, OtelObserver) and one.stored for one in kept):
         seen.kept = None  # the policy wants none, or their folder cannot be written
-        kept.append(OtelObserver(store=SpanStore.open(seen.traces)))
+        kept.append(OtelObserver(store=SpanStore.open(seen.traces), otlp=False))
     stores = build.stores(policy, seen.folder / "store")
     runtime = Runtime.of(policy, observers=[*kept, seen.event], stores=stores)
-    runtime.assumed = {HEADERS["chain"]: seen.chain} | ({HEADERS["agent"]: agent} if agent else {})
+    told = {name: seen.sent[name.upper()] for name in CARRIED if name.upper() in seen.sent}
+    named = {HEADERS["chain"]: seen.chain} | ({HEADERS["agent"]: agent} if agent else {})
+    runtime.assumed = told | named
     try:
         yield runtime
     finally:
@@ -163,8 +169,7 @@ def _said(policy: Policy, path: Path, seen: Seen) -> Mapping[str, str]:
         "CLAWMW_CHAIN": seen.chain,
         "CLAWMW_STORE": str(folder.absolute()),
         "CLAWMW_TRACES": str(seen.traces.absolute()),
-        "TRACEPARENT": seen.parent,
-    }
+    } | seen.sent
 
 
 def _holds_keys(policy: Policy) -> bool:

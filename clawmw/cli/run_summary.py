@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clawmw.core.context import BAGGAGE, TraceContext, baggage, carried, foreign
 from clawmw.core.events import Acted, CallStarted, Event
 from clawmw.core.identity import Identity, clean
 from clawmw.observe.ids import root_span_id, trace_id
@@ -30,13 +31,18 @@ _NONE = (
 )
 _OFF = "clawmw: CLAWMW_OFF is set: calls passed through, and nothing was counted"
 _MOST = 5
+_NOBODY = Identity()
 
 
 class Seen:
-    """What is seen of a command's calls. `folder` is the run's own, gone with it."""
+    """What is seen of a command's calls. `folder` is the run's own, gone with it; `around`, what
+    the run itself is part of."""
 
-    def __init__(self, chain: str, policy: Policy, folder: Path) -> None:
+    def __init__(
+        self, chain: str, policy: Policy, folder: Path, around: Identity = _NOBODY
+    ) -> None:
         self.chain = clean(chain) or ""
+        self._around = around
         self.folder = folder
         self.kept = build.trace_store(policy)
         self.stops: Counter[str] = Counter()
@@ -49,9 +55,17 @@ class Seen:
         return self.kept or self.folder / "traces.sqlite"
 
     @property
-    def parent(self) -> str:
-        """A `TRACEPARENT` (W3C Trace Context) under which the command's own spans join ours."""
-        return f"00-{self._trace:032x}-{root_span_id(self._trace):016x}-01"
+    def sent(self) -> dict[str, str]:
+        """`TRACEPARENT` (W3C Trace Context), under which the command's own spans join ours, or
+        that of the span the run is in; `BAGGAGE`, which says the chain to whom has no clawmw."""
+        trace, at = f"{self._trace:032x}", self._around.context
+        if at is None or at.trace != trace:
+            at = TraceContext(trace, f"{root_span_id(self._trace):016x}", sampled=True)
+        around = os.environ.get("BAGGAGE", "")
+        ours = carried({**baggage(around), "chain": self.chain})
+        entries = ",".join(filter(None, (foreign(around), ours)))
+        said = at.headers() | ({BAGGAGE: entries} if entries else {})
+        return {name.upper(): value for name, value in said.items()}
 
     def event(self, event: Event) -> None:
         """Note an event. A command may name chains of its own, which are then children."""

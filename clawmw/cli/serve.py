@@ -261,6 +261,7 @@ def _gateway(options: _Options) -> tuple[Gateway, Policy] | None:
     """The gateway of a policy; None when the policy is wrong, which is then said."""
     from clawmw.adapters.gateway import Gateway
     from clawmw.adapters.gateway_upstream import Places
+    from clawmw.core.context import CARRIED
     from clawmw.errors import ClawmwError, PolicyError
     from clawmw.runtime import Runtime
 
@@ -274,6 +275,8 @@ def _gateway(options: _Options) -> tuple[Gateway, Policy] | None:
             )
         places = Places(policy.models, options.upstream, options.key_env)
         runtime = Runtime.of(policy)
+        # It outlives whatever started it: the trace that was current then is not its callers'.
+        runtime.assumed = {n: v for n, v in runtime.assumed.items() if n not in CARRIED}
     except PolicyError as error:
         # Files and lines as `clawmw validate` names them, so that editors can jump there.
         for line in str(error).splitlines():
@@ -291,7 +294,12 @@ def _count(gateway: Gateway) -> None:
         from clawmw.observe.prometheus import Metrics
     except ImportError:
         return
+    from clawmw.observe.measures import losses_of
+
     metrics = Metrics()
+    for observer in gateway.runtime.observers:
+        if hasattr(observer, "counts"):
+            metrics.watch(losses_of(observer))
     gateway.runtime.observers = (*gateway.runtime.observers, metrics)
     gateway.views.metrics = metrics.text
 

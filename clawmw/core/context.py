@@ -13,10 +13,21 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import quote, unquote
 
-__all__ = ["BAGGAGE", "STATE", "TRACEPARENT", "TraceContext", "baggage", "carried"]
+__all__ = [
+    "BAGGAGE",
+    "CARRIED",
+    "STATE",
+    "TRACEPARENT",
+    "TraceContext",
+    "baggage",
+    "carried",
+    "foreign",
+]
 
 TRACEPARENT, STATE, BAGGAGE = "traceparent", "tracestate", "baggage"
 """Names of the headers."""
+CARRIED = (TRACEPARENT, STATE, BAGGAGE)
+"""All of them; a child process finds them in its environment, in capitals."""
 
 _FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _NO_TRACE, _NO_SPAN, _NO_VERSION = "0" * 32, "0" * 16, "ff"
@@ -87,3 +98,9 @@ def carried(values: Mapping[str, str]) -> str:
     """A `baggage` header of values by name; those that nobody would accept are left out."""
     pairs = [(_KEYS[name], value) for name, value in values.items() if _VALUE.fullmatch(value)]
     return ",".join(f"{key}={quote(value, safe='')}" for key, value in pairs)
+
+
+def foreign(text: str) -> str:
+    """The entries of a `baggage` header that are not ours."""
+    members = text[:_LONGEST].split(",")
+    return ",".join([m for m in members if m.partition("=")[0].strip(" \t") not in _NAMES])

@@ -32,7 +32,7 @@ from clawmw.core.context import BAGGAGE, TraceContext, baggage
 from clawmw.core.story import Story, told
 from clawmw.core.types import Request
 
-__all__ = ["HEADERS", "Identity", "Wishes", "identify"]
+__all__ = ["HEADERS", "Identity", "Wishes", "called_by", "identify"]
 
 HEADERS: Mapping[str, str] = {
     "agent": "x-clawmw-agent",
@@ -202,6 +202,18 @@ def identify(
     )
 
 
+def called_by(context: TraceContext | None, came: Mapping[str, str]) -> Identity:
+    """Who calls, as far as a trace context and the baggage with it tell."""
+    return Identity(
+        chain=came.get("chain") or (context.trace if context is not None else ""),
+        hop=_next(came),
+        parent_session=came.get("session"),
+        parent_agent=came.get("agent"),
+        conversation=came.get("conversation", ""),
+        context=context,
+    )
+
+
 # --- what headers say --------------------------------------------------------------------------
 
 
@@ -261,8 +273,9 @@ def _hop(value: str | None) -> int | None:
 
 
 def _next(came: Mapping[str, str]) -> int:
-    """The hop of whoever was called: one more than its caller's."""
-    return (_hop(came.get("hop")) or 0) + 1 if came else 0
+    """The hop of whoever was called: one more than its caller's; 0 where that says none."""
+    hop = _hop(came.get("hop"))
+    return 0 if hop is None else hop + 1
 
 
 # --- what the body says ------------------------------------------------------------------------

@@ -6,13 +6,14 @@ import threading
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from clawmw.observe.instruments import Instrument
 from clawmw.observe.measures import Put
 
-__all__ = ["Cells", "Labels", "Spread"]
+__all__ = ["Cells", "Labels", "Snapshot", "Spread", "Value"]
 
-Labels = tuple[str, ...]
+Labels: TypeAlias = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,11 @@ class Spread:
     total: float
     least: float
     most: float
+
+
+Value: TypeAlias = float | Spread
+Snapshot: TypeAlias = dict[str, dict[Labels, Value]]
+"""What cells hold, by instrument and labels."""
 
 
 @dataclass(slots=True)
@@ -81,11 +87,17 @@ class Cells:
                 )
         return _verb(cell, row)
 
-    def now(self, row: Instrument) -> list[tuple[Labels, float | Spread]]:
+    def of(self, name: str) -> dict[Labels, Value]:
         """What the cells of an instrument hold."""
         with self._lock:
-            cells = list(self._cells.get(row.name, {}).items())
-        return [(labels, cell.now()) for labels, cell in cells]
+            cells = list(self._cells.get(name, {}).items())
+        return {labels: cell.now() for labels, cell in cells}
+
+    def now(self) -> Snapshot:
+        """What all cells hold."""
+        with self._lock:
+            names = list(self._cells)
+        return {name: self.of(name) for name in names}
 
     def forked(self) -> None:
         """Begin anew in a forked child."""

@@ -236,8 +236,8 @@ def _completed(stored: list[SpanRow]) -> list[SpanRow]:
 
     A model call's parent may be missing because nobody opened its agent, because the
     agent's process was killed, or because it is a span of the application, which only its
-    own exporter has. It then goes under the agent (by name and session) it was made for. So does
-    one right under another agent's span, which called that agent in a process of its own.
+    own exporter has. It then goes under the agent (by name and session) it was made for; so does
+    one right under another agent's span. An agent that another one called goes under that one.
     """
     if not stored:
         return []
@@ -255,8 +255,10 @@ def _completed(stored: list[SpanRow]) -> list[SpanRow]:
             continue
         free = row.parent_id if row.parent_id not in present else None
         parent = agents.setdefault(_agent(row), free or _agent_id(row))
-        if not own and parent not in present:
+        if parent not in present and not own:
             above.setdefault(parent, row.parent_id or "")
+        elif parent not in present and (caller := agents.get(_caller(row))) != parent:
+            above.setdefault(parent, caller or "")
         rows.append(replace(row, parent_id=parent))
         if parent not in present:
             below.setdefault(parent, []).append(rows[-1])
@@ -296,6 +298,12 @@ def _agent_id(row: SpanRow) -> str:
     """The id that its agent's span has where somebody writes one."""
     agent = agent_span_id(int(row.trace_id, 16), row.agent or "", row.session_id or "")
     return f"{agent:016x}"
+
+
+def _caller(row: SpanRow) -> tuple[str | None, str | None]:
+    """The agent of another process that called this one."""
+    said = row.attributes
+    return said.get("clawmw.parent.agent"), said.get("clawmw.parent.session")
 
 
 def _inferred(span_id: str, op: str, children: Iterable[SpanRow]) -> SpanRow:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from clawmw.core.money import NANO
-from clawmw.errors import StoreError
 from clawmw.observe.compat import ALIASES
-from clawmw.observe.spanstore import SpanRow, SpanStore
+from clawmw.observe.spanstore import SpanRow
 
-__all__ = ["COLUMN_NAMES", "SCOPE", "SqliteSpanExporter", "own_row", "written"]
+__all__ = ["COLUMN_NAMES", "SCOPE", "own_row", "rows", "written"]
 
 SCOPE = "clawmw"
 """The instrumentation scope of our spans."""
-
-_log = logging.getLogger(__name__)
 
 
 def _nano(usd: float) -> int:
@@ -83,35 +78,9 @@ _MIRRORS = ("clawmw.rule.", "clawmw.would.")
 """Attributes not kept as they are: a column or a span event says the same."""
 
 
-class SqliteSpanExporter(SpanExporter):
-    """Writes clawmw's spans to a `SpanStore`, other libraries' spans nowhere.
-
-    Use it through a `BatchSpanProcessor`: every export is one transaction.
-    """
-
-    def __init__(self, store: SpanStore) -> None:
-        self._store = store
-        self._failing = False
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Write one batch. A batch that cannot be written is lost, and a warning logged once."""
-        try:
-            self._store.write([_row(span) for span in spans if _ours(span)])
-        except StoreError as error:
-            if not self._failing:
-                _log.warning("traces are being lost: %s", error)
-            self._failing = True
-            return SpanExportResult.FAILURE
-        self._failing = False
-        return SpanExportResult.SUCCESS
-
-    def shutdown(self) -> None:
-        """Close the store."""
-        self._store.close()
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Nothing waits here."""
-        return True
+def rows(spans: Iterable[ReadableSpan]) -> list[SpanRow]:
+    """The rows of clawmw's spans; other libraries' spans are left out."""
+    return [_row(span) for span in spans if _ours(span)]
 
 
 def _ours(span: ReadableSpan) -> bool:

@@ -240,7 +240,7 @@ _GUARDS = (
 _TROUBLE = (
     _counter("store.degraded", "failure", "Times that a store could not be used.", "store"),
     _counter("stage.failures", "failure", "Times that a stage raised.", "stage", "closed"),
-    _counter("spans.lost", "span", "Spans that reached no reader, by reason.", "reason"),
+    _counter("spans.lost", "span", "Spans lost on the way.", "destination", "reason"),
 )
 
 INSTRUMENTS: tuple[Instrument, ...] = (

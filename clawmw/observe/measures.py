@@ -13,7 +13,7 @@ import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from clawmw.core.events import (
     Acted,
@@ -36,9 +36,10 @@ from clawmw.core.money import NANO
 from clawmw.core.types import Usage
 from clawmw.observe.attributes import error_type, label, stops
 from clawmw.observe.compat import provider_name
+from clawmw.observe.counts import REASONS, Count
 from clawmw.observe.instruments import BY_NAME, Instrument
 
-__all__ = ["MOST", "Bind", "Losses", "Measures", "Put", "nowhere"]
+__all__ = ["MOST", "Bind", "Counting", "Losses", "Measures", "Put", "losses_of", "nowhere"]
 
 MOST = 64
 """Values of one label."""
@@ -47,8 +48,8 @@ _CALLS = 4096
 _PUTS = 8192
 """Sets of labels whose place in the backend is remembered."""
 
-Losses = Callable[[], Mapping[str, int]]
-"""Gives what was lost so far, by reason."""
+Losses = Callable[[], Mapping[tuple[str, str], int]]
+"""Gives how many spans were lost so far, by destination and reason."""
 Put = Callable[[float], None]
 """Takes a value: adds it, sets it or puts it in its bucket."""
 Bind = Callable[[Instrument, tuple[str, ...]], Put]
@@ -66,6 +67,27 @@ _SAME = {"asked": "model", "gen_ai.request.model": "model"}
 """Labels that take the values of another one: what is `other` in one is it in both."""
 _NAMED = ("model", "agent", "rule", "upstream", "asked")
 """Labels that say `none` rather than nothing."""
+
+
+class Counting(Protocol):
+    """Somebody who knows what became of spans: the observer that writes them."""
+
+    def counts(self) -> tuple[Count, ...]:
+        """By destination."""
+        ...
+
+
+def losses_of(counting: Counting) -> Losses:
+    """The spans that somebody lost; a reason that did not occur yet has 0."""
+
+    def lost() -> Mapping[tuple[str, str], int]:
+        return {
+            (count.destination, reason): count.lost.get(reason, 0)
+            for count in counting.counts()
+            for reason in REASONS
+        }
+
+    return lost
 
 
 def nowhere(value: float) -> None:
@@ -105,7 +127,7 @@ class Measures:
         self._puts: dict[tuple[str, ...], Put] = {}
         self._names: defaultdict[str, _Names] = defaultdict(_Names)
         self._open: OrderedDict[str, _Open] = OrderedDict()
-        self._losses: list[tuple[Losses, dict[str, int]]] = []
+        self._losses: list[tuple[Losses, dict[tuple[str, str], int]]] = []
         self._lock = threading.Lock()
         self._takes: Mapping[type, Callable[[Any], None]] = {
             CallStarted: self._began,
@@ -133,10 +155,10 @@ class Measures:
         for losses, told in self._losses:
             now = losses()
             with self._lock:
-                new = {r: n - told.get(r, 0) for r, n in now.items() if n > told.get(r, -1)}
+                new = {key: n - told.get(key, 0) for key, n in now.items() if n > told.get(key, -1)}
                 told.update(now)
-            for reason, number in new.items():
-                self._put("clawmw.spans.lost", number, reason)
+            for key, number in new.items():
+                self._put("clawmw.spans.lost", number, *key)
 
     def forked(self) -> None:
         """Begin anew in a forked child: what the parent counts is the parent's."""

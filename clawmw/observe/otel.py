@@ -33,15 +33,13 @@ another library has a span for adds to that one (`clawmw.observe.foreign`). Thre
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -55,7 +53,9 @@ from clawmw.observe.ambient import CALLER
 from clawmw.observe.attributes import Attributes, Call
 from clawmw.observe.base import Ended
 from clawmw.observe.compat import GROUPS
+from clawmw.observe.counts import Count
 from clawmw.observe.foreign import at_foreign, inference, note, tell
+from clawmw.observe.forks import after_fork
 from clawmw.observe.ids import agent_span_id, root_span_id, trace_id
 from clawmw.observe.marks import marks
 from clawmw.observe.places import ChainState, adopted, caller_links, under_current
@@ -63,6 +63,7 @@ from clawmw.observe.plans import Plans, extent
 from clawmw.observe.recorder import Content, Recorder
 from clawmw.observe.spanstore import SpanStore
 from clawmw.observe.tracing import Plan, Started, Tracers, inside
+from clawmw.observe.ways import Export
 
 __all__ = ["OtelObserver"]
 
@@ -88,6 +89,8 @@ class OtelObserver:
 
     Spans go to `tracer_provider`, or else to the application's global provider where one
     is set, and with `store` also to the local span store, whatever the provider samples.
+    Where the application has no provider, they go to the collector of `otlp`, if one is named;
+    with False for it they are exported by nobody, whatever the application has.
     With `hash_ids`, chain and session ids leave this process as SHA-256 digests only.
     `compat` names the groups of readers that get names of their own (`compat.GROUPS`); with
     `content` the store keeps what is said, too.
@@ -99,18 +102,20 @@ class OtelObserver:
         tracer_provider: trace.TracerProvider | None = None,
         *,
         store: SpanStore | None = None,
+        otlp: Export | Literal[False] | None = None,
         hash_ids: bool = False,
         compat: Sequence[str] = GROUPS,
         content: Content | None = None,
     ) -> None:
-        self._tracers = Tracers(tracer_provider, store, compat)
+        self._tracers = Tracers(tracer_provider, store, compat, otlp)
+        self.hash_ids = hash_ids
         self._recorder = Recorder(store, content) if store is not None else None
         self._plans = Plans(hash_ids)
         self._lock = threading.Lock()
         self._calls: OrderedDict[str, _Open] = OrderedDict()
         self._chains: OrderedDict[str, ChainState] = OrderedDict()
         self._failed = False
-        _renew_lock_after_fork(self)
+        after_fork(self._renew_lock)
 
     def __call__(self, event: Event) -> None:
         """Take an event in; the call's spans are made when it is finished."""
@@ -139,6 +144,15 @@ class OtelObserver:
         """The span of one tool call, instead of the one the next model call would tell of."""
         return self._opened("execute_tool", identity, name, call_id)
 
+    @property
+    def stored(self) -> bool:
+        """Whether a local store keeps the spans."""
+        return self._tracers.stored
+
+    def counts(self) -> tuple[Count, ...]:
+        """Spans handed over, delivered and lost; not those the application itself exports."""
+        return self._tracers.counts
+
     def flush(self, seconds: float = 2.0) -> bool:
         """Hand on what waits; False when that was not done within `seconds`."""
         done = threading.Event()
@@ -147,8 +161,8 @@ class OtelObserver:
             try:
                 if self._recorder is not None:
                     self._recorder.flush(seconds)
-                self._tracers.flush()
-                done.set()
+                if self._tracers.flush(seconds):
+                    done.set()
             except Exception as error:  # noqa: BLE001 as above
                 self._trouble(error)
 
@@ -156,7 +170,7 @@ class OtelObserver:
         return done.wait(seconds)
 
     def close(self) -> None:
-        """Write out what waits and close the store; also done when the process ends."""
+        """Hand on what waits, and close the store; also done when the process ends."""
         if self._recorder is not None:
             self._recorder.close()
         self._tracers.close()
@@ -368,27 +382,17 @@ class OtelObserver:
         try:
             if failure is not None:
                 started.set({"error.type": attrs.error_type(type(failure).__qualname__)})
-            self._tracers.end(started, time.time_ns(), error=failure is not None)
             chain = self._chain(identity)
-            with self._lock:
+            with self._lock:  # nothing is said on it any more: other threads read it now
                 chain.running = [s for s in chain.running if s is not started]
+            self._tracers.end(started, time.time_ns(), error=failure is not None)
         except Exception as error:  # noqa: BLE001 as above
             self._trouble(error)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
 
     def _trouble(self, error: Exception) -> None:
         if not self._failed:
             _log.warning("clawmw could not trace a call: %s", type(error).__name__)
         self._failed = True
-
-
-def _renew_lock_after_fork(observer: OtelObserver) -> None:
-    """A child forked while another thread held the lock would wait for it forever."""
-    alive = weakref.ref(observer)
-
-    def renew() -> None:
-        found = alive()
-        if found is not None:
-            found._lock = threading.Lock()
-
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=renew)

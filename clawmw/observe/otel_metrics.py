@@ -24,6 +24,7 @@ from opentelemetry.metrics import CallbackOptions, Histogram, MeterProvider, Obs
 from clawmw.core.events import Event
 from clawmw.observe.cells import Cells, Labels, Spread
 from clawmw.observe.exporter import SCOPE
+from clawmw.observe.forks import after_fork
 from clawmw.observe.instruments import INSTRUMENTS, Instrument
 from clawmw.observe.measures import Losses, Measures, Put, nowhere
 
@@ -39,6 +40,10 @@ class Sink(Protocol):
 
     measures: Measures
 
+    def take(self, event: Event) -> None:
+        """Count an event."""
+        ...
+
     def flush(self, seconds: float) -> bool:
         """Send what was counted, if anybody waits for it; False when that was not done in time."""
         ...
@@ -47,18 +52,13 @@ class Sink(Protocol):
 class OtelMetrics:
     """An observer; give it to the runtime.
 
-    `own` makes a sink for the time when the application has no provider; it is asked once, with
-    the first event. Thread-safe; never raises.
+    `own` is told while the application has no provider. Thread-safe; never raises.
     """
 
     def __init__(
-        self,
-        meter_provider: MeterProvider | None = None,
-        *,
-        own: Callable[[], Sink | None] | None = None,
+        self, meter_provider: MeterProvider | None = None, *, own: Sink | None = None
     ) -> None:
-        self._given, self._make_own = meter_provider, own
-        self._own: Sink | None = None
+        self._given, self._own = meter_provider, own
         self._provider: MeterProvider | None = None
         self._sink: Sink | None = None
         self._losses: list[Losses] = []
@@ -70,7 +70,7 @@ class OtelMetrics:
         try:
             sink = self._bound()
             if sink is not None:
-                sink.measures.take(event)
+                sink.take(event)
         except Exception as error:  # noqa: BLE001 an observer never stops a call
             if not self._failed:
                 _log.warning("clawmw could not count a call: %s", type(error).__name__)
@@ -97,18 +97,12 @@ class OtelMetrics:
         if provider is not self._provider:
             with self._lock:
                 if provider is not self._provider:
-                    sink = _applied(provider) if _real(provider) else self._ours()
+                    sink = _applied(provider) if _real(provider) else self._own
                     if sink is not None:
                         for losses in self._losses:
                             sink.measures.watch(losses)
                     self._sink, self._provider = sink, provider
         return self._sink
-
-    def _ours(self) -> Sink | None:
-        make, self._make_own = self._make_own, None
-        if make is not None:
-            self._own = make()
-        return self._own
 
 
 class _Applied:
@@ -119,6 +113,15 @@ class _Applied:
         self.measures = Measures(self._bind)
         self._histograms: dict[str, Histogram] = {}
         self._register(provider)
+        after_fork(self._forked)
+
+    def take(self, event: Event) -> None:
+        """Count an event."""
+        self.measures.take(event)
+
+    def _forked(self) -> None:
+        self.cells.forked()
+        self.measures.forked()
 
     def flush(self, seconds: float) -> bool:
         """The provider is the application's to flush."""
@@ -155,7 +158,7 @@ def _reader(sink: _Applied, row: Instrument) -> Callable[[CallbackOptions], Iter
         if row.name == "clawmw.spans.lost":
             sink.measures.lost()
         found = []
-        for labels, value in sink.cells.now(row):
+        for labels, value in sink.cells.of(row.name).items():
             if not isinstance(value, Spread):
                 number = value if row.money else min(int(value), _LARGEST)
                 found.append(Observation(number, row.attributes(labels)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clawmw.core.types import Json
-from clawmw.observe.outlines import Batch, PartOutline, TextRow, Turn, decoded, encoded
+from clawmw.observe.outlinerows import Batch, PartOutline, TextRow, Turn, decoded, encoded
 from clawmw.observe.outlinetables import named_in
 from clawmw.observe.spanstore import SpanStore
 

@@ -120,11 +120,13 @@ def under_current(chain: ChainState, op: str, identity: Identity, plan: Plan) ->
         if op == "execute_tool" and context.span_id == chain.root:
             return plan
         return replace(plan, parent=trace.set_span_in_context(current, Context()))
-    if op != "invoke_workflow":
+    if op == "invoke_agent":
         return plan
     above = adopted(chain, identity, None)
     if above is not None:
         return replace(plan, parent=above)
+    if op == "execute_tool":
+        return plan
     links = caller_links(chain, identity, context if context.is_valid else None)
     return replace(plan, links=(*plan.links, *links))
 
@@ -135,6 +137,8 @@ def _branches(identity: Identity) -> Iterator[SpanContext]:
     for branch in branches:
         if isinstance(branch, TraceContext):
             at = _span(branch)
+        elif branch.agent == "default" and branch.context is not None:  # as it came from there
+            at = _span(branch.context)
         else:
             number = trace_id(branch)
             at = SpanContext(number, agent_span_id(number, branch.agent, branch.session), True)

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 from clawmw.errors import StoreError
 from clawmw.observe.base import Ended
-from clawmw.observe.outlines import Batch, Outliner
+from clawmw.observe.outlinerows import Batch
+from clawmw.observe.outlines import Outliner
 from clawmw.observe.outlinestore import write
 from clawmw.observe.spanstore import SpanStore
 

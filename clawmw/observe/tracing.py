@@ -1,10 +1,13 @@
-"""Starting and ending spans with given ids, for two readers at once.
+"""Starting and ending spans with given ids, for several readers at once.
 
-An exported span comes from the application's own tracer provider, under its sampler. The
-local store keeps every chain whatever that sampler says, so its spans are made apart, as
-plain values: a fifth of the time a recording span takes. The store's processor is never
-added to the application's provider: there it would see the spans of the whole application,
-which may hold content, and none of the unsampled ones.
+Where the application has a tracer provider of its own, a span is exported by it, under its
+sampler, and by nothing else. The local store keeps every chain whatever that sampler says, so its
+spans are made apart, as plain values: a fifth of the time a recording span takes. The store's
+processor is never added to the application's provider: there it would see the spans of the whole
+application, which may hold content, and none of the unsampled ones.
+
+Where it has none, and a collector is named, the same plain values go there (`ways.Remote`). No
+provider is installed for that: the application may still set its own, which is used from then on.
 """
 
 from __future__ import annotations
@@ -12,30 +15,31 @@ from __future__ import annotations
 import atexit
 import random
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace import Tracer as SdkTracer
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from clawmw.observe.attributes import Attributes, Mark
 from clawmw.observe.compat import GROUPS, duplicate
-from clawmw.observe.exporter import SCOPE, SqliteSpanExporter
+from clawmw.observe.counts import Count
+from clawmw.observe.exporter import SCOPE
 from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.ways import Export, Local, Remote, counted
 
 __all__ = ["Plan", "Started", "Tracers", "inside"]
 
-_QUEUE = 8192
-"""Spans waiting for the local store, at most; older ones are dropped."""
-_DELAY_MS = 500
-"""How long a span waits for its batch: what a killed process can lose."""
+_AT_EXIT = 2.0
+"""Seconds a process that ends waits for what is not written or sent yet."""
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _FAILED, _UNSET = Status(StatusCode.ERROR), Status(StatusCode.UNSET)
 _NO_RESOURCE = Resource({})
@@ -105,27 +109,34 @@ class _Ids(IdGenerator):
 
 
 class Tracers:
-    """Where spans go: the application's provider, the local store, both, or nowhere."""
+    """Where spans go: the application's provider or else a collector, the local store, nowhere.
+
+    `otlp` None: no collector; False: not to the application's provider either.
+    """
 
     def __init__(
         self,
         given: trace.TracerProvider | None,
         store: SpanStore | None,
         compat: Sequence[str],
+        otlp: Export | Literal[False] | None = None,
     ) -> None:
         unknown = sorted(set(compat) - set(GROUPS))
         if unknown:
             raise ValueError(f"no such compat group: {unknown[0]}; there are {', '.join(GROUPS)}")
         self._given = given
+        self._exports = otlp is not False
         self._compat = tuple(compat)
         self._provider: trace.TracerProvider | None = None
         self._tracer: trace.Tracer | None = None
-        self._local: BatchSpanProcessor | None = None
+        self._remote = Remote(otlp, self._compat) if otlp else None
+        self._local: Local | None = None
         if store is not None:
-            self._local = BatchSpanProcessor(
-                SqliteSpanExporter(store), max_queue_size=_QUEUE, schedule_delay_millis=_DELAY_MS
-            )
-            atexit.register(self._local.shutdown)
+            self._local = Local(store)
+            if self._remote is not None:
+                self._local.others = (self._remote.counts,)
+        if self._local is not None or self._remote is not None:
+            atexit.register(self.close)
 
     @property
     def exporting(self) -> trace.Tracer | None:
@@ -133,6 +144,7 @@ class Tracers:
         provider = self._given or trace.get_tracer_provider()
         if provider is not self._provider:
             nothing = isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider)
+            nothing = nothing or not self._exports
             self._tracer = None if nothing else _with_ids(provider)
             self._provider = provider
         return self._tracer
@@ -140,7 +152,17 @@ class Tracers:
     @property
     def active(self) -> bool:
         """Whether anybody reads the spans."""
-        return self._local is not None or self.exporting is not None
+        return self._local is not None or self._remote is not None or self.exporting is not None
+
+    @property
+    def stored(self) -> bool:
+        """Whether a local store keeps the spans."""
+        return self._local is not None
+
+    @property
+    def counts(self) -> tuple[Count, ...]:
+        """What became of the spans, by destination; not of those the application exports."""
+        return counted(self._local, self._remote)
 
     def flags(self, root: Plan) -> TraceFlags:
         """The exporter's sampling decision for a whole chain, as its remote parents carry it.
@@ -148,7 +170,7 @@ class Tracers:
         Asked as for a root span, so that a parent-based sampler with a ratio keeps or
         drops a chain in every process alike.
         """
-        sampler = getattr(self.exporting, "sampler", None)
+        sampler = getattr(self.exporting or self._remote, "sampler", None)
         if sampler is None:
             return _SAMPLED
         result = sampler.should_sample(
@@ -170,7 +192,7 @@ class Tracers:
             above.trace_id or plan.trace_id or 0,
             plan.span_id or random.getrandbits(64) or 1,
             is_remote=False,
-            trace_flags=_SAMPLED,
+            trace_flags=above.trace_flags if above.is_valid else self.flags(plan),
         )
         return Started(plan, None, context)
 
@@ -181,13 +203,17 @@ class Tracers:
         tracer = self.exporting
         if tracer is not None:
             _end(self._start(tracer, plan), end, error, marks)
+        elif self._remote is not None:
+            started = self._planned(plan)
+            sampled = started.context.trace_flags.sampled
+            self._remote.put(_value(started, end, error, marks), sampled=sampled)
 
     def keep(
         self, plan: Plan, end: int, *, error: bool = False, marks: Sequence[Mark] = ()
     ) -> None:
         """A whole span that only the local store needs."""
         if self._local is not None:
-            self._local.on_end(_value(self._planned(plan), end, error, marks))
+            self._local.put(_value(self._planned(plan), end, error, marks))
 
     def end(
         self, started: Started, end: int, *, error: bool = False, marks: Sequence[Mark] = ()
@@ -198,8 +224,14 @@ class Tracers:
         """
         if started.exported is not None:
             _end(started.exported, end, error, marks)
+        remote = self._remote if started.exported is None else None
+        if self._local is None and remote is None:
+            return
+        value = _value(started, end, error, marks)
         if self._local is not None:
-            self._local.on_end(_value(started, end, error, marks))
+            self._local.put(value)
+        if remote is not None:
+            remote.put(value, sampled=started.context.trace_flags.sampled)
 
     def record(
         self, plan: Plan, end: int, *, error: bool = False, marks: Sequence[Mark] = ()
@@ -207,20 +239,30 @@ class Tracers:
         """A whole span, from its start to its end."""
         self.end(self.start(plan), end, error=error, marks=marks)
 
-    def flush(self) -> None:
-        """Write out what waits; takes as long as the slowest reader."""
-        if self._local is not None:
-            self._local.force_flush()
+    def flush(self, seconds: float = _AT_EXIT) -> bool:
+        """Write and send what waits. The application's provider may take longer than that."""
+        end = time.monotonic() + seconds
+        done = self._local is None or self._local.flush(seconds)
+        if self._remote is not None:
+            done = self._remote.flush(max(end - time.monotonic(), 0.0)) and done
         flush = getattr(self._provider, "force_flush", None)
         if flush is not None:
             flush()
+        return done
 
     def close(self) -> None:
-        """Write what waits and let go of the store; the application's provider stays."""
-        local, self._local = self._local, None
-        if local is not None:
-            atexit.unregister(local.shutdown)
-            local.shutdown()  # type: ignore[no-untyped-call]  # the SDK has no types here
+        """Write and send what waits, in two seconds at most, and let go of the store.
+
+        The application's provider stays.
+        """
+        atexit.unregister(self.close)
+        end = time.monotonic() + _AT_EXIT
+        if self._local is not None:
+            self._local.flush(_AT_EXIT / 2)
+        if self._remote is not None:
+            self._remote.close(max(end - time.monotonic(), 0.0))
+        if self._local is not None:
+            self._local.close(max(end - time.monotonic(), 0.1))
 
     def _start(self, tracer: trace.Tracer, plan: Plan) -> trace.Span:
         ids = tracer.id_generator if isinstance(tracer, SdkTracer) else None
@@ -250,11 +292,9 @@ def _end(span: trace.Span, end: int, error: bool, marks: Sequence[Mark]) -> None
 
 
 def _value(started: Started, end: int, error: bool, marks: Sequence[Mark]) -> ReadableSpan:
-    """A span for the local store: always sampled, without the names only exports need."""
+    """A span as a plain value, without the names only exports need."""
     plan, context = started.plan, started.context
     above = trace.get_current_span(plan.parent).get_span_context()
-    if not context.trace_flags.sampled:
-        context = SpanContext(context.trace_id, context.span_id, False, _SAMPLED)
     return ReadableSpan(
         plan.name,
         context,

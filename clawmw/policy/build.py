@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from clawmw.codecs.anthropic import AnthropicMessages
 from clawmw.codecs.openai_chat import OpenAIChat
@@ -26,6 +26,12 @@ from clawmw.providers.load import profile_for
 from clawmw.stages.base import registered
 from clawmw.stores.base import Blobs, Stores
 from clawmw.stores.memory import NoBlobs, memory_stores
+
+if TYPE_CHECKING:
+    from clawmw.observe.otel import OtelObserver
+    from clawmw.observe.spanstore import SpanStore
+    from clawmw.observe.ways import Export
+    from clawmw.policy.tracing import OtlpConfig
 
 __all__ = [
     "codecs",
@@ -144,8 +150,9 @@ def notify_folder(policy: Policy) -> Path:
 
 
 def observers(policy: Policy) -> tuple[Observer, ...]:
-    """Who is shown the events: the traces, and whoever is to be told."""
-    return (*_traces(policy), *_notifier(policy))
+    """Who is shown the events: the traces, the metrics, and whoever is to be told."""
+    traces = _traces(policy)
+    return (*traces, *_metrics(policy, traces), *_notifier(policy))
 
 
 def _notifier(policy: Policy) -> tuple[Observer, ...]:
@@ -157,26 +164,73 @@ def _notifier(policy: Policy) -> tuple[Observer, ...]:
     return (Notifier(notify.command, notify.webhook, notify_folder(policy), notify.every),)
 
 
-def _traces(policy: Policy) -> tuple[Observer, ...]:
-    """The OpenTelemetry observer and its local store."""
+def _traces(policy: Policy) -> tuple[OtelObserver, ...]:
+    """The OpenTelemetry observer, its local store and its collector."""
+    trace = policy.trace
+    store = _span_store(policy)
+    if store is None and trace.otlp is None:
+        return ()
+    from clawmw.observe.otel import OtelObserver  # the SDK only where somebody may read spans
+    from clawmw.observe.recorder import Content
+
+    otlp: Export | Literal[False] | None = False
+    if trace.otlp is not None:
+        otlp = _export(trace.otlp)
+    kept = trace.content
+    content = Content(kept.keep, kept.longest) if kept is not None else None
+    hashed = trace.ids == "hashed"
+    return (OtelObserver(store=store, otlp=otlp, hash_ids=hashed, content=content),)
+
+
+def _metrics(policy: Policy, traces: tuple[OtelObserver, ...]) -> tuple[Observer, ...]:
+    """The metrics, for the application's meter provider or a collector."""
+    otlp = policy.trace.otlp
+    if otlp is None:
+        return ()
+    from clawmw.observe.measures import losses_of
+    from clawmw.observe.otel_metrics import OtelMetrics
+    from clawmw.observe.otlp_settings import otlp_settings
+
+    settings, own = otlp_settings("metrics", otlp.endpoint), None
+    if settings is not None:
+        from clawmw.observe.otlp_metrics import metered
+
+        own = metered(settings)
+    metrics = OtelMetrics(own=own)
+    for observer in traces:
+        metrics.watch(losses_of(observer))
+    return (metrics,)
+
+
+def _span_store(policy: Policy) -> SpanStore | None:
+    """The local store, opened; None where there is none."""
     path = trace_store(policy)
     if path is None:
-        return ()
-    from clawmw.observe.otel import OtelObserver  # the SDK only where traces are kept
-    from clawmw.observe.recorder import Content
+        return None
     from clawmw.observe.spanstore import SpanStore
 
     try:
-        store = SpanStore.open(path, keep=policy.trace.keep)
+        return SpanStore.open(path, keep=policy.trace.keep)
     except StoreError as error:
         if policy.trace.store != "default":
             raise
         # Nobody asked for it: an agent must start all the same.
         warnings.warn(f"clawmw keeps no traces: {error}", RuntimeWarning, stacklevel=2)
-        return ()
-    kept = policy.trace.content
-    content = Content(kept.keep, kept.longest) if kept is not None else None
-    return (OtelObserver(store=store, content=content),)
+        return None
+
+
+def _export(otlp: OtlpConfig) -> Export | None:
+    """Where spans go while the application has no provider; None where nobody names a place."""
+    from clawmw.observe.otlp_settings import otlp_settings
+
+    settings = otlp_settings("traces", otlp.endpoint)
+    if settings is None:
+        return None
+    from clawmw.observe.tail import Sample
+    from clawmw.observe.ways import Export
+
+    sample = otlp.sample
+    return Export(settings, Sample(sample.share, sample.usd, sample.wall))
 
 
 def codecs() -> Mapping[str, Codec]:

@@ -88,7 +88,7 @@ class OtlpConfig(Model):
 
 
 class TraceConfig(Model):
-    """What is written down about each call. `off` keeps nothing on disk."""
+    """What is written down about each call. `off`: nothing, neither here nor elsewhere."""
 
     content: ContentConfig | None = None
     """Prompts and answers: `off`, or `local` to keep them on this machine for a day."""
@@ -109,7 +109,7 @@ class TraceConfig(Model):
         if value is True or value is None:
             return {}
         if value in _OFF:
-            return {"store": None}
+            return {"store": None, "otlp": None}
         if not isinstance(value, Mapping):
             return value
         said = dict(value)

@@ -222,6 +222,29 @@ def test_a_run_within_a_run_is_decided_once_and_is_of_the_same_chain(
     assert (chain.chain_id, chain.calls) == ("outer", 1)
 
 
+@needs_curl
+def test_a_run_is_part_of_the_trace_it_is_started_in(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a build server's span, or of another agent's that handed its chain on."""
+    trace, parent = "ab" * 16, f"00-{'ab' * 16}-{'cd' * 8}-01"
+    monkeypatch.setenv("TRACEPARENT", parent)
+    say = ["sh", "-c", f"echo $TRACEPARENT $BAGGAGE\n{CURL}"]
+    _, out, _ = run("--quiet", "--", *say)
+    assert out.startswith(f"{parent} clawmw.chain.id={trace}\n")
+    [chain] = traced()
+    assert (chain.trace_id, chain.calls) == (trace, 1)
+    monkeypatch.setenv("BAGGAGE", "user=al,clawmw.chain.id=trip-7,clawmw.chain.hop=2")
+    _, out, _ = run("--quiet", "--", *say)
+    sent = out.splitlines()[0].split()[1]
+    assert sent == "user=al,clawmw.chain.id=trip-7,clawmw.chain.hop=2"
+    store = SpanStore.read(default_store_path())
+    named = next(c for c in chains(store) if c.chain_id == "trip-7")
+    [call] = [row for row in spans(store, named.trace_id) if row.op == "chat"]
+    store.close()
+    assert call.hop == 3
+
+
 # --- keys ---------------------------------------------------------------------------------------
 
 

@@ -51,7 +51,7 @@ def everything() -> list[Event]:
     fell_back = [("fallback", "rewrite", "fallback.light", False, {})]
     calls = [
         Says(trouble=trouble, attempts=failing, usage=Usage(12_000, 300, 9_000, 10, 20)),
-        Says(stream=True, asked="gpt-4o"),
+        Says(stream=True, asked="gpt-4o", acted=[("route", "rewrite", "route.light", True, {})]),
         Says(asked="gpt-4o", acted=fell_back),
         Says(totals=replace(Says().totals, by_mechanism={}), baseline=None),
         Says(baseline=replace(Says().cost, input=0)),  # it cost more than without us
@@ -77,8 +77,8 @@ class Both:
         self.provider = MeterProvider([self.reader], shutdown_on_exit=False)
         self.otel = OtelMetrics(self.provider)
         self.prometheus = Metrics()
-        self.otel.watch(lambda: {"queue": 3})
-        self.prometheus.watch(lambda: {"queue": 3})
+        self.otel.watch(lambda: {("otlp", "queue"): 3})
+        self.prometheus.watch(lambda: {("otlp", "queue"): 3})
 
     def tell(self, events: Iterable[Event]) -> None:
         """Show them events."""

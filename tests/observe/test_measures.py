@@ -195,12 +195,12 @@ def test_calls_that_never_end_are_forgotten() -> None:
 
 def test_lost_spans_are_told_once_and_from_zero_on() -> None:
     both = Both()
-    lost = {"refused": 0}
+    lost = {("store", "refused"): 0}
     both.prometheus.watch(lambda: lost)
     both.otel.watch(lambda: lost)
-    series = ("clawmw_spans_lost_total", (("reason", "refused"),))
+    series = ("clawmw_spans_lost_total", (("destination", "store"), ("reason", "refused")))
     both.tell(Says().events())
     assert both.by_prometheus()[series] == both.by_otel()[series] == 0
-    lost["refused"] = 5
+    lost["store", "refused"] = 5
     assert [both.by_prometheus()[series] for _ in range(2)] == [5, 5]
     assert [both.by_otel()[series] for _ in range(2)] == [5, 5]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from clawmw.core.money import NANO, Price
-from clawmw.observe.explained.facts import Facts, Point, name
-from clawmw.observe.figures import money, share, tokens
+from clawmw.observe.explained.facts import Facts, Point
+from clawmw.observe.figures import clean, money, share, tokens
 
 __all__ = ["cost", "saved"]
 
@@ -75,9 +75,9 @@ def _per_million(nano: int) -> str:
 
 
 def _source(price: Price) -> str:
-    """The host of the source: the whole address is in the facts."""
-    rest = price.source.partition("://")[2] or price.source
-    return name(rest.partition("/")[0])
+    """Of an address the host alone: the whole is in the facts."""
+    host = price.source.partition("://")[2].partition("/")[0]
+    return clean(host or price.source)
 
 
 def saved(facts: Facts) -> Iterator[Point]:
@@ -94,7 +94,7 @@ def saved(facts: Facts) -> Iterator[Point]:
             yield Point(f"{without}: this call cost {money(-gain)} more ({how}).")
         else:
             yield Point(f"{without}: the same ({how}).")
-    elif span.cost_nano is not None:
+    elif span.attempts:
         yield Point("What it would have cost without clawmw is not known.")
     if span.uncached_nano is not None and span.cost_nano is not None:
         native = span.uncached_nano - span.cost_nano

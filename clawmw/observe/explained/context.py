@@ -52,7 +52,8 @@ def asked(facts: Facts) -> Iterator[Point]:
     known = inside.facts["asked"] if inside is not None else {}
     if known.get("tools"):
         said += f" and {many(known['tools'], 'tool definition')}"
-    weight = f", about {tokens(span.raw_tokens)} tokens in all" if span.raw_tokens else ""
+    heavy = span.raw_tokens or _weighed(facts)
+    weight = f", about {tokens(heavy)} tokens in all" if heavy else ""
     yield Point(f"The agent asked {name(span.requested_model or span.model)} with {said}{weight}.")
     if known.get("limit"):
         yield Point(f"It allowed an answer of at most {tokens(known['limit'])} tokens.")
@@ -67,11 +68,20 @@ def asked(facts: Facts) -> Iterator[Point]:
         )
 
 
+def _weighed(facts: Facts) -> int:
+    """Tokens of a call that was stopped before anybody summed them up."""
+    if facts.inside is None:
+        return 0
+    messages = sum(one.asked_tokens for one in facts.inside.messages)
+    return messages + int(facts.inside.facts["asked"].get("tools_tokens") or 0)
+
+
 def sent(facts: Facts) -> Iterator[Point]:
     """What went out instead, by mechanism and by message."""
     span = facts.span
     if not span.attempts:
-        yield Point("Nothing was sent to a model.")
+        if span.source is None:
+            yield Point("Nothing was sent to a model.")
         return
     if span.raw_tokens and span.sent_tokens is not None:
         yield from _sizes(facts, span.raw_tokens, span.sent_tokens)

@@ -59,11 +59,11 @@ def model(facts: Facts) -> Iterator[Point]:
         yield Point(
             f"A rule {verb} it to {name(span.model)} instead of "
             f"{name(span.requested_model or span.model)}.",
-            str(event.get("rule")),
+            str(event.get("rule", "")),
         )
         yield from _either(facts)
     for event in facts.acted("fallback"):
-        rule = str(event.get("rule"))
+        rule = str(event.get("rule", ""))
         if event.get("action") == "retry":
             yield Point(
                 f"The model failed, so {name(rule.partition('.')[2])} was asked instead.", rule
@@ -72,7 +72,7 @@ def model(facts: Facts) -> Iterator[Point]:
             taken = name(rule.partition(".")[2])
             yield Point(f"{taken} answers in its place, as the model asked for is failing.", rule)
     for event in facts.acted("degrade"):
-        rule = str(event.get("rule"))
+        rule = str(event.get("rule", ""))
         rung = rule.partition(".")[2]
         told = _RUNGS.get(rung, f"{name(rung)} was asked instead")
         yield Point(f"One step down the ladder of poorer answers: {told}.", rule)
@@ -150,13 +150,28 @@ _STEPS = {
 
 
 def _loop(event: Mapping[str, Any]) -> Point:
-    rule = str(event.get("rule"))
+    rule = str(event.get("rule", ""))
     step = rule.partition(".")[2]
-    count, what = event.get("detail.count"), event.get("detail.detector")
-    times = f", seen {count} times" if isinstance(count, int) and count else ""
-    did = _STEPS.get(step, f"acted ({name(step)})")
-    would = "would have " if event.get("would") else "has "
-    return Point(f"The loop guard found a loop ({name(what)}{times}); it {would}{did}.", rule)
+    count, what = event.get("detail.count"), str(event.get("detail.detector") or "of some kind")
+    times = f", {count} times" if isinstance(count, int) and count else ""
+    found = event.get("detail.used") or f"{_LOOPS.get(what, name(what))}{times}"
+    did = _STEPS.get(step) or f"acted ({name(step or None)})"
+    would = "would have " if event.get("would") else ""
+    return Point(f"The loop guard saw a loop ({clean(str(found))}) and {would}{did}.", rule)
+
+
+_LOOPS = {
+    "repeat": "the same tool call with the same result",
+    "cycle": "a few tool calls in a circle",
+    "stuck": "calls that brought nothing new",
+    "tool": "a tool that does not exist",
+    "monologue": "the model talking to itself",
+    "echo": "agents that say the same to each other",
+    "speed": "calls faster than any work",
+    "ring": "agents that hand over in a ring",
+    "hops": "too many hand-overs",
+    "chant": "an answer that repeats itself",
+}
 
 
 def _budget(event: Mapping[str, Any]) -> Point:
@@ -184,7 +199,7 @@ def _amount(meter: str, value: object) -> str:
 
 def _decided(event: Mapping[str, Any]) -> Point | None:
     """A refusal, an answer without a call, or a limit on the answer."""
-    rule, would = str(event.get("rule")), bool(event.get("would"))
+    rule, would = str(event.get("rule", "")), bool(event.get("would"))
     if event.get("action") == "halt":
         said = "would have been refused" if would else "was refused"
         limit, used = event.get("detail.limit"), event.get("detail.used")
@@ -260,7 +275,7 @@ def _attempt(event: Mapping[str, Any], last: Mapping[str, Any] | None) -> Point:
             pause = f", after a pause of {duration(between)}"
     took = duration(round(seconds * 1e9))
     return Point(
-        f"Attempt {event.get('number')}: {name(event.get('model'))} {said} in {took}{pause}."
+        f"Attempt {event.get('number', '')}: {name(event.get('model'))} {said} in {took}{pause}."
     )
 
 
@@ -277,11 +292,12 @@ def came_back(facts: Facts) -> Iterator[Point]:
     if ended:
         yield Point(ended)
     if answer is not None:
-        sizes = answer.get("bytes") or {}
+        sizes = dict(answer.get("bytes") or {})
+        calls, asking = answer.get("calls") or (), sizes.pop("call", 0)
         told = [f"{size:,} bytes of {_PARTS.get(kind, kind)}" for kind, size in sizes.items()]
-        calls = answer.get("calls") or ()
         if calls:
-            told.append(f"it asks for {', '.join(name(one) for one in calls)}")
+            tools = ", ".join(name(one) for one in calls)
+            told.append(f"the wish to call {tools} ({asking:,} bytes)")
         finish = f"; it ended with {name(answer['finish'])}" if answer.get("finish") else ""
         yield Point(f"The answer: {', '.join(told) or 'nothing'}{finish}.")
     if span.output_tokens is not None:
@@ -296,7 +312,7 @@ def came_back(facts: Facts) -> Iterator[Point]:
         yield Point(f"clawmw itself took {duration(spent)}{part}.")
 
 
-_PARTS = {"text": "text", "call": "tool calls", "thinking": "thinking", "result": "results"}
+_PARTS = {"text": "text", "thinking": "thinking", "result": "results", "image": "images"}
 
 
 def trouble(facts: Facts) -> Iterator[Point]:

@@ -66,7 +66,7 @@ class Facts:
 
 def name(text: object) -> str:
     """A name from outside, quoted where it could be read as something else."""
-    said = clean(str(text))
+    said = clean(str(text)) if text is not None else "unknown"
     return said if said and " " not in said else f"“{said}”"
 
 

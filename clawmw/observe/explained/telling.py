@@ -31,7 +31,7 @@ _SECTIONS: tuple[tuple[str, _Tells], ...] = (
 
 def tell(facts: Facts) -> tuple[Section, ...]:
     """What happened to one call; sections of which nothing is known are left out."""
-    told = [(title, tuple(tells(facts))) for title, tells in _SECTIONS]
+    told = [(title, tuple(dict.fromkeys(tells(facts)))) for title, tells in _SECTIONS]
     return tuple([Section(title, points) for title, points in told if points])
 
 

@@ -6,19 +6,24 @@ Content is hostile: what could move a cursor or turn a text around is replaced.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import groupby, zip_longest
 
 from clawmw.core.types import Json
 from clawmw.observe.outlinestore import Said
 
-__all__ = ["Row", "differences", "plain", "visible"]
+__all__ = ["Row", "differences", "plain", "sides", "visible"]
 
 _CONTEXT = 3
 """Unchanged lines around a change that are shown."""
 _LONGEST = 4000
 """Lines of one text that are compared line by line; beyond, the whole is shown as changed."""
+_BETWEEN = re.compile(r"(\},\s*)(?=\{)")
+_BROKEN = 240
+"""Characters of a line from which on it is broken between records."""
 _WIDEST = 2000
 """Characters of one line that are shown."""
 
@@ -51,7 +56,12 @@ def plain(message: Json) -> list[str]:
             continue
         text = part.get("response") if kind == "tool_call_response" else part.get("content")
         lines += str(text if text is not None else "").splitlines() or [""]
-    return lines
+    return [piece for line in lines for piece in _broken(line)]
+
+
+def _broken(line: str) -> list[str]:
+    """A line of many records, a record a line: to be compared record by record."""
+    return _BETWEEN.sub(r"\1\n", line).split("\n") if len(line) > _BROKEN else [line]
 
 
 def differences(one: Said) -> list[Row]:
@@ -62,6 +72,20 @@ def differences(one: Said) -> list[Row]:
     else:
         after = [] if one.place is not None and not one.sent_bytes else before
     return list(_rows(before, after))
+
+
+def sides(rows: Sequence[Row]) -> list[tuple[Row | None, Row | None]]:
+    """The rows side by side: what was asked, and what was sent; None where there is nothing."""
+    pairs: list[tuple[Row | None, Row | None]] = []
+    for changed, group in groupby(rows, key=lambda row: row.kind in ("gone", "new")):
+        block = list(group)
+        if changed:
+            gone = [row for row in block if row.kind == "gone"]
+            new = [row for row in block if row.kind == "new"]
+            pairs += zip_longest(gone, new)
+        else:
+            pairs += [(row, row) for row in block]
+    return pairs
 
 
 def _rows(before: Sequence[str], after: Sequence[str]) -> Iterator[Row]:

@@ -9,13 +9,15 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from clawmw.core.money import Profile
 from clawmw.observe.chains import Chain, spans
 from clawmw.observe.figures import clean, duration, money, share, tokens
+from clawmw.observe.page.call import look
 from clawmw.observe.page.figures import Overview, overview
 from clawmw.observe.page.waterfall import bars, growth
 from clawmw.observe.spanstore import SpanStore
 
-__all__ = ["chain_page", "overview_page", "report"]
+__all__ = ["call_page", "chain_page", "overview_page", "report"]
 
 _DRAWN = 20
 """Chains whose waterfall is in a report of many."""
@@ -72,6 +74,20 @@ def chain_page(store: SpanStore, now_ns: int, trace_id: str) -> str:
         return ""
     drawn = [_drawn(store, seen.chains[0])]
     return _page("report.html", seen, now_ns, drawn=drawn, live=True, only=True)
+
+
+def call_page(
+    store: SpanStore,
+    now_ns: int,
+    trace_id: str,
+    span_id: str,
+    prices: Callable[[str], Profile] | None = None,
+) -> str:
+    """One call, for a server; empty when there is no such call."""
+    seen = look(store, now_ns, trace_id, span_id, prices)
+    if seen is None:
+        return ""
+    return _environment().get_template("call_page.html").render(look=seen, now=now_ns)
 
 
 def _drawn(store: SpanStore, chain: Chain) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from clawmw.core.money import Cost
 from clawmw.observe.chains import chains, spans
 from clawmw.observe.compat import duplicate
 from clawmw.observe.otel import OtelObserver
-from clawmw.observe.otlp.reading import decode
-from clawmw.observe.otlp.rows import sent, taken
-from clawmw.observe.otlp.wire import WireEvent, WireSpan
-from clawmw.observe.otlp.writing import encode
 from clawmw.observe.spanstore import SpanRow, SpanStore
+from clawmw.observe.wire.reading import decode
+from clawmw.observe.wire.rows import sent, taken
+from clawmw.observe.wire.spans import WireEvent, WireSpan
+from clawmw.observe.wire.writing import encode
 from clawmw.providers.load import profile_for
 from tests.observe.calls import EPOCH, PLANNER, Says, epoch_began, halted, stage_failed, tell
 
@@ -252,6 +252,27 @@ def test_a_span_that_says_it_is_ours_may_say_anything() -> None:
     assert row is not None
     assert (row.cost_nano, row.baseline_nano, row.stopped, row.status) == (None, None, None, "ok")
     assert (row.input_tokens, row.model, row.overhead_us) == (None, None, None)
+
+
+def test_a_foreign_span_that_clawmw_told_its_part_is_ours() -> None:
+    """As `clawmw.observe.foreign` writes onto the span of the SDK's own instrumentation."""
+    told = {
+        "clawmw.exchange": "x1",
+        "clawmw.status": "ok",
+        "clawmw.cost.usd": 123_456_789 / 1e9,
+        "clawmw.cost.basis": "measured",
+        "clawmw.agent": "planner",
+        "clawmw.would.compress": True,
+    }
+    for said in (OPENINFERENCE, OPENCLAW):
+        content = {"llm.input_messages.0.message.content": SECRET}
+        row = taken(replace(wire(1), attributes={**said, **told, **content}), profile_for)
+        assert row is not None
+        assert (row.source, row.op, row.agent, row.exchange) == (None, "chat", "planner", "x1")
+        assert (row.cost_nano, row.cost_basis) == (123_456_789, "measured")
+        assert (row.input_tokens, row.cache_read_tokens) == (1200, 1000)
+        assert row.model == "claude-sonnet-4-5"
+        assert SECRET not in str(row)
 
 
 def test_stand_ins_are_left_out() -> None:

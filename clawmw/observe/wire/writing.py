@@ -14,12 +14,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from clawmw.observe.otlp.wire import Encoding, Value, WireSpan
+from clawmw.observe.wire.spans import Encoding, Value, WireSpan
 
 __all__ = ["answer", "encode", "rejected"]
 
 
-def encode(spans: Sequence[WireSpan], resource: Mapping[str, str]) -> bytes:
+def encode(spans: Sequence[WireSpan], resource: Mapping[str, Value]) -> bytes:
     """The protobuf body of a request that sends these spans.
 
     `resource` says where they come from; a span that names its own service has that one.
