@@ -17,14 +17,14 @@ from clawmw.adapters.gateway_guard import GatewayError, Receive, Scope, Send, he
 from clawmw.adapters.gateway_guard import answer as respond
 from clawmw.errors import StoreError
 from clawmw.observe.exporter import SCOPE
-from clawmw.observe.wire.reading import decode
-from clawmw.observe.wire.rows import taken
-from clawmw.observe.wire.spans import BadOtlp, Batch, Encoding
-from clawmw.observe.wire.writing import answer
+from clawmw.observe.otlp.reading import decode
+from clawmw.observe.otlp.rows import taken
+from clawmw.observe.otlp.wire import BadOtlp, Batch, Encoding
+from clawmw.observe.otlp.writing import answer
 
 if TYPE_CHECKING:
+    from clawmw.observe.otlp.foreign import Profiles
     from clawmw.observe.spanstore import SpanStore
-    from clawmw.observe.wire.foreign import Profiles
 
 __all__ = ["MAX_BODY", "Collector"]
 

@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clawmw.errors import ClawmwError
-from clawmw.observe.otlp import resource
-from clawmw.observe.otlp_settings import Settings, otlp_settings
-from clawmw.observe.post import Answer, Post
-from clawmw.observe.wire.writing import encode, rejected
+from clawmw.observe.otlp.collector import resource
+from clawmw.observe.otlp.post import Answer, Post
+from clawmw.observe.otlp.settings import Settings, otlp_settings
+from clawmw.observe.otlp.writing import encode, rejected
 
 if TYPE_CHECKING:
-    from clawmw.observe.wire.spans import WireSpan
+    from clawmw.observe.otlp.wire import WireSpan
 
 __all__ = ["TRIES", "Sender", "settings_of"]
 

@@ -15,8 +15,8 @@ from clawmw.errors import ClawmwError
 if TYPE_CHECKING:
     from clawmw.adapters.otlp_sender import Sender
     from clawmw.observe.chains import Chain
+    from clawmw.observe.otlp.wire import WireSpan
     from clawmw.observe.spanstore import SpanStore
-    from clawmw.observe.wire.spans import WireSpan
 
 __all__ = ["export"]
 
@@ -80,7 +80,7 @@ def _run(
     store: SpanStore, chains: list[Chain], otlp: str | None, *, dry_run: bool, as_json: bool
 ) -> None:
     from clawmw.adapters.otlp_sender import Sender, settings_of
-    from clawmw.observe.wire.replay import replayed
+    from clawmw.observe.otlp.replay import replayed
 
     count = rejected = 0
     why = ""

@@ -24,8 +24,8 @@ from clawmw.cli.traces import traces
 from clawmw.core.identity import Identity
 from clawmw.observe.chains import chains, spans
 from clawmw.observe.otel import OtelObserver
+from clawmw.observe.otlp.reading import decode
 from clawmw.observe.spanstore import SpanRow, SpanStore
-from clawmw.observe.wire.reading import decode
 from clawmw.providers.load import profile_for
 from tests.observe.calls import EPOCH, PLANNER, Says, halted, tell
 from tests.observe.test_doubles import OTHER, OURS, THEIRS, row

@@ -20,7 +20,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from clawmw.observe.wire.spans import BadOtlp, Batch, Encoding, Value, WireEvent, WireSpan
+from clawmw.observe.otlp.wire import BadOtlp, Batch, Encoding, Value, WireEvent, WireSpan
 
 __all__ = ["LARGEST_SPAN", "MOST_SPANS", "decode"]
 

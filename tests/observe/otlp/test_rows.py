@@ -16,11 +16,11 @@ from clawmw.core.money import Cost
 from clawmw.observe.chains import chains, spans
 from clawmw.observe.compat import duplicate
 from clawmw.observe.otel import OtelObserver
+from clawmw.observe.otlp.reading import decode
+from clawmw.observe.otlp.rows import sent, taken
+from clawmw.observe.otlp.wire import WireEvent, WireSpan
+from clawmw.observe.otlp.writing import encode
 from clawmw.observe.spanstore import SpanRow, SpanStore
-from clawmw.observe.wire.reading import decode
-from clawmw.observe.wire.rows import sent, taken
-from clawmw.observe.wire.spans import WireEvent, WireSpan
-from clawmw.observe.wire.writing import encode
 from clawmw.providers.load import profile_for
 from tests.observe.calls import EPOCH, PLANNER, Says, epoch_began, halted, stage_failed, tell
 

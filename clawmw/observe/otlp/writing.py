@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from clawmw.observe.wire.spans import Encoding, Value, WireSpan
+from clawmw.observe.otlp.wire import Encoding, Value, WireSpan
 
 __all__ = ["answer", "encode", "rejected"]
 

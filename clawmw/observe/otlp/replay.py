@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from clawmw.observe.chains import spans
+from clawmw.observe.otlp.rows import sent
+from clawmw.observe.otlp.wire import WireSpan
 from clawmw.observe.spanstore import SpanStore
-from clawmw.observe.wire.rows import sent
-from clawmw.observe.wire.spans import WireSpan
 
 __all__ = ["replayed"]
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 
 from clawmw.observe.attributes import error_type, label
-from clawmw.observe.wire.spans import Value, WireEvent
+from clawmw.observe.otlp.wire import Value, WireEvent
 
 __all__ = ["LONGEST", "is_content", "kept", "kept_of_ours", "marked", "named"]
 

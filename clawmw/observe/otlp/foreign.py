@@ -11,9 +11,8 @@ from clawmw.core.types import Usage
 from clawmw.observe.attributes import label
 from clawmw.observe.compat import ALIASES
 from clawmw.observe.exporter import COLUMN_NAMES
-from clawmw.observe.spanstore import SpanRow
-from clawmw.observe.wire.content import LONGEST, kept, marked, named
-from clawmw.observe.wire.conventions import (
+from clawmw.observe.otlp.content import LONGEST, kept, marked, named
+from clawmw.observe.otlp.conventions import (
     COUNTS,
     KINDS,
     NAMED,
@@ -22,7 +21,8 @@ from clawmw.observe.wire.conventions import (
     TEXTS,
     USD,
 )
-from clawmw.observe.wire.spans import Value, WireSpan
+from clawmw.observe.otlp.wire import Value, WireSpan
+from clawmw.observe.spanstore import SpanRow
 
 __all__ = ["OTHER", "Profiles", "foreign_row"]
 
