@@ -234,15 +234,23 @@ def test_a_report_holds_to_its_own_policy(
 
 
 def test_a_thousand_spans_are_there_in_under_a_second(browser: Browser, tmp_path: Path) -> None:
+    """CPU of server and page together, since others use this machine, too."""
     path = tmp_path / "long.sqlite"
     _thousand(path).close()
     seen = Watched(path)
+
+    def worked(tab: Tab) -> float:
+        metrics = {m["name"]: m["value"] for m in tab.call("Performance.getMetrics")["metrics"]}
+        return float(metrics["TaskDuration"])
+
     with UiServed(Ui(seen, no_books)) as served:
         tab = watched(browser, f"{served.url}chain/{'a' * 32}")  # templates are read
         assert tab.ask("document.querySelectorAll('.span').length") > 1000
-        took = []
-        for _ in range(3):
-            tab.go(f"{served.url}chain/{'a' * 32}?again")
-            took.append(tab.ask(SETTLED))
+        tab.go("about:blank#")
+        tab.call("Performance.enable", timeDomain="threadTicks")
+        own, shown = time.process_time(), worked(tab)
+        tab.go(f"{served.url}chain/{'a' * 32}?again")
+        tab.ask(SETTLED)
+        took = time.process_time() - own + worked(tab) - shown
     seen.close()
-    assert min(took) < 1000, took
+    assert took < 1, took
