@@ -26,7 +26,7 @@ from clawmw.observe.figures import (
     share,
     tokens,
 )
-from clawmw.observe.notes import notes
+from clawmw.observe.notes import notes, title
 from clawmw.observe.spanstore import SpanRow
 from clawmw.observe.summary import cost, saved, totals, used
 from clawmw.observe.sums import Sum, own
@@ -164,6 +164,7 @@ def _figures(total: Sum, span: SpanRow, glyphs: Glyphs) -> tuple[str, ...]:
             f"{sign}{tokens(total.input_tokens)}{glyphs.arrow}{tokens(total.output_tokens)}"
         )
     if total.cost_nano is not None:
+        estimated = "~" if total.estimated_cost else ""
         spent = (glyphs.at_least if total.unknown_cost else estimated) + money(total.cost_nano)
     if total.saved_nano is not None:
         less = f"~{money(total.saved_nano)}"
@@ -173,11 +174,11 @@ def _figures(total: Sum, span: SpanRow, glyphs: Glyphs) -> tuple[str, ...]:
 def _title(span: SpanRow) -> str:
     """The span's name, after how it ended unless that was well."""
     if span.status == "ok":
-        return clean(span.name)
+        return title(span)
     how = "by clawmw" if span.status == "answered" else span.status
     if span.status == "failed" and span.error_type:
         how = f"failed {span.error_type}"
-    return clean(f"[{how}] {span.name}")
+    return f"[{clean(how)}] {title(span)}"
 
 
 # --- layout --------------------------------------------------------------------------

@@ -21,6 +21,7 @@ class Sum:
     cost_nano: int | None = None
     saved_nano: int | None = None
     estimated: int = 0
+    estimated_cost: int = 0
     unknown_usage: int = 0
     unknown_cost: int = 0
 
@@ -49,6 +50,7 @@ def own(span: SpanRow) -> Sum:
         span.cost_nano,
         (span.baseline_nano or 0) - (span.cost_nano or 0) if both else None,
         int(span.usage_basis == "estimated"),
+        int("estimated" in (span.usage_basis, span.cost_basis)),
         int(span.input_tokens is None and span.status in ("ok", "cancelled")),
         int(span.cost_nano is None or (span.assumed_nano or 0) > 0),
     )

@@ -10,13 +10,19 @@ from math import floor, log10
 
 from clawmw.observe.chains import Chain, Node, tree
 from clawmw.observe.figures import UNICODE, clean, duration
-from clawmw.observe.notes import notes
+from clawmw.observe.notes import notes, title
 from clawmw.observe.spanstore import SpanRow
 from clawmw.observe.sums import Sum, own
 
 __all__ = ["Bar", "Fold", "Tick", "bars", "rows", "ticks"]
 
-_WORDS = {"invoke_workflow": "task", "invoke_agent": "agent", "execute_tool": "tool"}
+_WORDS = {
+    "invoke_workflow": "task",
+    "invoke_agent": "agent",
+    "execute_tool": "tool",
+    "chat": "call",
+    "inference": "call",
+}
 _LONG = 40
 """Rows below one span from which on quiet ones in the middle are folded."""
 _KEPT = 10
@@ -38,7 +44,7 @@ class Bar:
     span: SpanRow
     depth: int
     what: str
-    """`task`, `agent`, `tool`, `call`, or a foreign span's own word."""
+    """`task`, `agent`, `tool`, `call`, or `span` for another program's."""
     name: str
     left: float
     """Per cent of the chain's time before it began."""
@@ -148,7 +154,7 @@ def _bars(chain: Chain, node: Node, depth: int) -> tuple[list[Bar], Sum]:
     bar = Bar(
         span,
         depth,
-        _WORDS.get(span.op) or ("call" if span.op == "chat" else clean(span.op)[:16]),
+        _WORDS.get(span.op, "span"),
         _name(span),
         left,
         width,
@@ -185,7 +191,7 @@ def _fold(run: tuple[Bar, ...]) -> Fold:
 
 def _name(span: SpanRow) -> str:
     """What a span is of: the chain, an agent, a tool; a model without its provider."""
-    ours = span.op in _WORDS or span.op == "chat"
-    name = clean(span.name).partition(" ")[2] if ours else clean(span.name)
-    name = name or clean(span.op)
+    if span.source is not None:
+        return title(span)
+    name = clean(span.name).partition(" ")[2] or clean(span.op)
     return name.rpartition("/")[2] or name if span.op == "chat" else name
