@@ -28,7 +28,7 @@ pytest.importorskip("prometheus_client", reason="compared with what a scraper re
 from clawmw.observe.prometheus import Metrics
 from tests.observe.measured import Values, everything, labels, scraped
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ASKED: Any = [{"role": "user", "content": "hello " * 900}]
 
 
