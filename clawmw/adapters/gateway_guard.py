@@ -23,6 +23,7 @@ __all__ = [
     "App",
     "GatewayError",
     "Guard",
+    "Host",
     "Receive",
     "Scope",
     "Send",

@@ -39,6 +39,7 @@ from clawmw.adapters.pydantic_ai_stream import End, Event, Events, Signed
 from clawmw.core.decisions import Halt
 from clawmw.core.identity import Identity, clean
 from clawmw.errors import Refused
+from clawmw.observe.ambient import current
 from clawmw.policy.models import ModelEntry
 from clawmw.runtime import shared, switched_off
 
@@ -109,7 +110,9 @@ def _who(ctx: Any, above: Identity | None) -> Identity:
     agent = clean(getattr(ctx.agent, "name", None)) or "default"
     session = clean(getattr(ctx, "conversation_id", None)) or ""
     if above is None:
-        return Identity(agent=agent, session=session, chain=clean(ctx.run_id) or "")
+        # A run within a trace of the application is part of what that trace is about.
+        chain = "" if current() is not None else clean(ctx.run_id) or ""
+        return Identity(agent=agent, session=session, chain=chain)
     return Identity(
         agent=agent,
         session=session,

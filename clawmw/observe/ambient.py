@@ -20,7 +20,8 @@ CALLER = "clawmw.identity"
 
 _HTTP = ("suppress_http_instrumentation",)
 _ALL = (*_HTTP, "suppress_instrumentation", "suppress_language_model_instrumentation")
-"""Keys by which instrumentation is told to be still: OpenTelemetry's own, and Traceloop's."""
+"""Keys by which instrumentation is told to be still: OpenTelemetry's, OpenInference's (the same)
+and Traceloop's."""
 
 
 def current() -> TraceContext | None:
@@ -66,15 +67,23 @@ def quiet(*, http_only: bool = False) -> Iterator[None]:
         yield
         return
     context = api.get_current()
-    own = (
-        getattr(api, "_SUPPRESS_INSTRUMENTATION_KEY", None),
-        getattr(api, "_SUPPRESS_HTTP_INSTRUMENTATION_KEY", None),
-    )
-    for key in (*(_HTTP if http_only else _ALL), *(own[1:] if http_only else own)):
-        if key is not None:
-            context = api.set_value(key, True, context)
+    for name in _HTTP if http_only else _ALL:
+        context = api.set_value(name, True, context)
+        own = getattr(api, f"_{name.upper()}_KEY", None)  # where it is made anew in each process
+        if own is not None:
+            context = api.set_value(own, True, context)
+    if not http_only:
+        context = _within_a_call(api, context)
     token = api.attach(context)
     try:
         yield
     finally:
         api.detach(token)
+
+
+def _within_a_call(api: Any, context: Any) -> Any:
+    """OpenTelemetry's own instrumentation asks no such key: it looks for a model call around it."""
+    util = sys.modules.get("opentelemetry.util.genai._inference_invocation")
+    key = getattr(util, "CLIENT_INFERENCE_CONTEXT_KEY", None)
+    made = getattr(util, "InferenceData", None)
+    return api.set_value(key, made(), context) if key and made else context

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 from clawmw.observe.ids import agent_span_id, root_span_id
 from clawmw.observe.spanstore import COLUMNS, SpanRow, SpanStore
 
-__all__ = ["SORTS", "Chain", "Node", "Sort", "chains", "find", "spans", "tree"]
+__all__ = ["SORTS", "Chain", "Node", "Sort", "chains", "find", "spans", "summed", "tree"]
 
 Sort: TypeAlias = Literal["newest", "wall", "calls", "tokens", "cost", "saved", "stops"]
 _ORDER: dict[Sort, str] = {
@@ -150,8 +150,8 @@ def chains(
     only = "WHERE telling > 0" + (" AND status <> 'ok'" if failed else "")
     tail = f"{only} ORDER BY {_ORDER[sort]} DESC, end_ns DESC, trace_id LIMIT {int(limit)}"
     if since_ns is None:
-        return _summed(store, "", (), tail)
-    return _summed(store, "SELECT trace_id FROM spans WHERE end_ns >= ?", (since_ns,), tail)
+        return summed(store, "", (), tail)
+    return summed(store, "SELECT trace_id FROM spans WHERE end_ns >= ?", (since_ns,), tail)
 
 
 def find(store: SpanStore, wanted: str) -> list[Chain]:
@@ -163,7 +163,7 @@ def find(store: SpanStore, wanted: str) -> list[Chain]:
         values = [wanted] * match.count("?") * 2
         either = " OR ".join(match.format(column) for column in ("trace_id", "chain_id"))
         traces = f"SELECT DISTINCT trace_id FROM spans WHERE {either} LIMIT 5"  # noqa: S608
-        found = _summed(store, traces, values, "ORDER BY end_ns DESC")
+        found = summed(store, traces, values, "ORDER BY end_ns DESC")
         if found:
             return found
     return []
@@ -222,8 +222,11 @@ def _start(row: SpanRow) -> tuple[int, int, int, str]:
     return row.start_ns, rank, row.seq or 0, row.name
 
 
-def _summed(store: SpanStore, traces: str, values: Sequence[object], tail: str) -> list[Chain]:
-    """The chains whose trace id the SELECT `traces` gives; all of them where it is empty."""
+def summed(store: SpanStore, traces: str, values: Sequence[object], tail: str) -> list[Chain]:
+    """The chains whose trace id the SELECT `traces` gives; all of them where it is empty.
+
+    `tail`: the ORDER BY and LIMIT. Both are SQL of ours; what a user gave is in `values`.
+    """
     where = f"WHERE trace_id IN ({traces})" if traces else ""
     totals = f"{_TOTALS} {where} GROUP BY trace_id"
     sql = f"SELECT * FROM (SELECT *, {_STATUS} FROM ({totals})) {tail}"  # noqa: S608

@@ -23,6 +23,14 @@ from clawmw.observe.tracing import Plan
 __all__ = ["at_foreign", "inference", "note", "tell"]
 
 _OPERATIONS = ("chat", "text_completion", "generate_content")
+_KIND = "openinference.span.kind"
+_COUNTS = {
+    "gen_ai.usage.input_tokens": "llm.token_count.prompt",
+    "gen_ai.usage.output_tokens": "llm.token_count.completion",
+    "gen_ai.usage.cache_read.input_tokens": "llm.token_count.prompt_details.cache_read",
+    "gen_ai.usage.cache_write.input_tokens": "llm.token_count.prompt_details.cache_write",
+}
+"""OpenInference's own names; what its instrumentation counts later takes the place of ours."""
 
 
 def inference(span: trace.Span) -> trace.Span | None:
@@ -32,7 +40,7 @@ def inference(span: trace.Span) -> trace.Span | None:
     said = _attributes(span)
     names = (
         said.get("gen_ai.operation.name") in _OPERATIONS,  # OpenTelemetry's own
-        said.get("openinference.span.kind") == "LLM",
+        said.get(_KIND) == "LLM",
         "llm.request.type" in said,  # Traceloop's
     )
     return span if any(names) else None
@@ -46,15 +54,20 @@ def tell(span: trace.Span, values: Attributes, marks: Sequence[Mark]) -> bool:
     if not span.is_recording():
         return False
     said = _attributes(span)
-    # A span of another convention counts its tokens under names of its own.
-    whole = "gen_ai.operation.name" in said
-    for name, value in values.items():
-        ours = name.startswith("clawmw.")
-        if ours or (name not in said and (whole or not name.startswith("gen_ai.usage."))):
+    for name, value in _named(values, said).items():
+        if name.startswith("clawmw.") or name not in said:
             span.set_attribute(name, value)
     for name, when, attributes in marks:
         span.add_event(name, attributes, when)
     return True
+
+
+def _named(values: Attributes, said: Mapping[str, Any]) -> Attributes:
+    """What we know, under the names of the span's own convention where tokens are counted."""
+    if _KIND not in said:
+        return values
+    rest = {n: v for n, v in values.items() if not n.startswith("gen_ai.usage.")}
+    return rest | {_COUNTS[n]: v for n, v in values.items() if n in _COUNTS}
 
 
 def at_foreign(plan: Plan, span: trace.Span, number: int) -> Plan | None:

@@ -52,6 +52,7 @@ from clawmw.observe import attributes as attrs
 from clawmw.observe.ambient import CALLER
 from clawmw.observe.attributes import Attributes, Call
 from clawmw.observe.base import Ended
+from clawmw.observe.capture import Capture
 from clawmw.observe.compat import GROUPS
 from clawmw.observe.counts import Count
 from clawmw.observe.foreign import at_foreign, inference, note, tell
@@ -110,6 +111,7 @@ class OtelObserver:
         self._tracers = Tracers(tracer_provider, store, compat, otlp)
         self.hash_ids = hash_ids
         self._recorder = Recorder(store, content) if store is not None else None
+        self._capture = Capture.asked()
         self._plans = Plans(hash_ids)
         self._lock = threading.Lock()
         self._calls: OrderedDict[str, _Open] = OrderedDict()
@@ -129,6 +131,7 @@ class OtelObserver:
         """Take in a call with its content, before its last event."""
         if self._recorder is not None:
             self._recorder.ended(call)
+        self._capture.take(call, self._tracers)
 
     def chain(
         self, identity: Identity, name: str, *, flow: str | None = None
@@ -220,12 +223,10 @@ class OtelObserver:
 
     def _write(self, entry: _Open, plan: Plan, event: CallFinished, end: int) -> None:
         """One call's span, or what is known of it onto the one it has."""
-        how: Any = {
-            "error": event.status in ("failed", "halted"),
-            "marks": tuple(marks(entry.call)),
-        }
+        failed = event.status in ("failed", "halted")
+        how: Any = {"error": failed, "marks": tuple(marks(entry.call))}
         if entry.foreign is None:
-            self._tracers.record(plan, end, **how)
+            self._capture.record(self._tracers, plan, event.exchange, end, how)
             return
         self._tracers.keep(plan, end, **how)
         if not tell(entry.foreign, plan.attributes, how["marks"]):

@@ -210,7 +210,7 @@ def _span_store(policy: Policy) -> SpanStore | None:
     from clawmw.observe.spanstore import SpanStore
 
     try:
-        return SpanStore.open(path, keep=policy.trace.keep)
+        return SpanStore.open(path, keep=policy.trace.keep, size=policy.trace.size)
     except StoreError as error:
         if policy.trace.store != "default":
             raise

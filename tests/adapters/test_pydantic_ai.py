@@ -397,3 +397,35 @@ def test_switched_off_everything_passes(monkeypatch: pytest.MonkeyPatch) -> None
         assert case.sent()["messages"][2]["content"] == rows(300)
         case.loop.run(main(case.agent()))
         assert not case.finished
+
+
+def test_a_run_joins_the_trace_it_is_made_in_and_counts_once() -> None:
+    """With pydantic-ai's own spans around: one span a call, in the application's trace."""
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    from pydantic_ai.capabilities import Instrumentation
+    from pydantic_ai.models.instrumented import InstrumentationSettings
+    from pydantic_ai.models.test import TestModel
+
+    from clawmw.observe.otel import OtelObserver
+    from clawmw.policy.load import load_policy
+    from clawmw.runtime import Runtime
+
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    policy = load_policy({"version": 1, "trace": "off"})
+    runtime = Runtime.of(policy, observers=[OtelObserver(provider)])
+    theirs = Instrumentation(settings=InstrumentationSettings(tracer_provider=provider))
+    ours = clawmw.pydantic_ai.Capability(runtime)
+    for capabilities in ([ours], [theirs, ours], [ours, theirs]):
+        agent = Agent(TestModel(), name="a", capabilities=capabilities)
+        with provider.get_tracer("app").start_as_current_span("request") as request:
+            agent.run_sync("hello")
+        trace = request.get_span_context().trace_id
+        told = [s for s in exporter.get_finished_spans() if "clawmw.saved.tokens" in s.attributes]
+        exporter.clear()
+        assert [s.context.trace_id for s in told] == [trace]
+        assert told[0].attributes["clawmw.chain.id"] == f"{trace:032x}"
+    provider.shutdown()

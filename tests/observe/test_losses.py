@@ -183,7 +183,7 @@ def test_the_store_is_written_all_the_same_and_knows_what_was_lost(
         assert reader.query("SELECT count(*) FROM spans")[0][0] == 100
         found = {loss.reason: loss.spans for loss in losses(reader)}
         assert found == otlp(observer).lost
-        assert told(losses(reader)).startswith("spans lost: ")
+        assert told(losses(reader)).startswith("spans were lost: ")
         assert losses(reader, since_ns=time.time_ns() + 10**9) == []
 
 
