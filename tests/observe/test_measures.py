@@ -117,7 +117,9 @@ def test_no_label_holds_an_id() -> None:
 def test_a_name_that_no_page_can_hold_breaks_none() -> None:
     both = Both()
     both.tell(Says(model='gpt\ud800"\n', identity=Identity(agent="\udfff")).events())
+    both.tell(Says(model="m" * 1_000_000).events())
     assert ("clawmw_agent_calls_total", (("agent", "?"), ("status", "ok"))) in both.by_prometheus()
+    assert len(both.prometheus.text()) < 50_000
     assert both.by_otel()
 
 
