@@ -31,6 +31,7 @@ from clawmw.observe.cells import Cells
 from clawmw.observe.measures import Measures
 from clawmw.observe.otel_metrics import OtelMetrics
 from clawmw.observe.otlp.encoding import Frame, encoded
+from clawmw.observe.otlp.settings import otlp_settings
 from clawmw.policy import build
 from clawmw.policy.load import load_policy
 from clawmw.runtime import Runtime
@@ -232,6 +233,14 @@ def test_metrics_alone_have_an_endpoint(
     assert path == "/my/metrics"
     assert headers["api-key"] == "k"
     assert value(collector.metrics[0], "clawmw.calls") == 1
+
+
+@pytest.mark.parametrize("path", ["", "/", "/v1/traces", "/v1/metrics"])
+def test_each_signal_has_its_own_path(path: str) -> None:
+    for signal in ("traces", "metrics"):
+        found = otlp_settings(signal, f"http://c:4318/base{path}", {})  # type: ignore[arg-type]
+        assert found is not None
+        assert found.url == f"http://c:4318/base/v1/{signal}"
 
 
 def test_a_collector_that_fails_loses_nothing_and_is_said_once(
