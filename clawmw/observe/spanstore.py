@@ -184,20 +184,17 @@ class SpanStore:
         """Open for writing, making file and folder where needed.
 
         What is too old is dropped at once where that is quick; the rest, and what is too much, when
-        something is written.
-        With None nothing is too old, or too much. StoreError when it cannot be made or is not a
+        something is written. With None nothing is too old, or too much. StoreError when it cannot be made or is not a
         store, UnsafeStore when the file is a link or belongs to someone else.
         """
         store = cls(Path(path), writable=True, keep=keep, size=size)
         store._make()
         with store._closed_on_error():
             store._transaction(store._migrate)
-            now = time.time()
-            if (
-                keep is not None
-                and drop_before(store, int((now - keep) * 1e9), _AT_ONCE) < _AT_ONCE
-            ):
-                store._pruned = now  # else the rest goes with the first batch
+            store.expire()
+            limit = int((time.time() - (keep or 0)) * 1e9)
+            if keep is not None and drop_before(store, limit, _AT_ONCE) < _AT_ONCE:
+                store._pruned = time.time()  # else the rest goes with the first batch
         return store
 
     @classmethod
