@@ -184,8 +184,8 @@ class SpanStore:
         """Open for writing, making file and folder where needed.
 
         What is too old is dropped at once where that is quick; the rest, and what is too much, when
-        something is written. With None nothing is too old, or too much. StoreError when it cannot be made or is not a
-        store, UnsafeStore when the file is a link or belongs to someone else.
+        something is written. With None nothing is too old, or too much. StoreError when it cannot
+        be made or is not a store, UnsafeStore when the file is a link or belongs to someone else.
         """
         store = cls(Path(path), writable=True, keep=keep, size=size)
         store._make()
