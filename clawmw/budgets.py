@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from clawmw.errors import PolicyError, StoreError
 from clawmw.policy import build
 from clawmw.policy.models import Policy, for_stages
 from clawmw.stages.guard.budget.limits import BudgetConfig
-from clawmw.stages.guard.budget.scopes import METERS, Books, Named, day_of, key_of, named
+from clawmw.stages.guard.budget.scopes import METERS, Books, Named, day_of, key_of, named, shown
 from clawmw.stages.guard.budget.stage import books
 from clawmw.stores.base import Stores
 
-__all__ = ["Budgets", "Row"]
+__all__ = ["Budgets", "Row", "plain", "said"]
 
 _RECENT = 2 * 86_400.0
 """Seconds for which scopes are shown that nobody named."""
@@ -34,6 +34,29 @@ class Row:
     raised: int
     parents: tuple[str, ...]
     """The scopes that it draws on, too."""
+
+
+def said(meter: str, amount: int) -> str:
+    """An amount with its unit, for people."""
+    return f"${shown(meter, amount)}" if meter == "usd" else shown(meter, amount)
+
+
+def plain(row: Row) -> Mapping[str, Any]:
+    """A row for programs: USD and seconds, not nano-USD and milliseconds."""
+    scale = {"usd": 1e9, "wall": 1e3}.get(row.meter)
+
+    def scaled(amount: int | None) -> float | int | None:
+        return amount if amount is None or scale is None else amount / scale
+
+    return {
+        "scope": str(row.scope),
+        "day": row.scope.day or None,
+        "meter": row.meter,
+        "used": scaled(row.used),
+        "limit": scaled(row.limit),
+        "raised": scaled(row.raised),
+        "parents": list(row.parents),
+    }
 
 
 class Budgets:

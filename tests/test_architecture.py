@@ -76,7 +76,7 @@ FORBIDDEN = {
     "langgraph only where flows run": ("flow/plan.py", "import langgraph"),
     "langchain only in its adapter": ("langchain.py", "import langchain"),
     "pydantic-ai only in its adapter": ("pydantic_ai.py", "import pydantic_ai"),
-    "a web server only in gateway and emulator": ("cli/serve.py", "import uvicorn"),
+    "a web server only in gateway, ui and emulator": ("cli/serve.py", "import uvicorn"),
     "diskcache only in the blob store": ("stores/disk.py", "import diskcache"),
     "aiohttp only in the gateway's client": ("adapters/transport.py", "import aiohttp"),
     "an agent framework only in its adapter": ("flow/call.py", "import agents"),

@@ -23,6 +23,7 @@ __all__ = [
     "App",
     "GatewayError",
     "Guard",
+    "Host",
     "Receive",
     "Scope",
     "Send",
@@ -31,6 +32,7 @@ __all__ = [
     "is_loopback",
     "known_hosts",
     "read_body",
+    "receive_body",
 ]
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -125,10 +127,14 @@ def _host(value: str) -> Host | None:
 
 
 class Guard:
-    """Lets through who may ask. `token`: what every request must present, if set."""
+    """Lets through who may ask. `token`: what every request must present, if set; `what` it
+    guards is named in refusals."""
 
-    def __init__(self, app: App, hosts: frozenset[Host], token: str | None = None) -> None:
+    def __init__(
+        self, app: App, hosts: frozenset[Host], token: str | None = None, *, what: str = "gateway"
+    ) -> None:
         self.app = app
+        self.what = what
         self.hosts = hosts
         self.token = token.encode() if token is not None else None
 
@@ -159,7 +165,7 @@ class Guard:
             shown = values[0][:100].decode("ascii", "replace") if values else ""
             raise GatewayError(
                 403,
-                f"Host {shown!r} is not this gateway's; use its loopback address, or start it "
+                f"Host {shown!r} is not this {self.what}'s; use its loopback address, or start it "
                 "with --allow-host NAME",
                 "host_not_allowed",
             )
@@ -191,7 +197,7 @@ class Guard:
             break
         raise GatewayError(
             401,
-            "this gateway wants its token: send it as the API key (Authorization: Bearer ...) "
+            f"this {self.what} wants its token: send it as the API key (Authorization: Bearer ...) "
             "or in the header x-clawmw-token",
             "invalid_token",
             www_authenticate="Bearer",
@@ -205,6 +211,11 @@ async def read_body(scope: Scope, receive: Receive, limit: int = MAX_BODY) -> by
         raise GatewayError(
             415, "send the body as JSON, with content-type: application/json", "unsupported_type"
         )
+    return await receive_body(scope, receive, limit)
+
+
+async def receive_body(scope: Scope, receive: Receive, limit: int) -> bytes | None:
+    """The body of a request, unfolded; None when its sender left. Raises `GatewayError`."""
     encoding = (header(scope, b"content-encoding") or b"identity").strip().lower().decode("latin-1")
     if encoding not in ("identity", *ENCODINGS):
         raise GatewayError(

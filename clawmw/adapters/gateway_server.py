@@ -35,7 +35,7 @@ AT_ONCE = 4
 """Connections taken in one go: of many that come together, other workers are to get theirs."""
 
 
-class _Connection(H11Protocol):
+class Connection(H11Protocol):
     """A caller's connection; one whose request has not begun to be served in time is closed.
 
     Without it, whoever sends a byte now and then holds a connection for good (Slowloris).
@@ -106,7 +106,7 @@ class Server(uvicorn.Server):
         guard = Guard(app or gateway.app, known_hosts(host, port, allow_hosts), token)
         config = uvicorn.Config(
             guard,
-            http=_Connection,
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,

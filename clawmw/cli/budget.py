@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +12,7 @@ import click
 from clawmw.cli.source import json_flag, kept_by, read_policy
 
 if TYPE_CHECKING:
-    from clawmw.budgets import Budgets, Row
+    from clawmw.budgets import Budgets
     from clawmw.stages.guard.budget.scopes import Named
 
 __all__ = ["command"]
@@ -36,19 +36,21 @@ def command() -> None:
 @json_flag
 def show(scope: str | None, source: str, as_json: bool) -> None:
     """Show what is used of each limit: of one SCOPE, or of all that were used of late."""
+    from clawmw.budgets import plain, said
+
     with _open(source) as budgets:
         rows = budgets.rows(_scope(scope, day="") if scope else None)
     if as_json:
-        click.echo(json.dumps([_plain(row) for row in rows], ensure_ascii=False, indent=2))
+        click.echo(json.dumps([plain(row) for row in rows], ensure_ascii=False, indent=2))
         return
     if not rows:
         click.echo("nothing was used so far")
     for row in rows:
         day = f" on {row.scope.day}" if row.scope.day else ""
-        of = f" of {_said(row.meter, row.limit)}" if row.limit is not None else ", no limit"
-        more = f" ({_said(row.meter, row.raised)} of it raised)" if row.raised else ""
+        of = f" of {said(row.meter, row.limit)}" if row.limit is not None else ", no limit"
+        more = f" ({said(row.meter, row.raised)} of it raised)" if row.raised else ""
         full = "  FULL" if row.limit is not None and row.used >= row.limit else ""
-        used = _said(row.meter, row.used)
+        used = said(row.meter, row.used)
         click.echo(f"{row.scope}{day}  {row.meter}: {used}{of}{more}{full}")
         if row.parents and row.meter == "calls":
             click.echo(f"  draws on {', '.join(row.parents)}, too")
@@ -94,16 +96,18 @@ def _change(
     change: Callable[[Budgets, Named], Any],
 ) -> None:
     """Change something, and show how it stands."""
+    from clawmw.budgets import plain, said
+
     with _open(source) as budgets:
         one = _scope(scope, day=budgets.today() if day else "")
         change(budgets, one)
         rows = [row for row in budgets.rows(one) if row.scope == one and meter in (None, row.meter)]
     if as_json:
-        click.echo(json.dumps([_plain(row) for row in rows], ensure_ascii=False, indent=2))
+        click.echo(json.dumps([plain(row) for row in rows], ensure_ascii=False, indent=2))
         return
     for row in rows:
-        limit = "no limit" if row.limit is None else f"the limit is {_said(row.meter, row.limit)}"
-        click.echo(f"{row.scope} {row.meter}: {limit}, {_said(row.meter, row.used)} are used")
+        limit = "no limit" if row.limit is None else f"the limit is {said(row.meter, row.limit)}"
+        click.echo(f"{row.scope} {row.meter}: {limit}, {said(row.meter, row.used)} are used")
     if not rows:
         click.echo(f"{one} was not used so far")
 
@@ -139,27 +143,3 @@ def _amount(meter: str, text: str) -> int:
         return round(parse_duration(text) * 1000) if meter == "wall" else parse_count(text)
     except PydanticCustomError as error:
         raise click.BadParameter(error.message(), param_hint="AMOUNT") from None
-
-
-def _said(meter: str, amount: int) -> str:
-    from clawmw.stages.guard.budget.scopes import shown
-
-    return f"${shown(meter, amount)}" if meter == "usd" else shown(meter, amount)
-
-
-def _plain(row: Row) -> Mapping[str, Any]:
-    """A row for programs: USD and seconds, not nano-USD and milliseconds."""
-    scale = {"usd": 1e9, "wall": 1e3}.get(row.meter)
-
-    def scaled(amount: int | None) -> float | int | None:
-        return amount if amount is None or scale is None else amount / scale
-
-    return {
-        "scope": str(row.scope),
-        "day": row.scope.day or None,
-        "meter": row.meter,
-        "used": scaled(row.used),
-        "limit": scaled(row.limit),
-        "raised": scaled(row.raised),
-        "parents": list(row.parents),
-    }

@@ -37,6 +37,8 @@ COMMANDS: Mapping[str, Entry] = {
     "openclaw": Entry("clawmw.cli.openclaw", "Have OpenClaw call its models through clawmw."),
     "flow": Entry("clawmw.cli.flow", "Check, run and resume the flows of a policy."),
     "traces": Entry("clawmw.cli.traces", "List recorded chains; show one as a tree."),
+    "collect": Entry("clawmw.cli.collect", "Take in spans that other programs send by OTLP."),
+    "ui": Entry("clawmw.cli.ui", "Watch chains and budgets in the browser, live."),
     "explain-call": Entry(
         "clawmw.cli.explain_call", "Tell what happened to one call, rule by rule."
     ),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -11,15 +13,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from clawmw.observe.chains import Chain
     from clawmw.observe.spanstore import SpanStore
 
-__all__ = ["Ago", "open_traces", "stop", "store_option", "wanted_chain"]
+__all__ = ["Ago", "console", "open_traces", "stop", "store_option", "wanted_chain"]
 
 _AGO = re.compile(r"(\d+)\s*([smhdw])")
 _CUT = re.compile(r"(…|\.\.\.)$")  # an id copied from a table that was too narrow for it
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _NEVER = 2**63 - 1
+_PIPED_WIDTH = 160
 
 store_option = click.option(
     "--store",
@@ -88,3 +93,14 @@ def open_traces(path: Path | None) -> SpanStore | None:
 def stop(message: str) -> SystemExit:
     click.echo(f"{click.get_current_context().command_path}: {message}", err=True)
     return SystemExit(1)
+
+
+def console() -> Console:
+    """A console on stdout; a pipe has no width of its own, so nothing is cut short there."""
+    from rich.console import Console
+
+    width = None
+    if not sys.stdout.isatty():
+        columns = os.environ.get("COLUMNS", "")
+        width = int(columns) if columns.isdigit() and int(columns) else _PIPED_WIDTH
+    return Console(width=width, highlight=False, markup=False, emoji=False)

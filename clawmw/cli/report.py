@@ -41,6 +41,7 @@ def command(
     the beginning of one). It holds names, sizes, times and money; no prompts and no answers.
     """
     from clawmw.errors import ClawmwError
+    from clawmw.observe.listing import Filter
     from clawmw.observe.page.render import report
 
     if (wanted is not None) + latest + (since is not None) > 1:
@@ -51,7 +52,7 @@ def command(
             raise stop("no traces yet; run an agent through clawmw first")
         chain = wanted_chain(kept, wanted) if latest or wanted is not None else None
         trace_id = chain.trace_id if chain is not None else None
-        page = report(kept, time.time_ns(), since_ns=since, trace_id=trace_id)
+        page = report(kept, time.time_ns(), Filter(since_ns=since), trace_id=trace_id)
     except ClawmwError as error:
         raise stop(str(error)) from None
     if str(output) == "-":

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from clawmw.cli.recorded import Ago, open_traces, stop, store_option, wanted_chain
+from clawmw.cli.recorded import Ago, console, open_traces, stop, store_option, wanted_chain
+from clawmw.cli.traces_diff import diff
+from clawmw.cli.traces_export import export
+from clawmw.cli.traces_prune import prune
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from clawmw.observe.spanstore import SpanStore
 
 
 __all__ = ["traces"]
 
 _SORTS = ("newest", "wall", "calls", "tokens", "cost", "saved", "stops")
-_PIPED_WIDTH = 160
+_LOST_DAYS = 7
 _HOW = (
     "no traces yet: run an agent through clawmw (`clawmw serve --policy P`, a flow, or the "
     "HTTP transport) and its chains appear here"
@@ -64,10 +68,11 @@ def traces(ctx: click.Context, /, store: Path | None, as_json: bool, **filters: 
     if as_json:
         click.echo(json.dumps([asdict(chain) for chain in found], indent=2))
     elif found:
-        console = _console()
-        render_chains(found, console)
+        out = console()
+        render_chains(found, out)
         if len(found) == limit:
-            console.print(f"the first {limit}; more with --limit", style="dim")
+            out.print(f"the first {limit}; more with --limit", style="dim")
+        _say_lost(opened, out)
     else:
         click.echo("no chain matches" if since or filters["failed"] else _HOW)
 
@@ -112,21 +117,24 @@ def show(
         whole = {"chain": asdict(chain), "spans": [asdict(row) for row in rows]}
         click.echo(json.dumps(whole, indent=2))
     else:
-        render_trace(chain, rows, _console())
+        render_trace(chain, rows, console())
+
+
+traces.add_command(diff)
+traces.add_command(export)
+traces.add_command(prune)
+
+
+def _say_lost(store: SpanStore, out: Console) -> None:
+    """That spans were lost in the last days, so that what is listed may not be all."""
+    from clawmw.observe.losses import losses, told
+
+    said = told(losses(store, time.time_ns() - _LOST_DAYS * 86_400 * 10**9))
+    if said:
+        out.print(f"in the last {_LOST_DAYS} days {said}", style="dim")
 
 
 def _none_yet(as_json: bool, empty: str) -> None:
     click.echo(_HOW, err=as_json)
     if as_json:
         click.echo(empty)
-
-
-def _console() -> Console:
-    """A console on stdout; a pipe has no width of its own, so nothing is cut short there."""
-    from rich.console import Console
-
-    width = None
-    if not sys.stdout.isatty():
-        columns = os.environ.get("COLUMNS", "")
-        width = int(columns) if columns.isdigit() and int(columns) else _PIPED_WIDTH
-    return Console(width=width, highlight=False, markup=False, emoji=False)

@@ -314,6 +314,9 @@ def _attempts(result: Attributes, call: Call) -> None:
     if not call.attempts:
         return
     result["clawmw.upstream_ms"] = round(sum(a.seconds for a in call.attempts) * 1000, 3)
+    first = call.attempts[-1].first
+    if call.started is not None and call.started.stream and first is not None:
+        result["gen_ai.response.time_to_first_chunk"] = round(first, 6)
     if len(call.attempts) > 1:
         result["clawmw.retried"] = True
         if call.attempts[0].model != call.attempts[-1].model:

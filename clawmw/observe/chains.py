@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal, TypeAlias
 
-from clawmw.observe.ids import root_span_id
+from clawmw.observe.ids import agent_span_id, root_span_id
 from clawmw.observe.spanstore import COLUMNS, SpanRow, SpanStore
 
-__all__ = ["SORTS", "Chain", "Node", "Sort", "chains", "find", "spans", "tree"]
+__all__ = ["SORTS", "Chain", "Node", "Sort", "chains", "find", "spans", "summed", "tree"]
 
 Sort: TypeAlias = Literal["newest", "wall", "calls", "tokens", "cost", "saved", "stops"]
 _ORDER: dict[Sort, str] = {
@@ -79,6 +79,10 @@ class Chain:
     overhead_us: int | None
     modes: str
     """The modes calls ran in, joined by commas."""
+    estimated_cost: int
+    """Calls whose cost was estimated: by their usage, or by another library's word."""
+    reported: int
+    """Calls that only another library tells of."""
 
 
 _ROOT = "op = 'invoke_workflow'"
@@ -88,7 +92,7 @@ _TOTALS = f"""
 SELECT trace_id,
   coalesce(max(chain_id), trace_id) AS chain_id,
   coalesce(max(tenant), '') AS tenant,
-  max(CASE WHEN {_ROOT} THEN substr(name, length('invoke_workflow ') + 1) END) AS name,
+  max(CASE WHEN {_ROOT} THEN replace(name, 'invoke_workflow ', '') END) AS name,
   min(start_ns) AS start_ns,
   max(end_ns) AS end_ns,
   count(DISTINCT CASE WHEN op IN ('chat', 'invoke_agent') THEN agent END) AS agents,
@@ -116,7 +120,10 @@ SELECT trace_id,
   sum(would_tokens) AS would_tokens,
   sum(predicted_tokens) AS predicted_tokens,
   sum(overhead_us) AS overhead_us,
-  coalesce(group_concat(DISTINCT mode), '') AS modes
+  coalesce(group_concat(DISTINCT mode), '') AS modes,
+  sum(coalesce({_CALL} AND cost_basis = 'estimated', 0)) AS estimated_cost,
+  sum({_CALL} AND source IS NOT NULL) AS reported,
+  sum(op <> 'span') AS telling
 FROM spans
 """  # noqa: S608 made of constants, as all SQL here; what a user gave is bound
 _STATUS = """
@@ -137,13 +144,14 @@ def chains(
 ) -> list[Chain]:
     """The chains that had a span end at or after `since_ns`, the largest by `sort` first.
 
-    With `failed`, only those that did not end well.
+    With `failed`, only those that did not end well. A trace of another program that is about
+    no model, agent or tool is not listed.
     """
-    only = "WHERE status <> 'ok'" if failed else ""
+    only = "WHERE telling > 0" + (" AND status <> 'ok'" if failed else "")
     tail = f"{only} ORDER BY {_ORDER[sort]} DESC, end_ns DESC, trace_id LIMIT {int(limit)}"
     if since_ns is None:
-        return _summed(store, "", (), tail)
-    return _summed(store, "SELECT trace_id FROM spans WHERE end_ns >= ?", (since_ns,), tail)
+        return summed(store, "", (), tail)
+    return summed(store, "SELECT trace_id FROM spans WHERE end_ns >= ?", (since_ns,), tail)
 
 
 def find(store: SpanStore, wanted: str) -> list[Chain]:
@@ -155,7 +163,7 @@ def find(store: SpanStore, wanted: str) -> list[Chain]:
         values = [wanted] * match.count("?") * 2
         either = " OR ".join(match.format(column) for column in ("trace_id", "chain_id"))
         traces = f"SELECT DISTINCT trace_id FROM spans WHERE {either} LIMIT 5"  # noqa: S608
-        found = _summed(store, traces, values, "ORDER BY end_ns DESC")
+        found = summed(store, traces, values, "ORDER BY end_ns DESC")
         if found:
             return found
     return []
@@ -214,8 +222,11 @@ def _start(row: SpanRow) -> tuple[int, int, int, str]:
     return row.start_ns, rank, row.seq or 0, row.name
 
 
-def _summed(store: SpanStore, traces: str, values: Sequence[object], tail: str) -> list[Chain]:
-    """The chains whose trace id the SELECT `traces` gives; all of them where it is empty."""
+def summed(store: SpanStore, traces: str, values: Sequence[object], tail: str) -> list[Chain]:
+    """The chains whose trace id the SELECT `traces` gives; all of them where it is empty.
+
+    `tail`: the ORDER BY and LIMIT. Both are SQL of ours; what a user gave is in `values`.
+    """
     where = f"WHERE trace_id IN ({traces})" if traces else ""
     totals = f"{_TOTALS} {where} GROUP BY trace_id"
     sql = f"SELECT * FROM (SELECT *, {_STATUS} FROM ({totals})) {tail}"  # noqa: S608
@@ -240,12 +251,13 @@ def _completed(stored: list[SpanRow]) -> list[SpanRow]:
     above: dict[str, str] = {}
     rows = []
     for row in stored:
+        ours = row.source is None and row.op in ("chat", "execute_tool")
         own = callers.get(row.parent_id or "", _agent(row)) == _agent(row)
-        if row.op not in ("chat", "execute_tool") or (row.parent_id in present and own):
+        if not ours or (row.parent_id in present and own):
             rows.append(row)
             continue
         free = row.parent_id if row.parent_id not in present else None
-        parent = agents.setdefault(_agent(row), free or f"agent-{len(agents)}")
+        parent = agents.setdefault(_agent(row), free or _agent_id(row))
         if parent not in present and not own:
             above.setdefault(parent, row.parent_id or "")
         elif parent not in present and (caller := agents.get(_caller(row))) != parent:
@@ -261,7 +273,7 @@ def _completed(stored: list[SpanRow]) -> list[SpanRow]:
 def _rooted(rows: list[SpanRow]) -> list[SpanRow]:
     """The rows beneath one root, stored or inferred."""
     derived = f"{root_span_id(int(rows[0].trace_id, 16)):016x}"
-    roots = [row.span_id for row in rows if row.op == "invoke_workflow"]
+    roots = [row.span_id for row in rows if row.op == "invoke_workflow"] or _begun(rows)
     root = derived if derived in roots or not roots else roots[0]
     present = {row.span_id for row in rows}
     placed = [
@@ -275,6 +287,12 @@ def _rooted(rows: list[SpanRow]) -> list[SpanRow]:
     return [replace(r, parent_id=None) if r.span_id == root else r for r in placed]
 
 
+def _begun(rows: list[SpanRow]) -> list[str]:
+    """The span of another library that the trace began with, where there is just one."""
+    first = [row.span_id for row in rows if row.source is not None and row.parent_id is None]
+    return first if len(first) == 1 else []
+
+
 def _agent(row: SpanRow) -> tuple[str | None, str | None]:
     return row.agent, row.session_id
 
@@ -285,11 +303,17 @@ def _caller(row: SpanRow) -> tuple[str | None, str | None]:
     return said.get("clawmw.parent.agent"), said.get("clawmw.parent.session")
 
 
+def _agent_id(row: SpanRow) -> str:
+    """The id that its agent's span has where somebody writes one."""
+    agent = agent_span_id(int(row.trace_id, 16), row.agent or "", row.session_id or "")
+    return f"{agent:016x}"
+
+
 def _inferred(span_id: str, op: str, children: Iterable[SpanRow]) -> SpanRow:
     """A span that spans its children and went as the last of them."""
     rows = list(children)
     first, last = rows[0], max(rows, key=lambda row: row.end_ns)
-    name = first.agent if op == "invoke_agent" else first.chain_id
+    name = first.agent if op == "invoke_agent" else first.chain_id or first.trace_id
     return SpanRow(
         trace_id=first.trace_id,
         span_id=span_id,

@@ -11,7 +11,7 @@ from clawmw.core.money import NANO
 from clawmw.observe.compat import ALIASES
 from clawmw.observe.spanstore import SpanRow
 
-__all__ = ["SCOPE", "rows"]
+__all__ = ["COLUMN_NAMES", "SCOPE", "own_row", "rows", "written"]
 
 SCOPE = "clawmw"
 """The instrumentation scope of our spans."""
@@ -59,6 +59,13 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Any], Any] | None], ...] = (
     ("assumed_nano", "clawmw.cost.assumed_usd", _nano),
     ("exchange", "clawmw.exchange", None),
 )
+COLUMN_NAMES = frozenset(name for _, name, _ in _COLUMNS)
+"""The attributes that columns are read from."""
+_BACK: Mapping[Callable[[Any], Any], Callable[[Any], Any]] = {
+    _nano: lambda nano: nano / NANO,
+    _thousand: lambda thousands: thousands / 1000,
+    int: bool,
+}
 _DERIVED = ALIASES | {
     "clawmw.cost.source",
     "clawmw.saved.basis",
@@ -82,35 +89,55 @@ def _ours(span: ReadableSpan) -> bool:
 
 
 def _row(span: ReadableSpan) -> SpanRow:
+    start = span.start_time or 0
+    assert span.context is not None  # of a started span
+    place = {
+        "trace_id": f"{span.context.trace_id:032x}",
+        "span_id": f"{span.context.span_id:016x}",
+        "parent_id": f"{span.parent.span_id:016x}" if span.parent else None,
+        "name": span.name,
+        "start_ns": start,
+        "end_ns": max(span.end_time or start, start),
+    }
+    events = tuple(_mark(event) for event in span.events)
     attributes: dict[str, Any] = dict(span.attributes or {})
+    if span.links:
+        attributes["clawmw.links"] = [_link(link) for link in span.links]
+    return own_row(place, attributes, events, failed=not span.status.is_ok)
+
+
+def own_row(
+    place: Mapping[str, Any],
+    attributes: dict[str, Any],
+    events: tuple[Mapping[str, Any], ...],
+    *,
+    failed: bool,
+) -> SpanRow:
+    """The row of a span of ours; `place` holds its ids, name and times. Uses up `attributes`."""
     values: dict[str, Any] = {}
     for column, name, convert in _COLUMNS:
         value = attributes.pop(name, None)
         values[column] = convert(value) if convert and value is not None else value
     operation = str(attributes.get("gen_ai.operation.name", ""))
-    status = attributes.get("clawmw.status") or ("ok" if span.status.is_ok else "failed")
+    status = attributes.get("clawmw.status") or ("failed" if failed else "ok")
     attributes = {
         name: value
         for name, value in attributes.items()
         if name not in _DERIVED and not name.startswith(_MIRRORS)
     }
-    if span.links:
-        attributes["clawmw.links"] = [_link(link) for link in span.links]
-    start = span.start_time or 0
-    assert span.context is not None  # of a started span
     return SpanRow(
-        trace_id=f"{span.context.trace_id:032x}",
-        span_id=f"{span.context.span_id:016x}",
-        parent_id=f"{span.parent.span_id:016x}" if span.parent else None,
-        op=operation,
-        name=span.name,
-        start_ns=start,
-        end_ns=max(span.end_time or start, start),
-        status=str(status),
-        attributes=attributes,
-        events=tuple(_mark(event) for event in span.events),
-        **values,
+        op=operation, status=str(status), attributes=attributes, events=events, **place, **values
     )
+
+
+def written(row: SpanRow) -> dict[str, Any]:
+    """The attributes that a row's columns were read from."""
+    found = {}
+    for column, name, convert in _COLUMNS:
+        value = getattr(row, column)
+        if value is not None:
+            found[name] = _BACK[convert](value) if convert else value
+    return found
 
 
 def _link(link: Any) -> str:

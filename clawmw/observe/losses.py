@@ -65,4 +65,4 @@ def told(found: list[Loss]) -> str:
         f" ({REASONS.get(loss.reason, loss.reason)})"
         for loss in found
     ]
-    return f"spans lost: {', '.join(parts)}" if parts else ""
+    return f"spans were lost: {', '.join(parts)}" if parts else ""

@@ -10,11 +10,27 @@ from clawmw.observe.figures import Glyphs, clean, duration, money, tokens
 from clawmw.observe.spanstore import SpanRow
 from clawmw.observe.summary import left_out
 
-__all__ = ["notes"]
+__all__ = ["notes", "title"]
+
+
+def title(span: SpanRow) -> str:
+    """A span's name; of another library's, with the model or tool where it does not say it."""
+    name = clean(span.name)
+    about = span.model if span.op in ("chat", "inference") else None
+    if span.op == "execute_tool":
+        said = span.attributes.get("gen_ai.tool.name") or span.attributes.get("tool.name")
+        about = str(said) if said else None
+    if span.source is None or about is None or about in span.name:
+        return name
+    return f"{name} {clean(about)}"
 
 
 def notes(span: SpanRow, glyphs: Glyphs) -> Iterator[str]:
     """One short line for each rule that acted, each trouble, and what was left out."""
+    if span.op == "inference":
+        counts = f"{tokens(span.input_tokens)}{glyphs.arrow}{tokens(span.output_tokens)}"
+        said = "" if span.input_tokens is None else f" (its own count: {counts})"
+        yield f"{glyphs.dot} a call that another span counts{said}"
     if span.op != "chat":
         return
     if span.requested_model and span.requested_model != span.model:

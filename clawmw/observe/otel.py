@@ -47,6 +47,7 @@ from clawmw.core.events import CallFinished, CallStarted, Event
 from clawmw.core.identity import Identity
 from clawmw.observe.attributes import Attributes, Call
 from clawmw.observe.base import Ended
+from clawmw.observe.capture import Capture
 from clawmw.observe.compat import GROUPS
 from clawmw.observe.counts import Count
 from clawmw.observe.foreign import at_foreign, inference, note, tell
@@ -102,6 +103,7 @@ class OtelObserver(Trees):
     ) -> None:
         super().__init__(Tracers(tracer_provider, store, compat, otlp), Plans(hash_ids))
         self._recorder = Recorder(store, content) if store is not None else None
+        self._capture = Capture.asked()
         self._calls: OrderedDict[str, _Open] = OrderedDict()
 
     def __call__(self, event: Event) -> None:
@@ -116,6 +118,7 @@ class OtelObserver(Trees):
         """Take in a call with its content, before its last event."""
         if self._recorder is not None:
             self._recorder.ended(call)
+        self._capture.take(call, self._tracers)
 
     @property
     def stored(self) -> bool:
@@ -193,12 +196,10 @@ class OtelObserver(Trees):
 
     def _write(self, entry: _Open, plan: Plan, event: CallFinished, end: int) -> None:
         """One call's span, or what is known of it onto the one it has."""
-        how: Any = {
-            "error": event.status in ("failed", "halted"),
-            "marks": tuple(marks(entry.call)),
-        }
+        failed = event.status in ("failed", "halted")
+        how: Any = {"error": failed, "marks": tuple(marks(entry.call))}
         if entry.foreign is None:
-            self._tracers.record(plan, end, **how)
+            self._capture.record(self._tracers, plan, event.exchange, end, how)
             return
         self._tracers.keep(plan, end, **how)
         if not tell(entry.foreign, plan.attributes, how["marks"]):

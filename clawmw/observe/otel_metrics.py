@@ -48,6 +48,10 @@ class Sink(Protocol):
         """Send what was counted, if anybody waits for it; False when that was not done in time."""
         ...
 
+    def close(self) -> None:
+        """One observer less writes to it."""
+        ...
+
 
 class OtelMetrics:
     """An observer; give it to the runtime.
@@ -88,8 +92,10 @@ class OtelMetrics:
         return self._sink is None or self._sink.flush(seconds)
 
     def close(self) -> None:
-        """Send what was counted last."""
-        self.flush()
+        """Send what was counted last, in two seconds at most."""
+        own, self._own = self._own, None
+        if own is not None:
+            own.close()
 
     def _bound(self) -> Sink | None:
         """Where to count now: an application may set its provider at any time."""
@@ -126,6 +132,9 @@ class _Applied:
     def flush(self, seconds: float) -> bool:
         """The provider is the application's to flush."""
         return True
+
+    def close(self) -> None:
+        """Nothing: others may write to it, and later ones."""
 
     def _bind(self, row: Instrument, labels: Labels) -> Put:
         if row.old and not old_names():

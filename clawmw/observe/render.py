@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 
 from rich.cells import cell_len, set_cell_size
@@ -26,9 +26,10 @@ from clawmw.observe.figures import (
     share,
     tokens,
 )
-from clawmw.observe.notes import notes
+from clawmw.observe.notes import notes, title
 from clawmw.observe.spanstore import SpanRow
 from clawmw.observe.summary import cost, saved, totals, used
+from clawmw.observe.sums import Sum, own
 
 __all__ = ["render_chains", "render_trace"]
 
@@ -98,27 +99,6 @@ def _cells(chain: Chain, glyphs: Glyphs) -> tuple[str, ...]:
 # --- one trace -----------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class _Sum:
-    """What the model calls of a subtree come to; None until one says it."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_tokens: int | None = None
-    cacheable: int | None = None
-    cost_nano: int | None = None
-    saved_nano: int | None = None
-    estimated: int = 0
-    unknown_usage: int = 0
-    unknown_cost: int = 0
-
-    def add(self, other: _Sum) -> None:
-        for f in fields(other):
-            more = getattr(other, f.name)
-            if more is not None:
-                setattr(self, f.name, (getattr(self, f.name) or 0) + more)
-
-
 @dataclass(frozen=True, slots=True)
 class _Line:
     """A span's line: name with its guides, then its figures; or a note beneath it."""
@@ -146,10 +126,10 @@ def render_trace(chain: Chain, rows: Sequence[SpanRow], console: Console) -> Non
         _print(console, Text(line))
 
 
-def _lines(node: Node, lead: str, below: str, glyphs: Glyphs) -> tuple[list[_Line], _Sum]:
+def _lines(node: Node, lead: str, below: str, glyphs: Glyphs) -> tuple[list[_Line], Sum]:
     """The lines of a subtree and its sum; `lead` is drawn before its name, `below` beneath."""
     span = node.span
-    total = _own(span)
+    total = own(span)
     children: list[_Line] = []
     for child in node.children:
         final = child is node.children[-1]
@@ -172,25 +152,7 @@ def _lines(node: Node, lead: str, below: str, glyphs: Glyphs) -> tuple[list[_Lin
     return [_Line(lead + _title(span), span, figures, style), *below_it, *children], total
 
 
-def _own(span: SpanRow) -> _Sum:
-    if span.op != "chat":
-        return _Sum()
-    known = span.cache_read_tokens is not None
-    both = span.cost_nano is not None and span.baseline_nano is not None
-    return _Sum(
-        span.input_tokens,
-        span.output_tokens,
-        span.cache_read_tokens,
-        span.input_tokens if known else None,
-        span.cost_nano,
-        (span.baseline_nano or 0) - (span.cost_nano or 0) if both else None,
-        int(span.usage_basis == "estimated"),
-        int(span.input_tokens is None and span.status in ("ok", "cancelled")),
-        int(span.cost_nano is None),
-    )
-
-
-def _figures(total: _Sum, span: SpanRow, glyphs: Glyphs) -> tuple[str, ...]:
+def _figures(total: Sum, span: SpanRow, glyphs: Glyphs) -> tuple[str, ...]:
     if span.op == "execute_tool":
         size = span.attributes.get("clawmw.tool.result_tokens")
         return ("" if size is None else f"~{tokens(size)}", "", "", "")
@@ -202,6 +164,7 @@ def _figures(total: _Sum, span: SpanRow, glyphs: Glyphs) -> tuple[str, ...]:
             f"{sign}{tokens(total.input_tokens)}{glyphs.arrow}{tokens(total.output_tokens)}"
         )
     if total.cost_nano is not None:
+        estimated = "~" if total.estimated_cost else ""
         spent = (glyphs.at_least if total.unknown_cost else estimated) + money(total.cost_nano)
     if total.saved_nano is not None:
         less = f"~{money(total.saved_nano)}"
@@ -211,11 +174,11 @@ def _figures(total: _Sum, span: SpanRow, glyphs: Glyphs) -> tuple[str, ...]:
 def _title(span: SpanRow) -> str:
     """The span's name, after how it ended unless that was well."""
     if span.status == "ok":
-        return clean(span.name)
+        return title(span)
     how = "by clawmw" if span.status == "answered" else span.status
     if span.status == "failed" and span.error_type:
         how = f"failed {span.error_type}"
-    return clean(f"[{how}] {span.name}")
+    return f"[{clean(how)}] {title(span)}"
 
 
 # --- layout --------------------------------------------------------------------------

@@ -6,7 +6,8 @@ Write-ahead logging with batched transactions: several processes write at once, 
 process loses at most the batch it had not handed over.
 
 The file is 0600; a folder made for it is 0700. Spans older than `keep` are dropped when a
-writer opens the store, and every few hours while it stays open.
+writer opens the store, and every few hours while it stays open; where the store outgrows `size`,
+the oldest chains go (`clawmw.observe.bounds`).
 """
 
 from __future__ import annotations
@@ -23,13 +24,19 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from clawmw.errors import StoreError, UnsafeStore
-from clawmw.observe.outlinetables import TABLES, expire, forget
+from clawmw.observe.bounds import drop_before, keep_within
+from clawmw.observe.doubles import INDEX, settle
+from clawmw.observe.outlinetables import TABLES, expire
 
-__all__ = ["COLUMNS", "KEEP", "SpanRow", "SpanStore", "default_store_path"]
+__all__ = ["COLUMNS", "KEEP", "SIZE", "SpanRow", "SpanStore", "default_store_path"]
 
 KEEP = 30 * 86400.0
 """Seconds spans are kept."""
+SIZE = 1_000_000_000
+"""Bytes the store may take."""
 _PRUNE_EVERY = 6 * 3600.0
+_MEASURE_EVERY = 32
+"""Batches between two looks at the size."""
 _VERSION = 3
 _BUSY_S = 5.0
 _LARGEST = 2**63 - 1
@@ -115,6 +122,7 @@ _SCHEMA = (
     )
     + ", PRIMARY KEY (trace_id, span_id)) WITHOUT ROWID",
     "CREATE INDEX spans_end ON spans (end_ns)",
+    INDEX,
     (
         "CREATE TABLE details (trace_id TEXT NOT NULL, span_id TEXT NOT NULL,"
         " attributes TEXT NOT NULL, events TEXT NOT NULL,"
@@ -155,24 +163,27 @@ def default_store_path() -> Path:
 class SpanStore:
     """An open store; safe to use from several threads, and from a forked child."""
 
-    def __init__(self, path: Path, *, writable: bool, keep: float = KEEP) -> None:
+    def __init__(
+        self, path: Path, *, writable: bool, keep: float | None = None, size: int | None = None
+    ) -> None:
         self.path = path
         self._writable = writable
-        self._keep = keep
+        self._keep, self._size = keep, size
         self._pruned = 0.0
+        self._batches = 0
         self._closed = False
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._connection: sqlite3.Connection | None = None
 
     @classmethod
-    def open(cls, path: Path | str, *, keep: float = KEEP) -> Self:
-        """Open for writing, making file and folder where needed; prunes what is too old.
+    def open(cls, path: Path | str, *, keep: float | None = KEEP, size: int | None = SIZE) -> Self:
+        """Open for writing, making file and folder where needed; drops what is too old or too much.
 
-        StoreError when it cannot be made or is not a store, UnsafeStore when the file is a
-        link or belongs to someone else.
+        With None nothing is too old, or too much. StoreError when it cannot be made or is not a
+        store, UnsafeStore when the file is a link or belongs to someone else.
         """
-        store = cls(Path(path), writable=True, keep=keep)
+        store = cls(Path(path), writable=True, keep=keep, size=size)
         store._make()
         with store._closed_on_error():
             store._transaction(store._migrate)
@@ -188,7 +199,7 @@ class SpanStore:
         with store._closed_on_error():
             version = store.query("PRAGMA user_version")[0][0]
             if version in _ADDED:  # of an earlier release
-                cls.open(path).close()
+                cls.open(path, keep=None, size=None).close()
             elif version != _VERSION:
                 raise StoreError(f"{path} is not a trace store of this version of clawmw")
         return store
@@ -203,29 +214,24 @@ class SpanStore:
         def insert(connection: sqlite3.Connection) -> None:
             connection.executemany(_INSERT, rows)
             connection.executemany(_DETAIL, details)
+            settle(connection, {row.trace_id for row in batch})
 
         self._transaction(insert)
-        if time.time() - self._pruned > _PRUNE_EVERY:
+        self._batches += 1
+        if time.time() - self._pruned > _PRUNE_EVERY or self._batches % _MEASURE_EVERY == 0:
             self.prune()
 
     def prune(self) -> int:
-        """Drop spans that ended more than `keep` seconds ago; returns how many."""
-        self._pruned = time.time()
-        limit = int((self._pruned - self._keep) * 1e9)
-
-        def delete(connection: sqlite3.Connection) -> int:
-            forget(connection, before_ns=limit)
-            connection.execute(
-                "DELETE FROM details WHERE (trace_id, span_id) IN "
-                "(SELECT trace_id, span_id FROM spans WHERE end_ns < ?)",
-                (limit,),
-            )
-            return connection.execute("DELETE FROM spans WHERE end_ns < ?", (limit,)).rowcount
-
-        dropped = self._transaction(delete)
-        self.expire()
-        if dropped:
-            self.query("PRAGMA incremental_vacuum(4096)")
+        """Drop spans that ended more than `keep` seconds ago, and the oldest chains where the store
+        takes more than `size` bytes; returns how many spans."""
+        dropped = 0
+        if time.time() - self._pruned > _PRUNE_EVERY:
+            self._pruned = time.time()
+            if self._keep is not None:
+                dropped = drop_before(self, int((self._pruned - self._keep) * 1e9))
+            self.expire()
+        if self._size is not None:
+            dropped += keep_within(self, self._size)
         return dropped
 
     def expire(self) -> int:
@@ -290,6 +296,7 @@ class SpanStore:
             for earlier in range(version, _VERSION):
                 for column in _ADDED[earlier]:
                     connection.execute(f"ALTER TABLE spans ADD COLUMN {column}")
+            connection.execute(INDEX)
             for statement in TABLES:  # of version 3
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {_VERSION}")

@@ -24,7 +24,8 @@ def cost(chain: Chain, glyphs: Glyphs) -> str:
     """What the chain cost."""
     if chain.cost_nano is None:
         return "-"
-    sign = glyphs.at_least if chain.unknown_cost else "~" if chain.estimated else ""
+    estimated = chain.estimated or chain.estimated_cost
+    sign = glyphs.at_least if chain.unknown_cost else "~" if estimated else ""
     return sign + money(chain.cost_nano)
 
 
@@ -56,6 +57,8 @@ def totals(chain: Chain, rows: Sequence[SpanRow], glyphs: Glyphs) -> Iterator[st
     ):
         if number:
             counts.append(f"{number} {what}")
+    if chain.reported:
+        counts.append(f"{chain.reported} as other libraries tell")
     if chain.modes not in ("", "enforce"):
         counts.append(f"mode {chain.modes}")
     yield f" {glyphs.dot} ".join([*counts, duration(chain.end_ns - chain.start_ns)])
@@ -70,6 +73,8 @@ def totals(chain: Chain, rows: Sequence[SpanRow], glyphs: Glyphs) -> Iterator[st
     known = "usage x price table" if chain.cost_nano is not None else "usage or price unknown"
     if chain.cost_nano is not None and chain.unknown_cost:
         known += f"; {counted(chain.unknown_cost, 'call')} unknown"
+    if chain.estimated_cost > chain.estimated:
+        known += f"; {counted(chain.estimated_cost, 'call')} estimated"
     yield f"cost      {cost(chain, glyphs)} ({known})"
     if chain.assumed_nano:
         most = money(chain.assumed_nano)

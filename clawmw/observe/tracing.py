@@ -17,7 +17,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from opentelemetry import trace
@@ -61,6 +61,8 @@ class Plan:
     trace_id: int | None = None
     """Only for a span without a parent."""
     links: Sequence[Link] = ()
+    content: Attributes | None = None
+    """What was said, where it was asked for: for exports, never for the local store."""
 
 
 @dataclass(slots=True)
@@ -150,6 +152,11 @@ class Tracers:
         return self._tracer
 
     @property
+    def exports(self) -> bool:
+        """Whether spans leave this process."""
+        return self._remote is not None or self.exporting is not None
+
+    @property
     def active(self) -> bool:
         """Whether anybody reads the spans."""
         return self._local is not None or self._remote is not None or self.exporting is not None
@@ -231,6 +238,10 @@ class Tracers:
         if self._local is not None:
             self._local.put(value)
         if remote is not None:
+            if started.plan.content:
+                more = {**started.plan.attributes, **started.plan.content}
+                told = replace(started, plan=replace(started.plan, attributes=more))
+                value = _value(told, end, error, marks)
             remote.put(value, sampled=started.context.trace_flags.sampled)
 
     def record(
@@ -274,7 +285,10 @@ class Tracers:
                 plan.name,
                 context=plan.parent,
                 kind=plan.kind,
-                attributes=duplicate(dict(plan.attributes), self._compat),
+                attributes={
+                    **duplicate(dict(plan.attributes), self._compat),
+                    **(plan.content or {}),
+                },
                 links=plan.links,
                 start_time=plan.start,
             )

@@ -87,6 +87,9 @@ class Trees:
     @contextmanager
     def _opened(self, op: str, identity: Identity, name: str, more: str) -> Iterator[None]:
         """Open a span, make it current, and close it with the type of what ended it."""
+        if self.redactor:
+            identity = self.redactor.identity(identity)
+            name, more = self.redactor.text(name), self.redactor.text(more)
         started = self._begin(op, identity, name, more)
         if started is None:
             yield
@@ -107,7 +110,6 @@ class Trees:
         try:
             if not self._tracers.active:
                 return None
-            name = self.redactor.text(name) if self.redactor else name
             chain = self._chain(identity)
             now = time.time_ns()
             if op == "invoke_workflow":

@@ -13,8 +13,8 @@ from clawmw.errors import StoreError
 from clawmw.observe.counts import Count, Counts, Reason
 from clawmw.observe.exporter import rows
 from clawmw.observe.losses import note_losses
-from clawmw.observe.otlp import otlp_outbox
-from clawmw.observe.otlp_settings import Settings
+from clawmw.observe.otlp.collector import otlp_outbox
+from clawmw.observe.otlp.settings import Settings
 from clawmw.observe.outbox import Outbox, Outcome
 from clawmw.observe.spanstore import SpanStore
 from clawmw.observe.tail import Sample, Tail

@@ -189,11 +189,11 @@ def _metrics(policy: Policy, traces: tuple[OtelObserver, ...]) -> tuple[Observer
         return ()
     from clawmw.observe.measures import losses_of
     from clawmw.observe.otel_metrics import OtelMetrics
-    from clawmw.observe.otlp_settings import otlp_settings
+    from clawmw.observe.otlp.settings import otlp_settings
 
     settings, own = otlp_settings("metrics", otlp.endpoint), None
     if settings is not None:
-        from clawmw.observe.otlp_metrics import metered
+        from clawmw.observe.otlp.metrics import metered
 
         own = metered(settings)
     metrics = OtelMetrics(own=own)
@@ -210,7 +210,7 @@ def _span_store(policy: Policy) -> SpanStore | None:
     from clawmw.observe.spanstore import SpanStore
 
     try:
-        return SpanStore.open(path, keep=policy.trace.keep)
+        return SpanStore.open(path, keep=policy.trace.keep, size=policy.trace.size)
     except StoreError as error:
         if policy.trace.store != "default":
             raise
@@ -221,7 +221,7 @@ def _span_store(policy: Policy) -> SpanStore | None:
 
 def _export(otlp: OtlpConfig) -> Export | None:
     """Where spans go while the application has no provider; None where nobody names a place."""
-    from clawmw.observe.otlp_settings import otlp_settings
+    from clawmw.observe.otlp.settings import otlp_settings
 
     settings = otlp_settings("traces", otlp.endpoint)
     if settings is None:

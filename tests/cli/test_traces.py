@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from clawmw.cli.traces import traces
+from clawmw.observe.losses import note_losses
 from clawmw.observe.spanstore import SpanRow, SpanStore, default_store_path
 
 NOW = time.time_ns()
@@ -235,3 +236,17 @@ def test_as_a_process(path: Path) -> None:
 def test_reading_needs_no_right_to_write(path: Path) -> None:
     path.chmod(0o400)
     assert run("--store", path).exit_code == 0
+
+
+def test_lost_spans_are_told_in_one_line(path: Path) -> None:
+    store = SpanStore.open(path)
+    note_losses(store, {("store", "queue"): 1_200, ("otlp", "exit"): 3})
+    note_losses(store, {("store", "queue"): 34})
+    store.close()
+    said = run("--store", path).stdout.splitlines()
+    assert said[-1] == (
+        "in the last 7 days spans were lost: 1,234 not stored (queue full), "
+        "3 not exported (not confirmed when the process ended)"
+    )
+    assert len(said) == 5
+    assert len(json.loads(run("--store", path, "--json").stdout)) == 3

@@ -181,6 +181,71 @@ def test_what_is_estimated_says_so(board: Path) -> None:
             assert "estimated" in said, panel["title"]
 
 
+ALERTED = {
+    "ClawmwGatewayDown": {'up{job="clawmw"}': "1 0x10"},
+    "ClawmwBudgetNear": {
+        'clawmw_budget_near_total{scope="agent",meter="usd"}': "_x5 1x5",
+    },
+    "ClawmwLoopStopped": {
+        'clawmw_loop_stops_total{rule="loop_guard.stop",detector="cycle"}': "3x8 4x2",
+    },
+    "ClawmwBreakerOpen": {'clawmw_breaker_open{upstream="gpt-4o"}': "0x5 1x5"},
+    "ClawmwCallsFailing": {
+        'clawmw_calls_total{status="ok"}': "0+90x30",
+        'clawmw_calls_total{status="failed"}': "0+10x30",
+    },
+    "ClawmwCacheHitShareFalling": {
+        'clawmw_tokens_total{kind="input"}': "0+9000x1500",
+        'clawmw_tokens_total{kind="cache_read"}': "0+8000x1400 11201000+1000x100",
+    },
+    "ClawmwCostRising": {"clawmw_cost_usd_total": "0+0.01x1400 14+0.1x100"},
+    "ClawmwStoreDegraded": {'clawmw_store_degraded_total{store="slots"}': "_x5 1x5"},
+    "ClawmwSpansLost": {
+        'clawmw_spans_lost_total{destination="otlp",reason="queue"}': "0x5 7x5",
+    },
+}
+"""What is counted, a value a minute, when an alert is to fire."""
+
+
+@pytest.mark.external
+@pytest.mark.parametrize("alert", [rule["alert"] for rule in rules()])
+def test_alerts_fire(alert: str, tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("needs promtool")
+    series = ALERTED[alert]
+    minutes = max(map(_minutes, series.values()))
+    case = {
+        "rule_files": [str(FOLDER / "alerts.yml")],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [{"series": k, "values": v} for k, v in series.items()],
+                "promql_expr_test": [
+                    {
+                        "expr": f'count(ALERTS{{alertname="{alert}",alertstate="firing"}})',
+                        "eval_time": f"{minutes}m",
+                        "exp_samples": [{"labels": "{}", "value": 1}],
+                    },
+                ],
+            }
+        ],
+    }
+    path = tmp_path / "case.yml"
+    path.write_text(yaml.safe_dump(case))
+    done = subprocess.run(
+        [promtool, "test", "rules", str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _minutes(values: str) -> int:
+    """How many minutes a series lasts: each word stands for one value, and those of its `x`."""
+    times = [int(word.rpartition("x")[2]) + 1 if "x" in word else 1 for word in values.split()]
+    return sum(times) - 1
+
+
 @pytest.mark.external
 def test_prometheus_takes_the_rules_and_answers_every_panel(served: Case, tmp_path: Path) -> None:
     """With the real thing, where `promtool` and `prometheus` are in the PATH."""

@@ -15,7 +15,7 @@ import pytest
 from clawmw.core.events import Event
 from clawmw.observe.chains import chains, spans
 from clawmw.observe.otel import OtelObserver
-from clawmw.observe.otlp_settings import otlp_settings
+from clawmw.observe.otlp.settings import otlp_settings
 from clawmw.observe.spanstore import SpanStore
 from clawmw.policy import build
 from clawmw.policy.load import load_policy

@@ -18,7 +18,7 @@ import pytest
 from clawmw.observe.counts import Count
 from clawmw.observe.losses import losses, told
 from clawmw.observe.otel import OtelObserver
-from clawmw.observe.otlp_settings import Settings
+from clawmw.observe.otlp.settings import Settings
 from clawmw.observe.spanstore import SpanStore
 from clawmw.observe.ways import Export
 from tests.observe.calls import Says
@@ -183,7 +183,7 @@ def test_the_store_is_written_all_the_same_and_knows_what_was_lost(
         assert reader.query("SELECT count(*) FROM spans")[0][0] == 100
         found = {loss.reason: loss.spans for loss in losses(reader)}
         assert found == otlp(observer).lost
-        assert told(losses(reader)).startswith("spans lost: ")
+        assert told(losses(reader)).startswith("spans were lost: ")
         assert losses(reader, since_ns=time.time_ns() + 10**9) == []
 
 
@@ -206,7 +206,7 @@ def test_a_process_ends_though_its_collector_hangs(collector: Collector, store_p
     code = """
         import sys, time
         from clawmw.observe.otel import OtelObserver
-        from clawmw.observe.otlp_settings import Settings
+        from clawmw.observe.otlp.settings import Settings
         from clawmw.observe.spanstore import SpanStore
         from clawmw.observe.ways import Export
         from tests.observe.calls import Says, tell

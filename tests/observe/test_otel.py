@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
-from clawmw.core.events import Totals
+from clawmw.core.events import Attempted, Totals
 from clawmw.core.money import Cost
 from clawmw.core.types import Usage
 from clawmw.observe.compat import ALIASES
@@ -238,6 +238,16 @@ def test_retries_are_one_span_with_their_attempts_as_events(exporting: Make) -> 
     assert values["clawmw.retried"] is True
     assert [(e.attributes or {}).get("status") for e in span.events] == [429, 200]
     assert values["clawmw.upstream_ms"] == 2000.0
+
+
+def test_a_stream_says_when_its_first_part_came(exporting: Make) -> None:
+    observer, exporter = exporting()
+    for stream in (True, False):
+        for event in Says(stream=stream, model=f"m-{stream}").events():
+            observer(replace(event, first=0.4) if isinstance(event, Attempted) else event)
+    spans = {span.name: dict(span.attributes or {}) for span in exporter.get_finished_spans()}
+    assert spans["chat m-True"]["gen_ai.response.time_to_first_chunk"] == 0.4
+    assert "gen_ai.response.time_to_first_chunk" not in spans["chat m-False"]
 
 
 @pytest.mark.parametrize(

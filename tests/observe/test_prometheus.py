@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +17,8 @@ from clawmw.emulator import Emulator
 from tests.adapters.test_gateway import Case, body, gateway, until
 
 pytest.importorskip("prometheus_client", reason="metrics need the extra `gateway`")
+from tests.observe.measured import Both, everything
+from tests.observe.measured import scraped as parsed
 
 
 @pytest.fixture
@@ -92,3 +99,41 @@ def test_without_the_library_metrics_say_what_to_install() -> None:
         missing = case.http.get(case.url.removesuffix("/v1") + "/metrics")
     assert missing.status_code == 501
     assert "pip install prometheus-client" in missing.json()["error"]["message"]
+
+
+def test_processes_count_together_and_the_dead_are_not_forgotten(tmp_path: Path) -> None:
+    code = """
+        import os, signal, sys
+        from clawmw.observe.prometheus import Metrics
+        from tests.observe.measured import everything
+        for number in range(2):
+            child = os.fork()
+            if not child:
+                metrics = Metrics()
+                metrics.watch(lambda: {("otlp", "queue"): 2})
+                for event in everything():
+                    metrics(event)
+                os.kill(os.getpid(), signal.SIGKILL)
+            os.waitpid(child, 0)
+        sys.stdout.write(Metrics().text().decode())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    both, together = Both(), parsed(done.stdout)
+    for _ in range(2):
+        both.tell(everything())
+    alone = both.by_prometheus()
+    lost = ("clawmw_spans_lost_total", (("destination", "otlp"), ("reason", "queue")))
+    assert together.pop(lost) == 4
+    alone.pop(lost)
+    ratio = ("clawmw_cache_hit_ratio", ())
+    assert together.pop(ratio) == pytest.approx(alone.pop(ratio))
+    assert together == pytest.approx({key: n for key, n in alone.items() if key in together})
+    assert not {name for name, _ in alone} - {name for name, _ in together}

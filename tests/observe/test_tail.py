@@ -18,7 +18,7 @@ from clawmw.core.money import Cost
 from clawmw.observe.chains import chains
 from clawmw.observe.counts import Counts
 from clawmw.observe.otel import OtelObserver
-from clawmw.observe.otlp_settings import Settings
+from clawmw.observe.otlp.settings import Settings
 from clawmw.observe.spanstore import SpanStore
 from clawmw.observe.tail import Sample, Tail
 from clawmw.observe.ways import Export

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from clawmw.core.money import NANO
-from clawmw.observe.chains import Chain, chains, find
+from clawmw.observe.chains import Chain, find
+from clawmw.observe.listing import Filter, matching, these
 from clawmw.observe.spanstore import SpanStore
 
-__all__ = ["Break", "Group", "Overview", "Stop", "overview"]
+__all__ = ["MOST", "Break", "Group", "Overview", "Stop", "overview"]
 
-_MOST = 500
-"""Chains of one page."""
+MOST = 500
+"""Chains that the sums of one page are over."""
 _ROWS = 50
 """Breaks and stops of one page, the newest first."""
 
@@ -67,46 +68,56 @@ class Overview:
     """Everything of a period, or of one chain."""
 
     chains: tuple[Chain, ...]
-    more: bool
-    """There are more chains than are listed; the sums are over those listed."""
+    ids: tuple[str, ...]
+    """The trace ids of all that match; the sums are over those listed, the first."""
     cost_nano: int | None
     baseline_nano: int | None
     saved_nano: int | None
     native_nano: int | None
-    """What the provider's cache made cheaper of what was sent: not clawmw's to claim."""
+    """What the provider's cache made cheaper by itself: not clawmw's to claim."""
+    marked_nano: int | None
+    """What it made cheaper through cache marks and keys of clawmw's; part of what was saved."""
     mechanisms: tuple[tuple[str, int], ...]
     """Tokens left out, by what left them out; estimated."""
     by_agent: tuple[Group, ...]
     by_model: tuple[Group, ...]
     by_kind: tuple[Group, ...]
     breaks: tuple[Break, ...]
+    broken: int
+    """How many breaks there were; the newest are listed."""
     lost_nano: int
     stops: tuple[Stop, ...]
 
 
 def overview(
-    store: SpanStore, *, since_ns: int | None = None, trace_id: str | None = None
+    store: SpanStore,
+    wanted: Filter = Filter(),  # noqa: B008 frozen
+    *,
+    trace_id: str | None = None,
 ) -> Overview:
-    """The chains active since `since_ns` (at most 500, the newest), or one alone."""
+    """The chains that match (at most `MOST`, the first), or one alone."""
     if trace_id is not None:
-        found = find(store, trace_id)[:1]
+        every = [chain.trace_id for chain in find(store, trace_id)[:1]]
     else:
-        found = chains(store, limit=_MOST + 1, since_ns=since_ns)
-    listed = tuple(found[:_MOST])
+        every = matching(store, wanted)
+    listed = these(store, every[:MOST])
     ids = [chain.trace_id for chain in listed]
     breaks = _breaks(store, ids)
+    native, marked = _cached(store, ids)
     return Overview(
         listed,
-        len(found) > _MOST,
+        tuple(every),
         _sum(chain.cost_nano for chain in listed),
         _sum(chain.compared_nano for chain in listed),
         _sum(chain.saved_nano for chain in listed),
-        _native(store, ids),
+        native,
+        marked,
         _mechanisms(store, ids),
         _groups(store, ids, "agent"),
         _groups(store, ids, "model"),
         _groups(store, ids, "kind"),
         breaks[:_ROWS],
+        len(breaks),
         sum(one.lost_nano or 0 for one in breaks),
         _stops(store, ids)[:_ROWS],
     )
@@ -139,12 +150,26 @@ def _groups(store: SpanStore, ids: Sequence[str], column: str) -> tuple[Group, .
     return tuple([Group(**dict(row)) for row in rows])
 
 
-def _native(store: SpanStore, ids: Sequence[str]) -> int | None:
-    ((native,),) = store.query(
-        f"SELECT sum(uncached_nano - cost_nano) FROM spans WHERE {_these(ids)}",  # noqa: S608
+def _cached(store: SpanStore, ids: Sequence[str]) -> tuple[int | None, int | None]:
+    """What the provider's cache made cheaper: by itself, and through clawmw's marks and keys.
+
+    By the share of the cached prefix that the provider would have held without clawmw.
+    """
+    by_itself = """
+        CASE WHEN predicted_tokens > 0 THEN min(1.0, coalesce(1.0 * json_extract(
+          details.attributes, '$."clawmw.cache.predicted_raw_tokens"') / predicted_tokens, 1.0))
+        ELSE 1.0 END
+        """
+    ((native, whole),) = store.query(
+        f"""
+        SELECT sum((uncached_nano - cost_nano) * {by_itself}), sum(uncached_nano - cost_nano)
+        FROM spans LEFT JOIN details USING (trace_id, span_id) WHERE {_these(ids)}
+        """,  # noqa: S608
         ids,
     )
-    return None if native is None else int(native)
+    if whole is None:
+        return None, None
+    return round(native), int(whole) - round(native)
 
 
 def _mechanisms(store: SpanStore, ids: Sequence[str]) -> tuple[tuple[str, int], ...]:

@@ -1,18 +1,40 @@
-"""One chain as rows of a waterfall, and its context call by call."""
+"""One chain as rows of a waterfall, long runs folded, and the ticks of its time axis."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from math import floor, log10
 
 from clawmw.observe.chains import Chain, Node, tree
-from clawmw.observe.figures import UNICODE, clean
-from clawmw.observe.notes import notes
+from clawmw.observe.figures import UNICODE, clean, duration
+from clawmw.observe.notes import notes, title
 from clawmw.observe.spanstore import SpanRow
+from clawmw.observe.sums import Sum, own
 
-__all__ = ["Bar", "Growth", "bars", "growth"]
+__all__ = ["Bar", "Fold", "Tick", "bars", "rows", "ticks"]
 
-_WORDS = {"invoke_workflow": "task", "invoke_agent": "agent", "execute_tool": "tool"}
+_WORDS = {
+    "invoke_workflow": "task",
+    "invoke_agent": "agent",
+    "execute_tool": "tool",
+    "chat": "call",
+    "inference": "call",
+}
+_LONG = 40
+"""Rows below one span from which on quiet ones in the middle are folded."""
+_KEPT = 10
+"""Rows at either end that stay."""
+_RUN = 6
+"""Quiet rows in a row that are worth a fold."""
+_TICKS = 6
+_STEPS = tuple(
+    [n * 10**9 for n in (15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400)]
+)
+"""Between ticks of more than a minute, clocks count otherwise than tens."""
+_DEEPEST = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,80 +44,154 @@ class Bar:
     span: SpanRow
     depth: int
     what: str
-    """`task`, `agent`, `tool` or `call`."""
+    """`task`, `agent`, `tool`, `call`, or `span` for another program's."""
     name: str
     left: float
     """Per cent of the chain's time before it began."""
     width: float
     """Per cent of the chain's time that it took."""
     took_ns: int | None
-    saved_nano: int | None
+    sums: Sum
+    """What the calls beneath it, or it itself, came to."""
     notes: tuple[str, ...]
+    children: int
+
+    @property
+    def indent(self) -> int:
+        """Its depth as far as the page has room for it."""
+        return min(self.depth, _DEEPEST)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it is one like many: nothing went wrong, nothing is beneath it."""
+        span = self.span
+        well = span.status in ("ok", "answered") and not span.stopped and span.moved is None
+        return well and not self.children and (span.attempts or 1) <= 1
 
 
-def bars(chain: Chain, rows: Sequence[SpanRow]) -> tuple[Bar, ...]:
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Quiet rows in a row, shown as one until it is opened."""
+
+    bars: tuple[Bar, ...]
+    depth: int
+    text: str
+    """`48 calls, 51 tools`."""
+    left: float
+    width: float
+    took_ns: int
+    sums: Sum
+
+    @property
+    def indent(self) -> int:
+        """Its depth as far as the page has room for it."""
+        return min(self.depth, _DEEPEST)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A moment on the axis: per cent of the chain's time, and what to write there."""
+
+    left: float
+    text: str
+
+
+def bars(chain: Chain, spans: Sequence[SpanRow]) -> tuple[Bar, ...]:
     """The rows of a trace, each below what led to it."""
-    root = tree(rows)
-    return tuple(_bars(chain, root, 0)) if root is not None else ()
+    root = tree(spans)
+    return tuple(_bars(chain, root, 0)[0]) if root is not None else ()
 
 
-def _bars(chain: Chain, node: Node, depth: int) -> Iterator[Bar]:
-    span = node.span
-    whole = max(chain.end_ns - chain.start_ns, 1)
-    left = min(max(100 * (span.start_ns - chain.start_ns) / whole, 0.0), 99.7)
-    width = min(max(100 * (span.end_ns - span.start_ns) / whole, 0.3), 100 - left)
-    both = span.cost_nano is not None and span.baseline_nano is not None
-    yield Bar(
+def rows(every: Sequence[Bar]) -> tuple[Bar | Fold, ...]:
+    """The same with long runs of quiet siblings folded."""
+    siblings: dict[str | None, list[Bar]] = {}
+    for bar in every:
+        siblings.setdefault(bar.span.parent_id, []).append(bar)
+    foldable = {
+        bar.span.span_id
+        for family in siblings.values()
+        if len(family) > _LONG
+        for bar in family[_KEPT:-_KEPT]
+        if bar.quiet
+    }
+    found: list[Bar | Fold] = []
+    for (folds, _), group in groupby(
+        every, key=lambda bar: (bar.span.span_id in foldable, bar.span.parent_id)
+    ):
+        run = tuple(group)
+        found += (_fold(run),) if folds and len(run) >= _RUN else run
+    return tuple(found)
+
+
+def ticks(chain: Chain) -> tuple[Tick, ...]:
+    """Some round moments of the chain's time."""
+    whole = chain.end_ns - chain.start_ns
+    if whole <= 0:
+        return ()
+    size = 10.0 ** floor(log10(whole / _TICKS))
+    steps = _STEPS if whole > _TICKS * 10**10 else tuple([size * n for n in (1, 2, 5, 10)])
+    step = next((step for step in steps if whole / step <= _TICKS), whole / _TICKS)
+    moments = (round(n * step) for n in range(int(whole / step) + 1))
+    return tuple([Tick(round(100 * at / whole, 2), _moment(at)) for at in moments])
+
+
+def _moment(ns: int) -> str:
+    """A moment on the axis, without decimals or zeros that say nothing."""
+    said = duration(ns).replace(".0s", "s")
+    return re.sub(r"(?<=\d)([mh])0+[sm]$", r"\1", said) if ns else "0"
+
+
+def _bars(chain: Chain, node: Node, depth: int) -> tuple[list[Bar], Sum]:
+    """The rows of a subtree, and what it comes to."""
+    span, total = node.span, own(node.span)
+    below: list[Bar] = []
+    for child in node.children:
+        more, part = _bars(chain, child, depth + 1)
+        below += more
+        total.add(part)
+    left, width = _place(chain, span.start_ns, span.end_ns)
+    unknown = span.attributes.get("clawmw.duration.unknown") or span.end_ns < span.start_ns
+    bar = Bar(
         span,
         depth,
-        _WORDS.get(span.op, "call"),
+        _WORDS.get(span.op, "span"),
         _name(span),
-        round(left, 2),
-        round(width, 2),
-        None if span.attributes.get("clawmw.duration.unknown") else span.end_ns - span.start_ns,
-        (span.baseline_nano or 0) - (span.cost_nano or 0) if both else None,
-        tuple(notes(span, UNICODE)),
+        left,
+        width,
+        None if unknown else span.end_ns - span.start_ns,
+        total,
+        tuple([note.lstrip("· ") for note in notes(span, UNICODE)]),
+        len(node.children),
     )
-    for child in node.children:
-        yield from _bars(chain, child, depth + 1)
+    return [bar, *below], total
+
+
+def _place(chain: Chain, start_ns: int, end_ns: int) -> tuple[float, float]:
+    """Where a bar begins and how long it is, in per cent; within the picture, never invisible."""
+    whole = max(chain.end_ns - chain.start_ns, 1)
+    left = min(max(100 * (start_ns - chain.start_ns) / whole, 0.0), 99.6)
+    width = min(max(100 * (end_ns - start_ns) / whole, 0.4), 100 - left)
+    return round(left, 2), round(width, 2)
+
+
+def _fold(run: tuple[Bar, ...]) -> Fold:
+    total = Sum()
+    for bar in run:
+        total.add(bar.sums)
+    kinds = [bar.what for bar in run]
+    text = ", ".join(
+        f"{kinds.count(kind):,} {kind}{'' if kinds.count(kind) == 1 else 's'}"
+        for kind in dict.fromkeys(kinds)
+    )
+    first = min(bar.left for bar in run)
+    last = max(bar.left + bar.width for bar in run)
+    took = max(bar.span.end_ns for bar in run) - min(bar.span.start_ns for bar in run)
+    return Fold(run, run[0].depth, text, first, round(last - first, 2), took, total)
 
 
 def _name(span: SpanRow) -> str:
     """What a span is of: the chain, an agent, a tool; a model without its provider."""
-    name = clean(span.name).partition(" ")[2] or span.op
-    return name.rpartition("/")[2] if span.op == "chat" else name
-
-
-@dataclass(frozen=True, slots=True)
-class Growth:
-    """The context of the chain's calls, in estimated tokens, as points of a drawing 100 x 40."""
-
-    most: int
-    raw: str
-    """What the agents asked for; points of a polyline."""
-    sent: str
-    cached: str
-    """What of it the provider was expected to hold."""
-    calls: int
-
-
-def growth(rows: Sequence[SpanRow]) -> Growth | None:
-    """None for fewer than two calls that say how large their context was."""
-    calls = [r for r in rows if r.op == "chat" and r.raw_tokens and r.sent_tokens is not None]
-    calls.sort(key=lambda row: row.start_ns)
-    if len(calls) < 2:
-        return None
-    most = max(max(r.raw_tokens or 0, r.sent_tokens or 0) for r in calls)
-    return Growth(
-        most,
-        _line([r.raw_tokens or 0 for r in calls], most),
-        _line([r.sent_tokens or 0 for r in calls], most),
-        _line([min(r.predicted_tokens or 0, r.sent_tokens or 0) for r in calls], most),
-        len(calls),
-    )
-
-
-def _line(values: Sequence[int], most: int) -> str:
-    step = 100 / (len(values) - 1)
-    points = (f"{i * step:.2f},{40 - 38 * v / most:.2f}" for i, v in enumerate(values))
-    return " ".join(points)
+    if span.source is not None:
+        return title(span)
+    name = clean(span.name).partition(" ")[2] or clean(span.op)
+    return name.rpartition("/")[2] or name if span.op == "chat" else name

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from clawmw.observe.otlp_settings import Settings
+from clawmw.observe.otlp.settings import Settings
 
 if TYPE_CHECKING:
     import httpx

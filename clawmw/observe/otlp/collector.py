@@ -14,9 +14,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from clawmw.observe.compat import duplicate
 from clawmw.observe.counts import Counts
-from clawmw.observe.otlp_settings import Settings
+from clawmw.observe.otlp.post import Post, release
+from clawmw.observe.otlp.settings import Settings
 from clawmw.observe.outbox import Outbox, Outcome, Shape
-from clawmw.observe.post import Post, release
 
 __all__ = ["Collector", "otlp_outbox", "resource"]
 

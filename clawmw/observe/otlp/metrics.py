@@ -23,9 +23,9 @@ from clawmw.observe.forks import after_fork
 from clawmw.observe.instruments import Instrument
 from clawmw.observe.measures import Measures, Put, nowhere
 from clawmw.observe.otel_metrics import old_names
-from clawmw.observe.otlp import resource
-from clawmw.observe.otlp_settings import Settings
-from clawmw.observe.post import Post
+from clawmw.observe.otlp.collector import resource
+from clawmw.observe.otlp.post import Post
+from clawmw.observe.otlp.settings import Settings
 
 __all__ = ["Metered", "metered"]
 
@@ -41,6 +41,8 @@ class Metered:
     """What is counted for one collector. Thread-safe; nothing runs before the first event."""
 
     def __init__(self, settings: Settings) -> None:
+        self.users = 0
+        """Observers that write to it."""
         self._shown, self._post = settings.shown, Post(settings)
         self.cells = Cells()
         self.measures = Measures(self._bind)
@@ -59,6 +61,7 @@ class Metered:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._asked = self._done = 0
+        self._ends = False
         self._since = time.time_ns()
         self._before: Snapshot = {}
 
@@ -90,6 +93,20 @@ class Metered:
                 self._changed.wait(left)
             return True
 
+    def close(self) -> None:
+        """One observer less; with the last one, send what is left and end."""
+        with _making:
+            self.users -= 1
+            last = self.users <= 0
+            for key in [key for key, one in _all.items() if last and one is self]:
+                del _all[key]
+        self.flush()
+        if last:
+            atexit.unregister(self.flush)
+            with self._changed:
+                self._ends = True
+                self._changed.notify_all()
+
     def _bind(self, row: Instrument, labels: Labels) -> Put:
         return nowhere if row.old and not self._old else self.cells.bind(row, labels)
 
@@ -109,8 +126,11 @@ class Metered:
         while True:
             due = time.monotonic() + every
             with self._changed:
-                while self._asked == self._done and (left := due - time.monotonic()) > 0:
+                while not self._woken() and (left := due - time.monotonic()) > 0:
                     self._changed.wait(left)
+                if self._ends:
+                    self._post.close()
+                    return
                 asked = self._asked
             try:
                 self._send()
@@ -120,8 +140,11 @@ class Metered:
                 self._done = asked
                 self._changed.notify_all()
 
+    def _woken(self) -> bool:
+        return self._ends or self._asked != self._done
+
     def _send(self) -> None:
-        from clawmw.observe.otlp_encoding import Frame, encoded
+        from clawmw.observe.otlp.encoding import Frame, encoded
 
         self.measures.lost()
         end, now = time.time_ns(), self.cells.now()
@@ -149,9 +172,11 @@ def metered(settings: Settings) -> Metered:
     """This process's one for a collector: several policies that name it count together."""
     key = (settings.url, frozenset(settings.headers.items()))
     with _making:
-        if key not in _all:
-            _all[key] = Metered(settings)
-        return _all[key]
+        found = _all.get(key)
+        if found is None:
+            found = _all[key] = Metered(settings)
+        found.users += 1
+        return found
 
 
 def _seconds() -> float:
