@@ -36,6 +36,7 @@ from clawmw.observe.attributes import label
 from clawmw.observe.base import Ended
 from clawmw.observe.content import Writer, dumped
 from clawmw.observe.outlinerows import Batch, Outline, PartOutline, TextRow, Turn, line_of
+from clawmw.observe.rungs import level_of
 
 __all__ = ["Outliner"]
 
@@ -229,8 +230,7 @@ def _facts(call: Ended, texts: _Texts | None) -> dict[str, Any]:
 
 def _limit(near: Near) -> list[Any]:
     """Of what scope (its name is on the span), whether it is a day's, and how much is used."""
-    level, _, rest = near.scope.partition(":")
-    daily = rest.count("\x1f") > (0 if level == "tenant" else 1)  # tenant, name, day
+    level, daily = level_of(near)
     return [level, daily, near.meter, near.used, near.limit]
 
 
