@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test nightly matrix lint bench lock clean
+.PHONY: setup demo test nightly matrix pictures lint bench lock clean
 
 setup: $(READY)
 
@@ -33,6 +33,10 @@ nightly: $(READY)
 # Other versions of the SDKs than the lock's, each in an environment of its own.
 matrix: $(READY)
 	$(BIN)/python -m pytest -m external -rs tests/adapters/test_matrix.py
+
+# The README's pictures, of the demo's own runs; needs chromium.
+pictures: $(READY)
+	CLAWMW_PICTURES=1 $(BIN)/python -m pytest -m external tests/test_pictures.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

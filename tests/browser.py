@@ -6,10 +6,10 @@ Speaks Chromium's DevTools protocol over a pipe; needs nothing but Chromium itse
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import select
-import shlex
 import shutil
 import subprocess
 import time
@@ -47,15 +47,22 @@ class Browser:
     def __init__(self, folder: Path) -> None:
         to_read, self._out = os.pipe()
         self._in, to_write = os.pipe()
-        words = shlex.join(["chromium", *_FLAGS, f"--user-data-dir={folder}", "about:blank"])
+        # Out of the way of 3 and 4, the numbers Chromium looks for.
+        far = [fcntl.fcntl(one, fcntl.F_DUPFD, 20) for one in (to_read, to_write)]
+
+        def place() -> None:
+            os.dup2(far[0], 3)
+            os.dup2(far[1], 4)
+
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", f"exec {words} 3<&{to_read} 4>&{to_write}"],
-            pass_fds=(to_read, to_write),
+            ["chromium", *_FLAGS, f"--user-data-dir={folder}", "about:blank"],
+            pass_fds=(3, 4),
+            preexec_fn=place,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(to_read)
-        os.close(to_write)
+        for one in (to_read, to_write, *far):
+            os.close(one)
         self._number = 0
         self._buffer = b""
 
@@ -76,7 +83,8 @@ class Browser:
             "Emulation.setEmulatedMedia",
             features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
         )
-        tab.go(url)
+        if url != "about:blank":
+            tab.go(url)
         return tab
 
     def call(self, method: str, session: str | None = None, /, **params: Any) -> dict[str, Any]:

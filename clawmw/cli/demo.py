@@ -184,6 +184,8 @@ def _closer(result: Result, keep: Path | None) -> Iterator[tuple[str, str]]:
         result.providers[-1].chain,
         [] if keep is None else ["--store", str(result.store)],
     )
+    yield _shell("ui", "--open", *store), "look at them in the browser, live"
+    yield _shell("report", "--open", *store), "the same as a file, to hand on"
     yield _shell("traces", *store), "all runs; these are the newest"
     yield _shell("traces", "show", chain, *store), "the tree above, once more"
     if keep is None:

@@ -49,7 +49,7 @@ def command(
     try:
         kept = open_traces(store)
         if kept is None:
-            raise stop("no traces yet; run an agent through clawmw first")
+            raise stop("no traces yet; run an agent through clawmw first, or `clawmw demo`")
         chain = wanted_chain(kept, wanted) if latest or wanted is not None else None
         trace_id = chain.trace_id if chain is not None else None
         page = report(kept, time.time_ns(), Filter(since_ns=since), trace_id=trace_id)

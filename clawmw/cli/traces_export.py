@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,13 +79,12 @@ def _chosen(store: SpanStore, wanted: tuple[str, ...], since: int | None) -> lis
 def _run(
     store: SpanStore, chains: list[Chain], otlp: str | None, *, dry_run: bool, as_json: bool
 ) -> None:
-    from clawmw.adapters.otlp_sender import Sender, endpoint, headers_of, resource_of
+    from clawmw.adapters.otlp_sender import Sender, settings_of
     from clawmw.observe.otlp.replay import replayed
 
-    url = endpoint(otlp)
     count = rejected = 0
     why = ""
-    with Sender(url, headers_of(), resource_of()) as sender:
+    with closing(Sender(settings_of(otlp))) as sender:
         waiting: list[WireSpan] = []
         for number, chain in enumerate(chains, 1):
             waiting += replayed(store, chain.trace_id)
@@ -95,11 +95,13 @@ def _run(
                     rejected, why = rejected + refused, why or reason
                 count += len(batch)
     if as_json:
-        told = {"endpoint": url, "chains": len(chains), "spans": count, "rejected": rejected}
+        told = {"endpoint": sender.url, "chains": len(chains), "spans": count, "rejected": rejected}
         click.echo(json.dumps({**told, "sent": not dry_run}))
         return
     chains_told = "1 chain" if len(chains) == 1 else f"{len(chains):,} chains"
-    click.echo(f"{'would send' if dry_run else 'sent'} {count:,} spans of {chains_told} to {url}")
+    click.echo(
+        f"{'would send' if dry_run else 'sent'} {count:,} spans of {chains_told} to {sender.url}"
+    )
     if rejected:
         reason = f": {why[:200]}" if why else ""
         click.echo(f"the receiver rejected {rejected:,} of them{reason}", err=True)

@@ -41,6 +41,13 @@ measured: the difference between the bills of two runs, the second with this mec
 billed again: likewise, but for what asking back added to the second run: its requests are billed \
 once more without it. estimated (~): shares of the line above, by clawmw's own count of tokens.\
 """
+_TREE = """\
+A task, the agents it went through, their model calls (chat) and tools; bars show when.
+TOKENS  sent→answered, as the provider counts them
+CACHED  of those sent, what the provider still had: billed at a fraction
+SAVED   against the same calls without clawmw; ~ is an estimate
+·       what clawmw did in that call; left out: what the agent asked to send, and clawmw did not\
+"""
 _KEYED = """\
 A prompt_cache_key, as {} takes it, leads requests with the same beginning to the same machine. \
 The emulator is one machine, so here it saves nothing.\
@@ -72,6 +79,8 @@ def render(result: Result, console: Console) -> None:
     if result.trace is not None:
         last = result.providers[-1].profile.name
         console.print(_head(f"One run call by call: {last}, with clawmw"))
+        console.print(_note(_TREE))
+        console.print()
         render_trace(result.trace.chain, result.trace.spans, console)
         console.print()
 

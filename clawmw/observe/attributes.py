@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from opentelemetry.util.types import AttributeValue
@@ -84,33 +85,39 @@ class Call:
 
     def add(self, event: Event) -> None:
         """Take in any event but the last."""
-        if isinstance(event, Acted):
-            self.acted.append(event)
-        elif isinstance(event, Attempted):
-            self.attempts.append(event)
-        elif isinstance(event, ToolReturned):
-            self.tools.append(event)
-        elif isinstance(event, CacheMissed):
-            self.missed = event
-        elif isinstance(event, IdentityDerived):
-            self.derived = event
-        elif isinstance(event, BodyUnread):
-            self.unread = event
-        elif isinstance(event, StageFailed | Degraded):
-            self.trouble.append(event)
-        elif isinstance(event, EpochBegan | EpochEnded):
-            self.epochs.append(event)
-        elif isinstance(event, Waited | BreakerTurned):
-            self.queueing.append(event)
-        elif isinstance(event, BudgetNeared | Overdrawn | Assumed):
-            self.budget.append(event)
-        elif isinstance(event, CallStarted):
-            self.started = event
+        kind = type(event)
+        if kind in _SEVERAL:
+            getattr(self, _SEVERAL[kind]).append(event)
+        elif kind in _ONE:
+            setattr(self, _ONE[kind], event)
+
+
+_SEVERAL: Mapping[type, str] = {
+    Acted: "acted",
+    Attempted: "attempts",
+    ToolReturned: "tools",
+    StageFailed: "trouble",
+    Degraded: "trouble",
+    EpochBegan: "epochs",
+    EpochEnded: "epochs",
+    Waited: "queueing",
+    BreakerTurned: "queueing",
+    BudgetNeared: "budget",
+    Overdrawn: "budget",
+    Assumed: "budget",
+}
+_ONE: Mapping[type, str] = {
+    CallStarted: "started",
+    CacheMissed: "missed",
+    IdentityDerived: "derived",
+    BodyUnread: "unread",
+}
 
 
 def label(text: str, limit: int = 128) -> str:
     """A name from outside, cut to `limit` characters; lone surrogates become `?`."""
-    text = text[:limit]
+    if len(text) > limit:
+        text = text[:limit]
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -184,13 +191,13 @@ def agent(identity: Identity, name: str) -> Attributes:
     } | identity_of(identity)
 
 
-def tool(identity: Identity, name: str, call_id: str) -> Attributes:
-    """A tool's span."""
-    result = {
+def tool(base: Attributes, name: str, call_id: str) -> Attributes:
+    """A tool's span; `base` is `identity_of` the caller."""
+    result: Attributes = {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": label(name),
         "gen_ai.tool.type": "function",
-    } | identity_of(identity)
+    } | base
     if call_id:
         result["gen_ai.tool.call.id"] = label(call_id)
     return result

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 from clawmw.observe.ids import agent_span_id, root_span_id
 from clawmw.observe.spanstore import COLUMNS, SpanRow, SpanStore
 
-__all__ = ["SORTS", "Chain", "Node", "Sort", "chains", "find", "spans", "summed", "tree"]
+__all__ = ["SORTS", "STATUS", "Chain", "Node", "Sort", "chains", "find", "spans", "summed", "tree"]
 
 Sort: TypeAlias = Literal["newest", "wall", "calls", "tokens", "cost", "saved", "stops"]
 _ORDER: dict[Sort, str] = {
@@ -99,7 +99,7 @@ SELECT trace_id,
   sum({_CALL}) AS calls,
   sum({_CALL} AND status = 'failed') AS failed,
   sum({_CALL} AND status = 'answered') AS answered,
-  sum(coalesce(stopped, 0)) AS stops,
+  sum(CASE WHEN {_CALL} THEN coalesce(stopped, 0) ELSE 0 END) AS stops,
   max(CASE WHEN {_ROOT} THEN status END) AS root_status,
   substr(max(CASE WHEN {_CALL} THEN printf('%020d', end_ns) || status END), 21) AS last_status,
   sum(CASE WHEN {_CALL} THEN input_tokens END) AS input_tokens,
@@ -126,8 +126,9 @@ SELECT trace_id,
   sum(op <> 'span') AS telling
 FROM spans
 """  # noqa: S608 made of constants, as all SQL here; what a user gave is bound
-_STATUS = """
-  CASE WHEN root_status = 'failed' AND last_status = 'halted' THEN 'halted'
+# A flow that a guard stopped has ended in order; what stopped it is what its reader must know.
+STATUS = """
+  CASE WHEN root_status IN ('ok', 'failed') AND last_status = 'halted' THEN 'halted'
        WHEN root_status IS NOT NULL THEN root_status
        ELSE coalesce(replace(last_status, 'answered', 'ok'), 'ok') END AS status
 """
@@ -209,11 +210,21 @@ def tree(rows: Sequence[SpanRow]) -> Node | None:
     return Node(roots[0].span, (*roots[0].children, *roots[1:], *circular))
 
 
-def _node(row: SpanRow, children: dict[str | None, list[SpanRow]]) -> Node:
+def _node(row: SpanRow, children: dict[str | None, list[SpanRow]], depth: int = 0) -> Node:
+    """A span with what is beneath it; from `_DEEPEST` on side by side, no reader looks deeper."""
     below = sorted(children.pop(row.span_id, []), key=_start)
-    return Node(row, tuple(_node(child, children) for child in below))
+    if depth < _DEEPEST:
+        return Node(row, tuple([_node(child, children, depth + 1) for child in below]))
+    flat, ahead = [], below[::-1]
+    while ahead:
+        one = ahead.pop()
+        flat.append(Node(one, ()))
+        ahead += sorted(children.pop(one.span_id, []), key=_start, reverse=True)
+    return Node(row, tuple(flat))
 
 
+_DEEPEST = 100
+"""Levels of a tree. Whatever is nested deeper, by whoever, must not exhaust Python's stack."""
 _RANK = ("invoke_workflow", "invoke_agent", "execute_tool", "chat")
 
 
@@ -229,7 +240,7 @@ def summed(store: SpanStore, traces: str, values: Sequence[object], tail: str) -
     """
     where = f"WHERE trace_id IN ({traces})" if traces else ""
     totals = f"{_TOTALS} {where} GROUP BY trace_id"
-    sql = f"SELECT * FROM (SELECT *, {_STATUS} FROM ({totals})) {tail}"  # noqa: S608
+    sql = f"SELECT * FROM (SELECT *, {STATUS} FROM ({totals})) {tail}"  # noqa: S608
     rows = store.query(sql, values)
     return [Chain(**{name: row[name] for name in _FIELDS}) for row in rows]
 
@@ -247,6 +258,7 @@ def _completed(stored: list[SpanRow]) -> list[SpanRow]:
     present = {row.span_id for row in stored}
     callers = {row.span_id: _agent(row) for row in stored if row.op == "invoke_agent"}
     agents = {_agent(row): row.span_id for row in reversed(stored) if row.op == "invoke_agent"}
+    taken = set(agents.values())
     below: dict[str, list[SpanRow]] = {}
     above: dict[str, str] = {}
     rows = []
@@ -256,8 +268,12 @@ def _completed(stored: list[SpanRow]) -> list[SpanRow]:
         if not ours or (row.parent_id in present and own):
             rows.append(row)
             continue
-        free = row.parent_id if row.parent_id not in present else None
-        parent = agents.setdefault(_agent(row), free or _agent_id(row))
+        parent = agents.get(_agent(row))
+        if parent is None:
+            free = row.parent_id and row.parent_id not in present and row.parent_id not in taken
+            parent = row.parent_id if row.parent_id and free else _agent_id(row)
+            agents[_agent(row)] = parent
+            taken.add(parent)
         if parent not in present and not own:
             above.setdefault(parent, row.parent_id or "")
         elif parent not in present and (caller := agents.get(_caller(row))) != parent:

@@ -17,6 +17,7 @@ from typing import Literal, TypeAlias
 from clawmw.observe.chains import Chain
 from clawmw.observe.spanstore import SpanRow
 from clawmw.observe.summary import left_out
+from clawmw.observe.sums import Sum, own
 
 __all__ = ["Comparison", "Group", "Parting", "Run", "Step", "Switch", "compare"]
 
@@ -26,41 +27,20 @@ _KNOWN_ENDS = ("ok", "answered")
 
 
 @dataclass(slots=True)
-class Group:
-    """The calls of one agent to one model, summed; None where no call said it."""
+class Group(Sum):
+    """The calls of one agent to one model, summed."""
 
-    agent: str
-    model: str
+    agent: str = ""
+    model: str = ""
     calls: int = 0
     requests: int = 0
     """Sent to the provider: tries, and answers to what the model asked clawmw."""
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_tokens: int | None = None
-    cacheable_tokens: int | None = None
-    cost_nano: int | None = None
-    saved_nano: int | None = None
-    unknown_usage: int = 0
-    unknown_cost: int = 0
 
-    def add(self, row: SpanRow) -> None:
+    def take(self, row: SpanRow) -> None:
         """Take in one call."""
         self.calls += 1
         self.requests += row.attempts or 0
-        self.unknown_usage += row.input_tokens is None and row.status in ("ok", "cancelled")
-        self.unknown_cost += row.cost_nano is None
-        known = row.cache_read_tokens is not None
-        both = row.cost_nano is not None and row.baseline_nano is not None
-        for name, value in (
-            ("input_tokens", row.input_tokens),
-            ("output_tokens", row.output_tokens),
-            ("cache_read_tokens", row.cache_read_tokens),
-            ("cacheable_tokens", row.input_tokens if known else None),
-            ("cost_nano", row.cost_nano),
-            ("saved_nano", (row.baseline_nano or 0) - (row.cost_nano or 0) if both else None),
-        ):
-            if value is not None:
-                setattr(self, name, (getattr(self, name) or 0) + value)
+        self.add(own(row))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +159,7 @@ def _run(chain: Chain, rows: Sequence[SpanRow]) -> Run:
     would: Counter[str] = Counter()
     for row in calls:
         key = (row.agent or "", row.model or "")
-        groups.setdefault(key, Group(*key)).add(row)
+        groups.setdefault(key, Group(agent=key[0], model=key[1])).take(row)
         for event in row.events:
             if event.get("name") in _ACTED and isinstance(event.get("rule"), str):
                 (would if event.get("would") else acted)[event["rule"]] += 1

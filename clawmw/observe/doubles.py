@@ -15,10 +15,13 @@ between them (an HTTP client's span) may come last.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-__all__ = ["INDEX", "settle"]
+if TYPE_CHECKING:
+    from clawmw.observe.spanstore import SpanRow
+
+__all__ = ["INDEX", "admitted", "settle"]
 
 INDEX = (
     "CREATE INDEX IF NOT EXISTS spans_foreign_calls ON spans (trace_id)"
@@ -32,6 +35,24 @@ _SHADOWED = (
     "UPDATE spans SET op = 'inference', cost_nano = NULL, cost_basis = NULL"
     " WHERE trace_id = ? AND span_id = ?"
 )
+
+
+def admitted(connection: sqlite3.Connection, batch: Sequence[SpanRow]) -> list[bool]:
+    """Which spans are to be written: of two with one id, ours goes before a foreign one.
+
+    In one process both write the span of a call under the id of the foreign one
+    (`clawmw.observe.foreign`): ours to the store, the other through its own exporter.
+    """
+    ours = [(row.trace_id, row.span_id) for row in batch if row.source is None]
+    connection.executemany(
+        "DELETE FROM spans WHERE trace_id = ? AND span_id = ? AND source IS NOT NULL", ours
+    )
+    known = "SELECT 1 FROM spans WHERE trace_id = ? AND span_id = ? AND source IS NULL"
+    return [
+        row.source is None
+        or connection.execute(known, (row.trace_id, row.span_id)).fetchone() is None
+        for row in batch
+    ]
 
 
 def settle(connection: sqlite3.Connection, traces: Iterable[str]) -> None:

@@ -33,6 +33,8 @@ ASCII = Glyphs("->", ">=", "#", "-", "|-- ", "`-- ", "|   ", "...")
 
 def clean(text: str) -> str:
     """A name without what could move the cursor or colour the terminal: it came off a wire."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else "?" for c in text)
 
 

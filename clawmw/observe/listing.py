@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from clawmw.observe.chains import Chain, Sort, summed
+from clawmw.observe.chains import STATUS, Chain, Sort, summed
 from clawmw.observe.spanstore import SpanStore
 
 __all__ = ["STATUSES", "Filter", "choices", "going_on", "matching", "these"]
@@ -30,7 +30,7 @@ _KEYS: dict[Sort, str] = {
     " ELSE 0 END)",
     "cost": "coalesce(sum(cost_nano), -1)",
     "saved": "coalesce(sum(baseline_nano - cost_nano), -1e18)",
-    "stops": "sum(coalesce(stopped, 0))",
+    "stops": f"sum(CASE WHEN {_CALL} THEN coalesce(stopped, 0) ELSE 0 END)",
 }
 _SEARCHED = ("chain_id", "trace_id", "agent", "model", "name", "kind", "session_id")
 
@@ -83,13 +83,11 @@ def matching(store: SpanStore, wanted: Filter) -> list[str]:
     bound = [] if wanted.status == "unwell" else [wanted.status]
     sql = f"""
         SELECT trace_id FROM (
-          SELECT *,
-            CASE WHEN root = 'failed' AND last = 'halted' THEN 'halted'
-                 WHEN root IS NOT NULL THEN root
-                 ELSE coalesce(replace(last, 'answered', 'ok'), 'ok') END AS status
+          SELECT *, {STATUS}
           FROM (
-            SELECT {columns}, max(CASE WHEN op = 'invoke_workflow' THEN status END) AS root,
-              substr(max(CASE WHEN {_CALL} THEN printf('%020d', end_ns) || status END), 21) AS last
+            SELECT {columns}, max(CASE WHEN op = 'invoke_workflow' THEN status END) AS root_status,
+              substr(max(CASE WHEN {_CALL} THEN printf('%020d', end_ns) || status END), 21)
+                AS last_status
             FROM spans {where} GROUP BY trace_id))
         WHERE {is_it} ORDER BY sorted DESC, newest DESC, trace_id
         """  # noqa: S608 made of constants; what a user gave is bound

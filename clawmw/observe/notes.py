@@ -42,7 +42,11 @@ def notes(span: SpanRow, glyphs: Glyphs) -> Iterator[str]:
     if span.requested_model and span.requested_model != span.model:
         yield f"{glyphs.dot} asked for {clean(span.requested_model)}"
     seen: dict[str, int] = {}
+    tries = [event for event in span.events if event.get("name") == "clawmw.attempt"]
+    smooth = all(event.get("status") == 200 for event in tries)
     for event in span.events:
+        if smooth and event in tries:  # several, since the model asked clawmw for something
+            continue
         text = clean(_note(event))
         if text:
             seen[text] = seen.get(text, 0) + 1
@@ -58,6 +62,11 @@ def notes(span: SpanRow, glyphs: Glyphs) -> Iterator[str]:
 _JOINED = 4
 _ROUTINE = frozenset({"expand.offer", "budget.usage", "prompt_cache.tools"})
 """Rules that act alike on every call; `--json` has them."""
+_PLAIN = {
+    "prompt_cache.marks": "",  # alike on every call, unless it says more
+    "expand.answer": "the model asked for what was cut, and clawmw answered (expand.answer)",
+}
+"""What a rule's bare name does not tell, where it acted and says no more."""
 
 
 def _note(event: Mapping[str, Any]) -> str:
@@ -65,14 +74,7 @@ def _note(event: Mapping[str, Any]) -> str:
     if event.get("rule") in _ROUTINE:
         return ""
     if kind in ("clawmw.acted", "clawmw.loop.capped"):
-        would = "would " if event.get("would") else ""
-        details = ", ".join(
-            f"{key.removeprefix('detail.')} {value}"
-            for key, value in event.items()
-            if key.startswith("detail.")
-        )
-        text = f"{event.get('rule')}: {would}{event.get('action')}"
-        return f"{text} ({details})" if details else text
+        return _acted(event)
     if kind == "clawmw.epoch":
         return _epoch(event)
     if kind == "clawmw.epoch.ended":
@@ -99,6 +101,20 @@ def _note(event: Mapping[str, Any]) -> str:
     if kind == "clawmw.cache.missed":
         return _cache_missed(event)
     return ""
+
+
+def _acted(event: Mapping[str, Any]) -> str:
+    """What a rule did, with what it says of it."""
+    would = "would " if event.get("would") else ""
+    details = ", ".join(
+        f"{key.removeprefix('detail.')} {value}"
+        for key, value in event.items()
+        if key.startswith("detail.")
+    )
+    text = f"{event.get('rule')}: {would}{event.get('action')}"
+    if details or would:
+        return f"{text} ({details})" if details else text
+    return _PLAIN.get(str(event.get("rule")), text)
 
 
 def _budget(event: Mapping[str, Any]) -> str:

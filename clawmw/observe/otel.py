@@ -32,20 +32,18 @@ another library has a span for adds to that one (`clawmw.observe.foreign`). Thre
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, SpanContext
+from opentelemetry.trace import Link
 
 from clawmw.core.events import CallFinished, CallStarted, Event
 from clawmw.core.identity import Identity
-from clawmw.observe.attributes import Attributes, Call
+from clawmw.observe.attributes import Attributes
 from clawmw.observe.base import Ended
 from clawmw.observe.capture import Capture
 from clawmw.observe.compat import GROUPS
@@ -59,23 +57,10 @@ from clawmw.observe.recorder import Content, Recorder
 from clawmw.observe.spanstore import SpanStore
 from clawmw.observe.tracing import Plan, Tracers, inside
 from clawmw.observe.trees import Trees
+from clawmw.observe.under_way import Open, UnderWay
 from clawmw.observe.ways import Export
 
 __all__ = ["OtelObserver"]
-
-_log = logging.getLogger(__name__)
-_CALLS = 4096
-"""Calls that may be open at once; the oldest are forgotten (they never finished)."""
-
-
-@dataclass(slots=True)
-class _Open:
-    """A call that has begun, and the span it began under."""
-
-    call: Call = field(default_factory=Call)
-    under: SpanContext | None = None
-    foreign: trace.Span | None = None
-    """That span, where another library made it for this very call."""
 
 
 class OtelObserver(Trees):
@@ -104,7 +89,7 @@ class OtelObserver(Trees):
         super().__init__(Tracers(tracer_provider, store, compat, otlp), Plans(hash_ids))
         self._recorder = Recorder(store, content) if store is not None else None
         self._capture = Capture.asked()
-        self._calls: OrderedDict[str, _Open] = OrderedDict()
+        self._calls = UnderWay()
 
     def __call__(self, event: Event) -> None:
         """Take an event in; the call's spans are made when it is finished."""
@@ -155,15 +140,9 @@ class OtelObserver(Trees):
 
     def _take(self, event: Event) -> None:
         if isinstance(event, CallFinished):
-            with self._lock:
-                entry = self._calls.pop(event.exchange, None) or _Open()
-            self._finished(entry, event)
+            self._finished(self._calls.over(event.exchange), event)
             return
-        with self._lock:
-            entry = self._calls.get(event.exchange) or _Open()
-            self._calls[event.exchange] = entry
-            if len(self._calls) > _CALLS:
-                self._calls.popitem(last=False)
+        entry = self._calls.of(event.exchange)
         entry.call.add(event)
         if isinstance(event, CallStarted):
             current = trace.get_current_span()
@@ -171,7 +150,7 @@ class OtelObserver(Trees):
             entry.under = under if under.is_valid else None
             entry.foreign = inference(current)
 
-    def _finished(self, entry: _Open, event: CallFinished) -> None:
+    def _finished(self, entry: Open, event: CallFinished) -> None:
         call, identity = entry.call, event.identity
         when = extent(call.started.time if call.started else None, event.time)
         chain = self._chain(identity)
@@ -191,10 +170,11 @@ class OtelObserver(Trees):
             if not self._timed(chain, tool.call_id):
                 told = self._plans.returned(identity, tool, parent)
                 write(told, extent(None, tool.time)[1])
-        self._write(entry, replace(plan, links=(*links, *joined)), event, when[1])
+        plan.links = (*links, *joined)
+        self._write(entry, plan, event, when[1])
         self._mirror(chain, identity, plan.attributes)
 
-    def _write(self, entry: _Open, plan: Plan, event: CallFinished, end: int) -> None:
+    def _write(self, entry: Open, plan: Plan, event: CallFinished, end: int) -> None:
         """One call's span, or what is known of it onto the one it has."""
         failed = event.status in ("failed", "halted")
         how: Any = {"error": failed, "marks": tuple(marks(entry.call))}
@@ -207,6 +187,8 @@ class OtelObserver(Trees):
 
     def _timed(self, chain: ChainState, call_id: str) -> bool:
         """Whether a flow made this tool call's span itself; asked once a call."""
+        if not chain.tools:
+            return False
         with self._lock:
             timed = chain.tools.get(call_id, 0)
             if timed:
@@ -228,7 +210,7 @@ class OtelObserver(Trees):
     # --- the tree --------------------------------------------------------------------
 
     def _parent(
-        self, chain: ChainState, identity: Identity, entry: _Open, when: tuple[int, int]
+        self, chain: ChainState, identity: Identity, entry: Open, when: tuple[int, int]
     ) -> tuple[Context, Sequence[Link]]:
         """Where a call's span goes, and the span in another trace that it was made in."""
         at = adopted(chain, identity, entry.under)

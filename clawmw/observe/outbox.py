@@ -82,7 +82,8 @@ class Outbox(Generic[T]):
 
     def _fresh(self) -> None:
         """Nothing waits, and no thread runs: at first, and in a forked child."""
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._queue: deque[T] = deque()
         self._under_way: Sequence[T] = ()
         self._thread: threading.Thread | None = None
@@ -98,7 +99,7 @@ class Outbox(Generic[T]):
 
     def put(self, item: T) -> None:
         """Hand over; takes a microsecond or two, whatever the destination does."""
-        with self._changed:
+        with self._lock:
             if self._closed:
                 self.counts.lost("exit", 1)
                 return

@@ -32,6 +32,7 @@ from clawmw.core.types import (
     ToolCall,
     ToolResult,
 )
+from clawmw.core.unread import UNREAD
 from clawmw.observe.attributes import label
 from clawmw.observe.base import Ended
 from clawmw.observe.content import Writer, dumped
@@ -62,7 +63,8 @@ class Outliner:
         """What is new of a call."""
         result, finished = call.result, call.result.finished
         line = line_of(finished.identity.scope("session"))
-        history = result.history
+        # A body that is not read has no messages that we know.
+        history = History() if call.asked.dialect.endswith(UNREAD) else result.history
         epoch = history.epoch.id if history.epoch is not None else ""
         now = int(finished.time * 1e9)
         texts = _Texts(line, Writer(call.redactor, self._longest)) if self._longest else None
@@ -220,8 +222,8 @@ def _facts(call: Ended, texts: _Texts | None) -> dict[str, Any]:
     more = [tool.name for tool in result.request.tools if tool.name not in asked_names]
     if more:
         facts["tools_added"] = [label(name, 64) for name in more[:_MANY]]
-    body = getattr(asked.source, "body", b"")
-    if body:
+    body = getattr(asked.source, "body", b"") or getattr(asked.source, "raw", b"")
+    if isinstance(body, bytes) and body:
         facts["body"] = len(body)
     if asked.held:
         facts["held"] = True

@@ -11,7 +11,7 @@ from clawmw.core.events import CallFinished, ToolReturned
 from clawmw.core.identity import Identity
 from clawmw.core.money import NANO
 from clawmw.observe import attributes as attrs
-from clawmw.observe.attributes import Call, label
+from clawmw.observe.attributes import Attributes, Call, label
 from clawmw.observe.ids import root_span_id, trace_id
 from clawmw.observe.places import fan_in
 from clawmw.observe.tracing import Plan
@@ -19,11 +19,13 @@ from clawmw.observe.tracing import Plan
 __all__ = ["Plans", "extent"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plans:
     """Plans spans; knows what must not leave the process as it is."""
 
     hash_ids: bool = False
+    _last: tuple[Identity, Attributes] | None = None
+    """Who called last, and what is said of them: the spans of a call are planned together."""
 
     def root(self, identity: Identity, name: str | None, flow: str | None, start: int) -> Plan:
         """`invoke_workflow`. It has no parent; a child chain's links to its parent chain's."""
@@ -56,7 +58,7 @@ class Plans:
         self, identity: Identity, name: str, call_id: str, parent: Context, start: int
     ) -> Plan:
         """`execute_tool`, as a flow times it."""
-        values = attrs.tool(self.shown(identity), name, call_id)
+        values = attrs.tool(self.who(identity), name, call_id)
         return Plan(f"execute_tool {label(name)}", SpanKind.INTERNAL, values, parent, start)
 
     def returned(self, identity: Identity, event: ToolReturned, parent: Context) -> Plan:
@@ -71,9 +73,15 @@ class Plans:
     def chat(self, call: Call, event: CallFinished, parent: Context, sequence: int) -> Plan:
         """`chat`: one model call, its retries included."""
         start, _ = extent(call.started.time if call.started else None, event.time)
-        base = attrs.identity_of(self.shown(event.identity))
-        values = attrs.chat(call, event, base, sequence)
+        values = attrs.chat(call, event, self.who(event.identity), sequence)
         return Plan(f"chat {label(event.model)}", SpanKind.CLIENT, values, parent, start)
+
+    def who(self, identity: Identity) -> Attributes:
+        """`identity_of` the caller, not to be changed."""
+        last = self._last
+        if last is None or last[0] is not identity:
+            last = self._last = (identity, attrs.identity_of(self.shown(identity)))
+        return last[1]
 
     def shown(self, identity: Identity) -> Identity:
         """The identity as others may see it."""

@@ -102,7 +102,10 @@ def _figures(found: Comparison, glyphs: Glyphs) -> Iterator[Row]:
         (a.cache_read_tokens, a.cacheable_tokens),
         (b.cache_read_tokens, b.cacheable_tokens),
     )
-    unsure = _sign(a.unknown_cost, a.estimated, glyphs), _sign(b.unknown_cost, b.estimated, glyphs)
+    unsure = (
+        _sign(a.unknown_cost, a.estimated or a.estimated_cost, glyphs),
+        _sign(b.unknown_cost, b.estimated or b.estimated_cost, glyphs),
+    )
     yield _row("cost", a.cost_nano, b.cost_nano, money, unsure, relative=True)
     if a.baseline_nano is not None or b.baseline_nano is not None:
         about = ("~", "~")
@@ -156,7 +159,7 @@ def _groups(found: Comparison, glyphs: Glyphs) -> Iterator[tuple[str, ...]]:
             label,
             _both(pair, lambda g: str(g.calls), glyphs),
             _both(pair, lambda g: _least(g.unknown_usage, _short(g), glyphs), glyphs),
-            _both(pair, lambda g: share(g.cache_read_tokens, g.cacheable_tokens), glyphs),
+            _both(pair, lambda g: share(g.cache_read_tokens, g.cacheable), glyphs),
             _both(pair, lambda g: _least(g.unknown_cost, money(g.cost_nano), glyphs), glyphs),
         )
 

@@ -20,12 +20,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from itertools import compress
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from clawmw.errors import StoreError, UnsafeStore
 from clawmw.observe.bounds import drop_before, keep_within
-from clawmw.observe.doubles import INDEX, settle
+from clawmw.observe.doubles import INDEX, admitted, settle
 from clawmw.observe.outlinetables import TABLES, expire
 
 __all__ = ["COLUMNS", "KEEP", "SIZE", "SpanRow", "SpanStore", "default_store_path"]
@@ -212,8 +213,9 @@ class SpanStore:
         details = [_details(row) for row in batch]
 
         def insert(connection: sqlite3.Connection) -> None:
-            connection.executemany(_INSERT, rows)
-            connection.executemany(_DETAIL, details)
+            wanted = admitted(connection, batch)
+            connection.executemany(_INSERT, compress(rows, wanted))
+            connection.executemany(_DETAIL, compress(details, wanted))
             settle(connection, {row.trace_id for row in batch})
 
         self._transaction(insert)

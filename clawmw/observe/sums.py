@@ -27,10 +27,13 @@ class Sum:
 
     def add(self, other: Sum) -> None:
         """Take in another subtree."""
-        for f in fields(other):
-            more = getattr(other, f.name)
+        for name in _NAMES:
+            more = getattr(other, name)
             if more is not None:
-                setattr(self, f.name, (getattr(self, f.name) or 0) + more)
+                setattr(self, name, (getattr(self, name) or 0) + more)
+
+
+_NAMES = tuple([f.name for f in fields(Sum)])
 
 
 def own(span: SpanRow) -> Sum:

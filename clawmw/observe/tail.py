@@ -15,11 +15,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
+from opentelemetry.util.types import AttributeValue
 
 from clawmw.core.money import NANO
 from clawmw.observe.counts import Counts
@@ -32,8 +33,11 @@ _IDLE = 600.0
 _MOST_SPANS = 16_384
 """Spans held at once, and so chains."""
 _MOST_KEPT = 65_536
-_SIGNS = ("clawmw.stopped", "clawmw.loop.capped", "clawmw.cache.missed")
+_SIGNS = frozenset({"clawmw.stopped", "clawmw.loop.capped", "clawmw.cache.missed"})
 """Any of them keeps a chain."""
+
+
+_NOTHING: Mapping[str, AttributeValue] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +95,18 @@ class Tail:
         if trace & _LOW < self._share:
             self._forward(span)
             return
+        now = self._clock()
         with self._lock:
             if trace in self._kept:
                 self._kept.move_to_end(trace)
                 self._forward(span)
                 return
-            held = self._hold(trace, span)
+            held = self._hold(trace, span, now)
             if self._qualifies(held, span):
                 self._keep(trace)
             elif _ends(span):
                 self._counts.unsampled(self._drop(trace))
-            self._tidy()
+            self._tidy(now)
 
     def close(self) -> None:
         """Let go of what did not qualify until now."""
@@ -111,30 +116,32 @@ class Tail:
 
     # --- with the lock held ----------------------------------------------------------
 
-    def _hold(self, trace: int, span: ReadableSpan) -> _Held:
+    def _hold(self, trace: int, span: ReadableSpan, now: float) -> _Held:
         start, end = span.start_time or 0, span.end_time or 0
         held = self._held.get(trace)
         if held is None:
-            held = self._held[trace] = _Held(0.0, start, end)
+            held = self._held[trace] = _Held(now, start, end)
         else:
             self._held.move_to_end(trace)
-        held.heard = self._clock()
-        held.start, held.end = min(held.start, start), max(held.end, end)
+            held.heard = now
+            if start < held.start:
+                held.start = start
+            if end > held.end:
+                held.end = end
         held.spans.append(span)
         self._number += 1
         return held
 
     def _qualifies(self, held: _Held, span: ReadableSpan) -> bool:
-        values = span.attributes or {}
+        values = span.attributes or _NOTHING
         usd = values.get("clawmw.cost.usd")
-        if isinstance(usd, float | int):
-            held.cost += round(usd * NANO)
-        return (
-            held.cost >= self._rule.nano
-            or held.end - held.start >= self._wall
-            or span.status.status_code is StatusCode.ERROR
-            or any(values.get(sign) for sign in _SIGNS)
-        )
+        if usd is not None:
+            held.cost += round(usd * NANO)  # type: ignore[operator]  # an attribute of ours
+        if held.cost >= self._rule.nano or held.end - held.start >= self._wall:
+            return True
+        if span.status.status_code is StatusCode.ERROR:
+            return True
+        return not _SIGNS.isdisjoint(values) and any(values.get(sign) for sign in _SIGNS)
 
     def _keep(self, trace: int) -> None:
         held = self._held.pop(trace)
@@ -150,13 +157,13 @@ class Tail:
         self._number -= len(held.spans)
         return len(held.spans)
 
-    def _tidy(self) -> None:
+    def _tidy(self, now: float) -> None:
         """Let go of chains that are idle, and of the one heard of least when there are too many."""
         while self._held:
             trace, held = next(iter(self._held.items()))
             if self._number > self._most:
                 self._counts.lost("held", self._drop(trace))
-            elif self._clock() - held.heard > self._idle:
+            elif now - held.heard > self._idle:
                 self._counts.unsampled(self._drop(trace))
             else:
                 break
@@ -164,6 +171,6 @@ class Tail:
 
 def _ends(span: ReadableSpan) -> bool:
     """Whether it is a chain's root, written by whoever knows that the chain is over."""
-    values = span.attributes or {}
+    values = span.attributes or _NOTHING
     root = values.get("gen_ai.operation.name") == "invoke_workflow"
     return root and not values.get("clawmw.synthetic")

@@ -65,6 +65,7 @@ class Trees:
         return self._opened("execute_tool", identity, name, call_id)
 
     def _chain(self, identity: Identity) -> ChainState:
+        self._tracers.look()
         scope = identity.scope("chain")
         with self._lock:
             chain = self._chains.get(scope)

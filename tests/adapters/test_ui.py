@@ -19,7 +19,7 @@ from clawmw.adapters.ui_server import UiServed, UiServer
 from clawmw.errors import ClawmwError
 from clawmw.observe.otel import OtelObserver
 from clawmw.observe.page.watched import Watched
-from clawmw.observe.spanstore import _ADDED, SpanRow, SpanStore
+from clawmw.observe.spanstore import _ADDED, COLUMNS, SpanRow, SpanStore
 from tests.observe.calls import Says
 from tests.observe.test_page import Page
 
@@ -188,14 +188,11 @@ def test_what_is_no_store_is_said(path: Path, serving: Serving) -> None:
 
 
 def test_a_store_of_an_older_version_is_read(path: Path, serving: Serving) -> None:
-    SpanStore.open(path).close()
+    added = {column.split()[0] for column in _ADDED[2]}
+    columns = ", ".join(column for column in COLUMNS if column not in added)
     with sqlite3.connect(path) as old:
-        for column in _ADDED[2]:
-            old.execute(f"ALTER TABLE spans DROP COLUMN {column.split()[0]}")
-        tables = old.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-        for (table,) in tables:
-            if table not in ("spans", "details"):
-                old.execute(f"DROP TABLE {table}")
+        old.execute(f"CREATE TABLE spans ({columns}, PRIMARY KEY (trace_id, span_id))")
+        old.execute("CREATE TABLE details (trace_id, span_id, attributes, events)")
         old.execute("PRAGMA user_version = 2")
         old.execute(
             "INSERT INTO spans (trace_id, span_id, op, name, start_ns, end_ns, status, chain_id) "
@@ -242,7 +239,7 @@ def test_hostile_names_stay_text(store: SpanStore, serving: Serving) -> None:
 
 
 def test_what_is_odd_is_shown_all_the_same(store: SpanStore, serving: Serving) -> None:
-    """Clocks that differ, spans that end before they begin, bytes that are no text."""
+    """Clocks that differ, spans that end before they begin, in a ring, or 3,000 levels deep."""
     now = time.time_ns()
     store.write(
         [
@@ -251,10 +248,11 @@ def test_what_is_odd_is_shown_all_the_same(store: SpanStore, serving: Serving) -
             row(1, 3, start_ns=-(2**62), end_ns=2**62),
             row(2, 1, parent_id=f"{2:016x}"),
             row(2, 2, parent_id=f"{1:016x}"),
+            *[row(3, n, parent_id=f"{n - 1:016x}") for n in range(1, 3000)],
         ]
     )
     client = serving()
-    for place in ("/", f"/chain/{1:032x}", f"/chain/{2:032x}"):
+    for place in ("/", f"/chain/{1:032x}", f"/chain/{2:032x}", f"/chain/{3:032x}"):
         assert client.get(place).status_code == 200, place
 
 

@@ -41,6 +41,7 @@ SAYS = {
     "openai_client.py": "the policy allows 3 calls per chain (budget.chain.calls)",
     "own_stage.py": "Heartbeats are sent again from 24h.",
     "pydantic_ai_agent.py": "the policy allows 3 calls per chain (budget.chain.calls)",
+    "traced_processes.py": "agent planner",
     "wrap_client.py": "The provider saw 5 calls.",
 }
 SLOW = {"litellm_completion.py"}

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from clawmw.core.events import Event
+from clawmw.observe.base import Ended
 from clawmw.observe.otel import OtelObserver
 from clawmw.observe.outlinestore import Inside, inside
 from clawmw.observe.recorder import Content
@@ -28,7 +30,15 @@ class Kept:
         """Have the calls of a bench written down from now on."""
         self.bench = bench
         self.observer = OtelObserver(store=SpanStore.open(self.path), content=self.content)
-        bench.runtime.observers = (bench.events.append, self.observer)
+        self.calls: list[Ended] = []
+        bench.runtime.observers = (bench.events.append, self, self.observer)
+
+    def __call__(self, event: Event) -> None:
+        """Events are not what it is about."""
+
+    def ended(self, call: Ended) -> None:
+        """Keep what the recorder is handed."""
+        self.calls.append(call)
 
     def restart(self) -> None:
         """Go on in a process that remembers nothing."""

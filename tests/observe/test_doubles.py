@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,17 @@ def test_a_call_counts_once_in_any_order(case: str, tmp_path: Path) -> None:
         assert len(spans(store, T)) >= len(order), "every span is shown"
         store.write(list(order))
         assert chains(store) == [chain], "sent again, as exporters do"
+        store.close()
+
+
+def test_ours_stands_where_both_have_one_id(tmp_path: Path) -> None:
+    both = [row(1, None, OURS), row(1, None, THEIRS)]
+    for number, order in enumerate(permutations(both)):
+        store = SpanStore.open(tmp_path / f"{number}.sqlite", keep=4e9)
+        for one in order:
+            store.write([replace(one, attributes={"by": one.source or "clawmw"})])
+        (kept,) = store_rows(store)
+        assert (kept.cost_nano, kept.source, kept.attributes) == (700, None, {"by": "clawmw"})
         store.close()
 
 

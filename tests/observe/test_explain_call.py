@@ -14,9 +14,11 @@ from click.testing import CliRunner, Result
 
 from clawmw.cli.explain_call import command
 from clawmw.observe.calls import find_calls
+from clawmw.observe.explained.context import mechanism
 from clawmw.observe.explained.facts import Facts
 from clawmw.observe.explained.telling import tell
 from clawmw.observe.spanstore import SpanRow, SpanStore
+from clawmw.stages.context.compress.base import REDUCERS
 from tests.observe.scene import Scene, scene
 
 
@@ -171,3 +173,11 @@ def test_a_span_that_says_little_is_told_of_all_the_same(events: list[dict[str, 
     text = " ".join(point.text for section in tell(Facts(row)) for point in section.points)
     assert "recorded by other" in text
     assert "None" not in text
+
+
+def test_every_mechanism_has_words_of_its_own() -> None:
+    assert mechanism("compress.table@3") == mechanism("compress.table")
+    assert mechanism("my_stage.thing@1") == "my_stage.thing"
+    for kind in REDUCERS:
+        said = mechanism(f"compress.{kind.name}")
+        assert said != mechanism("compress"), kind.name

@@ -4,20 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from clawmw.core.drive import drive
+from clawmw.core.effects import Called
+from clawmw.core.events import EpochBegan
+from clawmw.observe.outlines import Outliner
+from clawmw.observe.outlinestore import Inside, inside
 from clawmw.observe.outlinetables import forget
-from clawmw.observe.recorder import Content
+from clawmw.observe.recorder import Content, Recorder
 from clawmw.observe.spanstore import SpanStore
 from clawmw.testing import answer, failing
+from tests.conftest import tool
 from tests.observe.inside import TOOLS, Kept, conversation
+from tests.stages.context.test_epochs import POLICY, idle, messages, run
+from tests.stages.context.test_window import page, rounds
+from tests.stages.context.test_window import policy as window
 
 CANARY = "kingfisher-4711"
+WRITER = """
+import sys, time
+from pathlib import Path
+from tests.observe.inside import TOOLS, Kept, conversation
+
+kept = Kept(Path(sys.argv[1]), {})
+for number in range(1, 10_000):
+    kept.bench.send(conversation(number, size=2), tools=TOOLS)
+    print(number, flush=True)
+    time.sleep(0.01)
+"""
 
 
 @pytest.fixture
@@ -110,43 +133,118 @@ def test_nothing_of_what_was_said_is_in_the_store_unless_it_is_asked_for(kept: K
         assert word.encode() not in whole
 
 
-def test_a_process_that_forgets_a_call_counts_it(kept: Kept) -> None:
-    recorder = kept.observer._recorder
-    assert recorder is not None
+def test_what_cannot_be_written_in_time_is_counted_and_nobody_waits(store_path: Path) -> None:
+    kept = Kept(store_path, {})
     kept.bench.send(conversation(1), tools=TOOLS)
-    call = recorder._calls[-1]
+    recorder = Recorder(SpanStore.open(store_path.with_name("other.sqlite")))
+    began = time.perf_counter()
     for _ in range(5000):
-        recorder.ended(call)
-    assert recorder.lost > 0
-    assert kept.observer.flush()
+        recorder.ended(kept.calls[0])
+    assert time.perf_counter() - began < 0.5
+    recorder.close()
+    count = recorder.counts
+    assert count.handed == 5000
+    assert count.delivered + count.lost.get("queue", 0) == 5000
+    kept.observer.close()
 
 
 def test_the_caller_waits_for_none_of_it(kept: Kept) -> None:
     """500 messages of which two are new: what the call's own thread spends."""
     long = conversation(250, size=2)
-    kept.bench.send(long[:-2], tools=TOOLS)
-    kept.bench.send(long, tools=TOOLS)
-    recorder = kept.observer._recorder
-    assert recorder is not None
-    assert kept.observer.flush()
-    kept.bench.send(long, tools=TOOLS)
-    call = recorder._calls[-1]
+    for said in (long[:-2], long):
+        kept.bench.send(said, tools=TOOLS)
+    recorder = Recorder(SpanStore.open(kept.path))
     took = []
     for _ in range(200):
         began = time.perf_counter()
-        recorder.ended(call)
+        recorder.ended(kept.calls[-1])
         took.append(time.perf_counter() - began)
+    recorder.close()
     assert statistics.median(took) < 50e-6
 
 
 def test_what_is_new_is_what_it_costs(kept: Kept) -> None:
     long = conversation(250, size=2)
-    kept.bench.send(long[:-2], tools=TOOLS)
+    outliner = Outliner()
+    for said in (long[:-2], long):
+        kept.bench.send(said, tools=TOOLS)
+    assert len(outliner.outline(kept.calls[0]).turns) == 500
+    assert len(outliner.outline(kept.calls[1]).turns) == 2
+
+
+@pytest.mark.slow
+def test_a_killed_process_loses_the_last_batch_at_most(store_path: Path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(store_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert child.stdout is not None
+    for line in child.stdout:
+        if int(line) >= 8:
+            break
+    time.sleep(0.9)
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    store = SpanStore.read(store_path)
+    exchanges = [row[0] for row in store.query("SELECT exchange FROM outlines ORDER BY end_ns")]
+    assert len(exchanges) >= 8
+    seen = inside(store, exchanges[-1], time.time_ns())
+    store.close()
+    assert seen is not None
+    assert [said.place for said in seen.messages] == list(range(len(seen.messages)))
+    assert len(seen.messages) == seen.facts["asked"]["messages"]
+
+
+def test_a_forked_child_writes_its_own(kept: Kept) -> None:
+    kept.bench.send(conversation(1), tools=TOOLS)
     kept.inside("x1")
-    kept.bench.send(long, tools=TOOLS)
-    recorder = kept.observer._recorder
-    assert recorder is not None
-    assert len(recorder._outliner.outline(recorder._calls[-1]).turns) == 2
+    child = os.fork()
+    if not child:
+        kept.bench.send(conversation(2), tools=TOOLS)
+        os._exit(0 if kept.observer.flush() else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(kept.inside("x2").messages) == 6
+
+
+def test_a_body_that_is_not_read_has_what_is_known(store_path: Path) -> None:
+    kept = Kept(store_path, {}, Content(3600, 64_000))
+    runtime = kept.bench.runtime
+    body = b'{"model": "m", "messages": "kingfisher-4711"}'
+    live = runtime.begin(runtime.decode("openai.chat.unread", body), {}, kept.bench.identity)
+    drive(live.run, live.perform, lambda _: Called(answer(CANARY), 1.0, 2.0))
+    ((exchange, facts),) = kept.query("SELECT exchange, facts FROM outlines")
+    assert json.loads(facts)["body"] == len(body)
+    assert kept.inside(exchange).messages == ()
+    kept.observer.close()
+
+
+def test_a_conversation_that_its_provider_holds_has_its_piece(store_path: Path) -> None:
+    kept = Kept(store_path, {})
+    body = {
+        "model": "gpt-5.4",
+        "input": [{"role": "user", "content": "And then?"}],
+        "previous_response_id": "resp_1",
+    }
+    runtime = kept.bench.runtime
+    request = runtime.decode("openai.responses", json.dumps(body).encode())
+    live = runtime.begin(request, {}, kept.bench.identity)
+    drive(live.run, live.perform, lambda _: Called(answer("Then Porto."), 1.0, 2.0))
+    ((exchange,),) = kept.query("SELECT exchange FROM outlines")
+    seen = kept.inside(exchange)
+    assert [said.role for said in seen.messages] == ["user"]
+    assert seen.facts["held"] is True
+    kept.observer.close()
+
+
+def test_a_stream_is_written_down_once_it_is_read(store_path: Path) -> None:
+    kept = Kept(store_path, {}, Content(3600, 64_000))
+    kept.bench.model = lambda _body: answer("Lisbon, by the sea.")
+    kept.bench.send(conversation(1), tools=TOOLS, stream=True)
+    assert kept.inside().answer["parts"][0]["content"] == "Lisbon, by the sea."
+    kept.observer.close()
 
 
 def test_old_calls_go_with_their_messages_and_others_stay(kept: Kept) -> None:
@@ -234,3 +332,63 @@ def test_secrets_of_an_answer_are_replaced_before_it_is_kept(
     kept.observer.close()
     assert seen.answer["parts"][0]["content"] == "the key is [redacted:SOME_KEY]"
     assert "verysecret" not in json.dumps([said.asked for said in seen.messages])
+
+
+# --- epochs: the same messages in another form --------------------------------------------
+
+
+def texts_sent(seen: Inside) -> list[str]:
+    """What was sent, as the outline has it, tool results alone."""
+    found = []
+    for said in seen.messages:
+        if said.role == "tool" and said.sent_bytes:
+            part = (said.sent or said.asked)["parts"][0]
+            found.append(part.get("response") or part.get("content"))
+    return found
+
+
+def test_each_call_shows_the_form_that_held_when_it_was_made(store_path: Path) -> None:
+    """An epoch sends old messages in a shorter form; the calls before it sent the longer one."""
+    kept = Kept(store_path, {**POLICY}, Content(3600, 64_000))
+    run(kept.bench, 9)
+    idle(kept.bench, 400)
+    sent = [*run(kept.bench, 1, 9), *run(kept.bench, 1, 10)]
+    assert any(isinstance(event, EpochBegan) for event in sent[0].events)
+    before, after, later = (kept.inside(f"x{number}") for number in (9, 10, 11))
+    for seen, one in ((after, sent[0]), (later, sent[1])):
+        assert texts_sent(seen) == [m.text for m in messages(one) if m.role == "tool"]
+        assert sum(said.sent_tokens for said in seen.messages) < sum(
+            said.sent_tokens for said in before.messages
+        )
+    changed = [
+        one.place
+        for one, other in zip(before.messages, after.messages, strict=False)
+        if one.sent != other.sent
+    ]
+    assert changed
+    kept.observer.close()
+
+
+def test_what_an_epoch_leaves_out_or_marks_is_seen(store_path: Path) -> None:
+    kept = Kept(store_path, {**window(expand=True)}, Content(3600, 64_000))
+    sent = kept.bench.send(rounds(*map(page, range(12))), tools=[tool("read")])
+    seen = kept.inside("x1")
+    there = [m["content"] for m in sent.body["messages"] if m["role"] == "tool"]
+    assert texts_sent(seen) == there
+    marked = [said for said in seen.messages if said.changed]
+    assert marked
+    assert {by for said in marked for by in said.by} == {"window.result"}
+    kept.observer.close()
+
+
+def test_rounds_that_are_gone_take_no_tokens(store_path: Path) -> None:
+    kept = Kept(store_path, {**window(expand=True)})
+    long = rounds(*(page(n, 200) for n in range(30)))
+    sent = kept.bench.send(long, tools=[tool("read")])
+    seen = kept.inside("x1")
+    assert len(seen.messages) == len(long)
+    if not sent.bodies:
+        return
+    out = [said for said in seen.messages if said.sent_bytes]
+    assert len(out) == len(sent.body["messages"])
+    kept.observer.close()

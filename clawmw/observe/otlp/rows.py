@@ -29,6 +29,7 @@ _LINK = re.compile(r"(\S+) ([0-9a-f]{32})-([0-9a-f]{16})")
 _ID = re.compile(r"[0-9a-f]{16}")
 _RAW = "clawmw.parent.id"
 """The parent as it is stored, where the reader put the span beneath another one."""
+_EXCHANGE = "clawmw.exchange"
 _STATUSES = ("ok", "failed", "halted", "answered", "cancelled")
 _MOST_USD = 9_000_000
 """Beyond it a double does not hold whole nano-USD."""
@@ -40,11 +41,27 @@ def taken(span: WireSpan, profiles: Profiles | None = None) -> SpanRow | None:
     if _RAW in span.attributes:
         rest = {n: v for n, v in span.attributes.items() if n != _RAW}
         span = replace(span, parent_id=_parent(span.attributes[_RAW]), attributes=rest)
-    operation = span.attributes.get("gen_ai.operation.name")
-    if span.scope != SCOPE or operation not in _OURS:
-        return foreign_row(span, profiles)
+    if span.scope != SCOPE or span.attributes.get("gen_ai.operation.name") not in _OURS:
+        row = foreign_row(span, profiles)
+        return _told(row, span) if row.op == "chat" and _EXCHANGE in span.attributes else row
     if span.attributes.get("clawmw.synthetic"):
         return None
+    return _own(span)
+
+
+def _told(row: SpanRow, span: WireSpan) -> SpanRow:
+    """A foreign span that clawmw put what it knows onto: as a span of ours, of the same call.
+
+    Where it counts tokens under names of its own, these stand.
+    """
+    ours = _own(span)
+    tokens = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+    counts = {c: getattr(row, c) for c in tokens if getattr(ours, c) is None}
+    return replace(ours, op="chat", model=ours.model or row.model, **counts)
+
+
+def _own(span: WireSpan) -> SpanRow:
+    """The row of a span with our attributes."""
     said = {n: v for n, v in kept_of_ours(span.attributes).items() if _sound(n, v)}
     place = {
         "trace_id": span.trace_id,

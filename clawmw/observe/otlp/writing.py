@@ -19,7 +19,7 @@ from clawmw.observe.otlp.wire import Encoding, Value, WireSpan
 __all__ = ["answer", "encode", "rejected"]
 
 
-def encode(spans: Sequence[WireSpan], resource: Mapping[str, str]) -> bytes:
+def encode(spans: Sequence[WireSpan], resource: Mapping[str, Value]) -> bytes:
     """The protobuf body of a request that sends these spans.
 
     `resource` says where they come from; a span that names its own service has that one.

@@ -153,23 +153,26 @@ def _groups(store: SpanStore, ids: Sequence[str], column: str) -> tuple[Group, .
 def _cached(store: SpanStore, ids: Sequence[str]) -> tuple[int | None, int | None]:
     """What the provider's cache made cheaper: by itself, and through clawmw's marks and keys.
 
-    By the share of the cached prefix that the provider would have held without clawmw.
+    By the share of the cached prefixes that the provider would have held without clawmw, model by
+    model: what one that caches only marked prompts saves is all clawmw's where it set the marks.
     """
-    by_itself = """
-        CASE WHEN predicted_tokens > 0 THEN min(1.0, coalesce(1.0 * json_extract(
-          details.attributes, '$."clawmw.cache.predicted_raw_tokens"') / predicted_tokens, 1.0))
-        ELSE 1.0 END
-        """
-    ((native, whole),) = store.query(
+    own = """json_extract(details.attributes, '$."clawmw.cache.predicted_raw_tokens"')"""
+    rows = store.query(
         f"""
-        SELECT sum((uncached_nano - cost_nano) * {by_itself}), sum(uncached_nano - cost_nano)
-        FROM spans LEFT JOIN details USING (trace_id, span_id) WHERE {_these(ids)}
+        SELECT sum(uncached_nano - cost_nano) AS whole,
+          coalesce(1.0 * sum(min(coalesce({own}, predicted_tokens), predicted_tokens))
+            / nullif(sum(predicted_tokens), 0), 1.0) AS share
+        FROM spans LEFT JOIN details USING (trace_id, span_id)
+        WHERE {_these(ids)} AND uncached_nano IS NOT NULL AND cost_nano IS NOT NULL
+        GROUP BY model
         """,  # noqa: S608
         ids,
     )
-    if whole is None:
+    if not rows:
         return None, None
-    return round(native), int(whole) - round(native)
+    whole = sum(row["whole"] for row in rows)
+    native = round(sum(row["whole"] * row["share"] for row in rows))
+    return native, whole - native
 
 
 def _mechanisms(store: SpanStore, ids: Sequence[str]) -> tuple[tuple[str, int], ...]:

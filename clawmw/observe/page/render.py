@@ -219,13 +219,15 @@ def _drawings(store: SpanStore, chains: Sequence[Chain]) -> list[Mapping[str, An
 def _selects(store: SpanStore, wanted: Filter, since: str) -> list[tuple[Any, ...]]:
     """The drop-down lists above the chains: name, label, options, and what is chosen."""
     agents, models = choices(store)
+    orders = [("" if s == "newest" else s, _SORTED[s]) for s in SORTS]
+    sort = "" if wanted.sort == "newest" else wanted.sort
     statuses = [(s, _STATUS.get(s, s)) for s in ("", *STATUSES)]
     return [
         ("agent", "Agent", [("", "Any agent"), *((a, a) for a in agents)], wanted.agent or ""),
         ("model", "Model", [("", "Any model"), *((m, m) for m in models)], wanted.model or ""),
         ("status", "Status", statuses, wanted.status or ""),
         ("since", "Active since", _SINCE, since),
-        ("sort", "Order", [(s, _SORTED[s]) for s in SORTS], wanted.sort),
+        ("sort", "Order", orders, sort),
     ]
 
 

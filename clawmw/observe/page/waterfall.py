@@ -191,7 +191,8 @@ def _fold(run: tuple[Bar, ...]) -> Fold:
 
 def _name(span: SpanRow) -> str:
     """What a span is of: the chain, an agent, a tool; a model without its provider."""
-    if span.source is not None:
-        return title(span)
+    ours = span.source is None and (span.op in _WORDS or span.op == "chat")
+    if not ours:
+        return title(span) or clean(span.op)
     name = clean(span.name).partition(" ")[2] or clean(span.op)
     return name.rpartition("/")[2] or name if span.op == "chat" else name

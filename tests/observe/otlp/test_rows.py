@@ -254,6 +254,27 @@ def test_a_span_that_says_it_is_ours_may_say_anything() -> None:
     assert (row.input_tokens, row.model, row.overhead_us) == (None, None, None)
 
 
+def test_a_foreign_span_that_clawmw_told_its_part_is_ours() -> None:
+    """As `clawmw.observe.foreign` writes onto the span of the SDK's own instrumentation."""
+    told = {
+        "clawmw.exchange": "x1",
+        "clawmw.status": "ok",
+        "clawmw.cost.usd": 123_456_789 / 1e9,
+        "clawmw.cost.basis": "measured",
+        "clawmw.agent": "planner",
+        "clawmw.would.compress": True,
+    }
+    for said in (OPENINFERENCE, OPENCLAW):
+        content = {"llm.input_messages.0.message.content": SECRET}
+        row = taken(replace(wire(1), attributes={**said, **told, **content}), profile_for)
+        assert row is not None
+        assert (row.source, row.op, row.agent, row.exchange) == (None, "chat", "planner", "x1")
+        assert (row.cost_nano, row.cost_basis) == (123_456_789, "measured")
+        assert (row.input_tokens, row.cache_read_tokens) == (1200, 1000)
+        assert row.model == "claude-sonnet-4-5"
+        assert SECRET not in str(row)
+
+
 def test_stand_ins_are_left_out() -> None:
     said = {"gen_ai.operation.name": "invoke_workflow", "clawmw.synthetic": True}
     assert taken(replace(wire(1), scope="clawmw", attributes=said)) is None

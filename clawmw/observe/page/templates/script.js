@@ -138,6 +138,7 @@
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     if (mine !== asked || !page.getElementById("main")) return;
     const focused = document.activeElement;
+    const fixed = anchor(), top = fixed && fixed.getBoundingClientRect().top;
     morph($("main"), page.getElementById("main"));
     document.title = page.title;
     document.body.dataset.version = page.body.dataset.version || "";
@@ -146,6 +147,20 @@
     if (focused && focused !== document.activeElement && focused.isConnected) {
       focused.focus({ preventScroll: true });
     }
+    if (fixed && fixed.isConnected) scrollBy(0, fixed.getBoundingClientRect().top - top);
+  }
+
+  // What is to stay where it is on the screen: the row in focus, else the first one in sight.
+  function anchor() {
+    if (!scrollY) return null;
+    const all = rows();
+    const here = all.indexOf(document.activeElement);
+    const seen = (row) => {
+      const { top, bottom } = row.getBoundingClientRect();
+      return top >= 0 && bottom <= innerHeight;
+    };
+    if (here >= 0 && seen(all[here])) return all[here];
+    return all.find(seen) || [...document.querySelectorAll("main section")].find(seen) || null;
   }
 
   function watch() {
