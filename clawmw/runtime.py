@@ -118,7 +118,7 @@ class Runtime:
             observers=seen,
             spare=memory_stores,
         )
-        runtime.redactor = build.redactor(policy, os.environ)
+        runtime.redacts(build.redactor(policy, os.environ))
         runtime.terms = Terms.of(policy)
         runtime.tenant = policy.tenant
         return runtime
@@ -132,7 +132,15 @@ class Runtime:
         new, redactor = build.pipeline(policy), build.redactor(policy, os.environ)
         self.pipeline, self.guards = new, new.counting()
         self.profile = build.profiles(policy)
-        self.terms, self.redactor = Terms.of(policy), redactor
+        self.terms = Terms.of(policy)
+        self.redacts(redactor)
+
+    def redacts(self, redactor: Redactor) -> None:
+        """Replace these secrets from now on, in what observers are told by others, too."""
+        self.redactor = redactor
+        for observer in self.observers:
+            if hasattr(observer, "redactor"):
+                observer.redactor = redactor
 
     # --- an exchange -----------------------------------------------------------------
 
@@ -295,7 +303,7 @@ class Runtime:
             if isinstance(event, CallFinished):
                 live.guest.over(ok=event.status == "ok", failed=event.status == "failed")
                 spent = max(time.perf_counter() - live.began - live.called, 0.0)
-                self.emit(replace(event, overhead=spent))
+                self.emit(replace(self.redactor.finished(event), overhead=spent))
             else:
                 self.emit(event)
 

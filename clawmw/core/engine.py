@@ -19,7 +19,7 @@ from clawmw.core.descent import again, descend
 from clawmw.core.effects import Call, Called, Effect, Emit, Sleep
 from clawmw.core.events import Attempted, CacheMissed, CallFinished, CallStarted, IdentityDerived
 from clawmw.core.exchange import Exchange, Pipeline, Result, Run, Setup
-from clawmw.core.money import cached_tokens
+from clawmw.core.money import cached_tokens, cost
 from clawmw.core.offering import LEAST
 from clawmw.core.stage import Tried
 from clawmw.core.story import tool_name
@@ -223,4 +223,15 @@ def _finished(ex: Exchange, request: Request, outcome: Outcome | None) -> CallFi
         tuple((c.id, tool_name(c)) for c in response.message.tool_calls) if response else (),
         failure.kind if failure else stopped,
         spent.uncached,
+        _asked(ex, request, spent.usage),
+        ex.spending.limits,
     )
+
+
+def _asked(ex: Exchange, request: Request, usage: Usage | None) -> int | None:
+    """What the tokens cost with the model asked for, where they went to another one."""
+    if usage is None or request.model == ex.raw.model:
+        return None
+    raw = ex.setup.profile(ex.raw.model)
+    priced = cost(usage, raw.writing(lifetime(ex.raw, raw.cache)))
+    return priced.total if priced is not None else None

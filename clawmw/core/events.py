@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from clawmw.core.charges import Near
 from clawmw.core.identity import Identity
 from clawmw.core.money import Cost
 from clawmw.core.types import Usage
@@ -321,6 +322,11 @@ class CallFinished:
     error: str | None = None
     uncached: int | None = None
     """Nano-USD that the same tokens cost at a provider that caches nothing."""
+    asked: int | None = None
+    """Nano-USD that the same tokens cost with the model that was asked for, where another one was
+    called."""
+    limits: tuple[Near, ...] = ()
+    """What the call drew from, and what is used of it."""
 
 
 Event: TypeAlias = (

@@ -15,6 +15,7 @@ from dataclasses import fields, replace
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+from clawmw.core.events import CallFinished
 from clawmw.core.identity import Identity
 
 __all__ = ["SHORTEST", "Redactor"]
@@ -56,6 +57,19 @@ class Redactor:
         clean = {n: self.text(v) for n, v in given.items() if isinstance(v, str)}
         changed: dict[str, Any] = {n: v for n, v in clean.items() if v != given[n]}
         return replace(identity, **changed) if changed else identity
+
+    def finished(self, event: CallFinished) -> CallFinished:
+        """A call's last event without the secrets that a model's answer may have named."""
+        if not self._forms:
+            return event
+        model, reason = event.response_model, event.finish_reason
+        return replace(
+            event,
+            response_model=model and self.text(model),
+            finish_reason=reason and self.text(reason),
+            tools=tuple([(self.text(call), self.text(name)) for call, name in event.tools]),
+            error=event.error and self.text(event.error),
+        )
 
     def marks(self, data: bytes) -> dict[str, int]:
         """How often each secret was replaced in `data`, by name."""

@@ -18,7 +18,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -264,6 +264,7 @@ class _Watch:
                 step = self._plan.step(work["step"])
                 if step.agent is not None:
                     identity = self._turns.identity(step, state)
+                    identity = replace(identity, joined=self._turns.joined(step, state))
                     self._span.enter_context(self._observer.agent(identity, step.agent.name))
         before, self._seen = self._seen, set(state["steps"])
         if before is None:

@@ -211,6 +211,28 @@ class Turns:
             kind="flow",
         )
 
+    def joined(self, step: StepPlan, state: State) -> tuple[Identity, ...]:
+        """The agents whose results come together in a step: several items of a list, or the
+        outputs of several steps, that its prompt reads."""
+        if step.prompt is None or step.agent is None:
+            return ()
+        thread, own = state["thread"], f"{state['thread']}/{_conversation(step, state['work'])}"
+        found: dict[str, Identity] = {}
+        for read in [self._plan.step(name) for name in sorted(step.prompt.steps)]:
+            record = state["steps"].get(read.id)
+            if read.agent is None or record is None or record["status"] != "done":
+                continue
+            each = read.each is not None and not read.shared
+            count = len(record["output"]) if each and isinstance(record["output"], list) else 1
+            names = [
+                f"{read.conversation}.{i}" if each else read.conversation for i in range(count)
+            ]
+            for session in [f"{thread}/{name}" for name in names]:
+                who = Identity(agent=read.agent.name, session=session, chain=thread)
+                found.setdefault(session, who)
+        found.pop(own, None)
+        return tuple(found.values()) if len(found) > 1 else ()
+
     def result(self, state: State) -> Any:
         """The flow's output; None while nothing has run."""
         if self._plan.output is not None:

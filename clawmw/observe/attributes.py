@@ -40,6 +40,7 @@ from clawmw.core.events import (
 from clawmw.core.identity import Identity
 from clawmw.core.money import NANO
 from clawmw.observe.compat import provider_name
+from clawmw.observe.rungs import budget_left, loop, models
 
 __all__ = [
     "Attributes",
@@ -243,6 +244,7 @@ def chat(call: Call, finished: CallFinished, base: Attributes, sequence: int) ->
     _money(result, call, finished)
     _attempts(result, call)
     _decisions(result, call)
+    result |= models(call.acted, finished) | loop(call.acted) | budget_left(finished.limits)
     if finished.status in ("failed", "halted"):
         result["error.type"] = _failure(call, finished)
     return result

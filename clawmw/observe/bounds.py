@@ -78,10 +78,10 @@ def used_bytes(store: Bounded) -> int:
     return int((sizes[0] - sizes[1]) * page)
 
 
-def drop_before(store: Bounded, before_ns: int) -> int:
-    """Drop the spans that ended before a time; returns how many."""
+def drop_before(store: Bounded, before_ns: int, most: int = _FOREVER) -> int:
+    """Drop the spans that ended before a time, `most` at most; returns how many."""
     store.transact(lambda connection: forget(connection, before_ns=before_ns))
-    total = _drop_beginning(store, before_ns, _FOREVER)
+    total = _drop_beginning(store, before_ns, most)
     if total:
         _vacuum(store)
     return total

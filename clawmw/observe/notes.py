@@ -20,7 +20,7 @@ def title(span: SpanRow) -> str:
     if span.op == "execute_tool":
         said = span.attributes.get("gen_ai.tool.name") or span.attributes.get("tool.name")
         about = str(said) if said else None
-    if span.source is None or about is None or about in span.name:
+    if span.source is None or about is None or about in span.name.split():
         return name
     return f"{name} {clean(about)}"
 
@@ -31,6 +31,12 @@ def notes(span: SpanRow, glyphs: Glyphs) -> Iterator[str]:
         counts = f"{tokens(span.input_tokens)}{glyphs.arrow}{tokens(span.output_tokens)}"
         said = "" if span.input_tokens is None else f" (its own count: {counts})"
         yield f"{glyphs.dot} a call that another span counts{said}"
+    joined = span.attributes.get("clawmw.joined_from")
+    if joined:
+        of = list(span.attributes.get("clawmw.joined_agents") or joined)
+        names = ", ".join(clean(str(one)) for one in of[:_JOINED])
+        more = ", ..." if len(of) > _JOINED else ""
+        yield f"{glyphs.dot} joins {len(joined)} branches: {names}{more}"
     if span.op != "chat":
         return
     if span.requested_model and span.requested_model != span.model:
@@ -53,6 +59,7 @@ def notes(span: SpanRow, glyphs: Glyphs) -> Iterator[str]:
         yield f"{glyphs.dot} {verb} {parts}"
 
 
+_JOINED = 4
 _ROUTINE = frozenset({"expand.offer", "budget.usage", "prompt_cache.tools"})
 """Rules that act alike on every call; `--json` has them."""
 _PLAIN = {

@@ -32,49 +32,38 @@ another library has a span for adds to that one (`clawmw.observe.foreign`). Thre
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link
 
 from clawmw.core.events import CallFinished, CallStarted, Event
 from clawmw.core.identity import Identity
-from clawmw.observe import attributes as attrs
-from clawmw.observe.ambient import CALLER
 from clawmw.observe.attributes import Attributes
 from clawmw.observe.base import Ended
 from clawmw.observe.capture import Capture
 from clawmw.observe.compat import GROUPS
 from clawmw.observe.counts import Count
 from clawmw.observe.foreign import at_foreign, inference, note, tell
-from clawmw.observe.forks import after_fork
-from clawmw.observe.ids import agent_span_id, root_span_id, trace_id
+from clawmw.observe.ids import agent_span_id
 from clawmw.observe.marks import marks
-from clawmw.observe.places import ChainState, adopted, caller_links, under_current
+from clawmw.observe.places import ChainState, adopted, caller_links
 from clawmw.observe.plans import Plans, extent
 from clawmw.observe.recorder import Content, Recorder
 from clawmw.observe.spanstore import SpanStore
-from clawmw.observe.tracing import Plan, Started, Tracers, inside
+from clawmw.observe.tracing import Plan, Tracers, inside
+from clawmw.observe.trees import Trees
 from clawmw.observe.under_way import Open, UnderWay
 from clawmw.observe.ways import Export
 
 __all__ = ["OtelObserver"]
 
-_log = logging.getLogger(__name__)
-_CHAINS = 1024
-_AGENTS = 256
 
-
-class OtelObserver:
+class OtelObserver(Trees):
     """Turns events into spans; give it to the runtime as an observer.
 
     Spans go to `tracer_provider`, or else to the application's global provider where one
@@ -97,16 +86,10 @@ class OtelObserver:
         compat: Sequence[str] = GROUPS,
         content: Content | None = None,
     ) -> None:
-        self._tracers = Tracers(tracer_provider, store, compat, otlp)
-        self.hash_ids = hash_ids
+        super().__init__(Tracers(tracer_provider, store, compat, otlp), Plans(hash_ids))
         self._recorder = Recorder(store, content) if store is not None else None
         self._capture = Capture.asked()
-        self._plans = Plans(hash_ids)
-        self._lock = threading.Lock()
         self._calls = UnderWay()
-        self._chains: OrderedDict[str, ChainState] = OrderedDict()
-        self._failed = False
-        after_fork(self._renew_lock)
 
     def __call__(self, event: Event) -> None:
         """Take an event in; the call's spans are made when it is finished."""
@@ -121,20 +104,6 @@ class OtelObserver:
         if self._recorder is not None:
             self._recorder.ended(call)
         self._capture.take(call, self._tracers)
-
-    def chain(
-        self, identity: Identity, name: str, *, flow: str | None = None
-    ) -> AbstractContextManager[None]:
-        """The chain's root span, open as long as the block runs."""
-        return self._opened("invoke_workflow", identity, name, flow or "")
-
-    def agent(self, identity: Identity, name: str) -> AbstractContextManager[None]:
-        """The span of one agent at work, open as long as the block runs."""
-        return self._opened("invoke_agent", identity, name, "")
-
-    def tool(self, identity: Identity, name: str, call_id: str) -> AbstractContextManager[None]:
-        """The span of one tool call, instead of the one the next model call would tell of."""
-        return self._opened("execute_tool", identity, name, call_id)
 
     @property
     def stored(self) -> bool:
@@ -240,22 +209,6 @@ class OtelObserver:
 
     # --- the tree --------------------------------------------------------------------
 
-    def _chain(self, identity: Identity) -> ChainState:
-        self._tracers.look()
-        scope = identity.scope("chain")
-        with self._lock:
-            chain = self._chains.get(scope)
-            if chain is not None:
-                self._chains.move_to_end(scope)
-                return chain
-        number = trace_id(identity)
-        flags = self._tracers.flags(self._plans.root(identity, None, None, 0))
-        with self._lock:
-            chain = self._chains.setdefault(scope, ChainState(number, root_span_id(number), flags))
-            if len(self._chains) > _CHAINS:
-                self._chains.popitem(last=False)
-        return chain
-
     def _parent(
         self, chain: ChainState, identity: Identity, entry: Open, when: tuple[int, int]
     ) -> tuple[Context, Sequence[Link]]:
@@ -280,11 +233,6 @@ class OtelObserver:
         self._stand_in(chain, identity, key, when)
         return parent, links
 
-    def _know(self, chain: ChainState, key: tuple[str, str], parent: Context) -> None:
-        chain.agents[key] = parent
-        if len(chain.agents) > _AGENTS:
-            del chain.agents[next(iter(chain.agents))]
-
     def _stand_in(
         self,
         chain: ChainState,
@@ -301,86 +249,3 @@ class OtelObserver:
             plan = replace(plan, span_id=agent_span_id(chain.trace, *key))
         plan.attributes["clawmw.synthetic"] = True
         self._tracers.export(plan, when[1])
-
-    # --- spans opened by flows -------------------------------------------------------
-
-    @contextmanager
-    def _opened(self, op: str, identity: Identity, name: str, more: str) -> Iterator[None]:
-        """Open a span, make it current, and close it with the type of what ended it."""
-        started = self._begin(op, identity, name, more)
-        if started is None:
-            yield
-            return
-        told = otel_context.set_value(CALLER, identity)
-        token = otel_context.attach(trace.set_span_in_context(started.current, told))
-        failure: BaseException | None = None
-        try:
-            yield
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
-            otel_context.detach(token)
-            self._close(identity, started, failure)
-
-    def _begin(self, op: str, identity: Identity, name: str, more: str) -> Started | None:
-        try:
-            if not self._tracers.active:
-                return None
-            chain = self._chain(identity)
-            now = time.time_ns()
-            if op == "invoke_workflow":
-                plan = self._plans.root(identity, name, more or None, now)
-            elif op == "invoke_agent":
-                above = inside(chain.trace, chain.root, chain.flags)
-                plan = self._plans.agent(identity, name, above, now)
-            else:
-                above = self._timing(chain, identity, more)
-                plan = self._plans.tool(identity, name, more, above, now)
-            return self._run(chain, op, identity, under_current(chain, op, identity, plan))
-        except Exception as error:  # noqa: BLE001 as above
-            self._trouble(error)
-            return None
-
-    def _run(self, chain: ChainState, op: str, identity: Identity, plan: Plan) -> Started:
-        """Start a flow's span. The first of an agent's conversation has the derived id."""
-        key = (identity.agent, identity.session) if op == "invoke_agent" else None
-        with self._lock:
-            if op == "invoke_workflow":
-                chain.rooted = True
-            elif key is not None and key not in chain.agents:
-                plan = replace(plan, span_id=agent_span_id(chain.trace, *key))
-                self._know(chain, key, inside(chain.trace, plan.span_id or 0, chain.flags))
-        started = self._tracers.start(plan)
-        if op != "execute_tool":
-            started.agent = key
-            with self._lock:
-                chain.running.append(started)
-        return started
-
-    def _timing(self, chain: ChainState, identity: Identity, call_id: str) -> Context:
-        """Note that a flow times this tool call; returns its agent, to be its parent."""
-        key = (identity.agent, identity.session)
-        with self._lock:
-            chain.tools[call_id] = chain.tools.get(call_id, 0) + 1
-            known = chain.agents.get(key)
-        return known or inside(chain.trace, agent_span_id(chain.trace, *key), chain.flags)
-
-    def _close(self, identity: Identity, started: Started, failure: BaseException | None) -> None:
-        try:
-            if failure is not None:
-                started.set({"error.type": attrs.error_type(type(failure).__qualname__)})
-            chain = self._chain(identity)
-            with self._lock:  # nothing is said on it any more: other threads read it now
-                chain.running = [s for s in chain.running if s is not started]
-            self._tracers.end(started, time.time_ns(), error=failure is not None)
-        except Exception as error:  # noqa: BLE001 as above
-            self._trouble(error)
-
-    def _renew_lock(self) -> None:
-        self._lock = threading.Lock()
-
-    def _trouble(self, error: Exception) -> None:
-        if not self._failed:
-            _log.warning("clawmw could not trace a call: %s", type(error).__name__)
-        self._failed = True

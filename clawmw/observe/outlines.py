@@ -37,6 +37,7 @@ from clawmw.observe.attributes import label
 from clawmw.observe.base import Ended
 from clawmw.observe.content import Writer, dumped
 from clawmw.observe.outlinerows import Batch, Outline, PartOutline, TextRow, Turn, line_of
+from clawmw.observe.rungs import level_of
 
 __all__ = ["Outliner"]
 
@@ -213,7 +214,7 @@ def _facts(call: Ended, texts: _Texts | None) -> dict[str, Any]:
         "asked": _request(asked),
         "sent": _request(result.request) if result.finished.attempts else None,
         "added": _added(result, texts),
-        "answer": _answer(result, texts),
+        "answer": _answer(call, texts),
     }
     if result.limits:
         facts["limits"] = [_limit(near) for near in result.limits if near.meter != "concurrent"]
@@ -231,8 +232,7 @@ def _facts(call: Ended, texts: _Texts | None) -> dict[str, Any]:
 
 def _limit(near: Near) -> list[Any]:
     """Of what scope (its name is on the span), whether it is a day's, and how much is used."""
-    level, _, rest = near.scope.partition(":")
-    daily = rest.count("\x1f") > (0 if level == "tenant" else 1)  # tenant, name, day
+    level, daily = level_of(near)
     return [level, daily, near.meter, near.used, near.limit]
 
 
@@ -281,18 +281,18 @@ def _ours(journal: Journal) -> dict[bytes, tuple[str, str]]:
     return {wire: (entry.anchor, entry.by) for entry in journal.entries for wire in entry.wire}
 
 
-def _answer(result: Result, texts: _Texts | None) -> dict[str, Any] | None:
+def _answer(call: Ended, texts: _Texts | None) -> dict[str, Any] | None:
     """The outline of what came back; None where nothing did."""
-    answer = result.outcome
+    answer, clean = call.result.outcome, call.redactor.text
     if not isinstance(answer, Response):
         return None
     message = answer.message
     sizes: dict[str, int] = {}
     for part in message.parts:
         sizes[_kind(part)] = sizes.get(_kind(part), 0) + _weight(part)
-    calls = [label(tool_name(one), 64) for one in message.tool_calls]
+    calls = [label(clean(tool_name(one)), 64) for one in message.tool_calls]
     said: dict[str, Any] = {
-        "finish": label(answer.finish_reason, 64) if answer.finish_reason else None,
+        "finish": label(clean(answer.finish_reason), 64) if answer.finish_reason else None,
         "complete": answer.complete,
         "bytes": sizes,
         "calls": calls[:_MANY],

@@ -11,7 +11,7 @@ from opentelemetry.trace import Link, SpanContext, TraceFlags, TraceState
 
 from clawmw.core.context import TraceContext
 from clawmw.core.identity import Identity
-from clawmw.observe.attributes import Attributes
+from clawmw.observe.attributes import Attributes, label
 from clawmw.observe.ids import agent_span_id, trace_id
 from clawmw.observe.tracing import Plan, Started
 
@@ -105,7 +105,12 @@ def fan_in(identity: Identity) -> tuple[tuple[Link, ...], Attributes]:
     if not joined:
         return (), {}
     links = tuple([Link(at, {"clawmw.link": "fan_in"}) for at in joined])
-    return links, {"clawmw.joined_from": tuple([f"{at.span_id:016x}" for at in joined])}
+    said: Attributes = {"clawmw.joined_from": tuple([f"{at.span_id:016x}" for at in joined])}
+    agents = [one.agent for one in identity.joined[:_JOINED] if isinstance(one, Identity)]
+    named = [label(agent) for agent in agents if agent != "default"]
+    if named:
+        said["clawmw.joined_agents"] = tuple(dict.fromkeys(named))
+    return links, said
 
 
 def under_current(chain: ChainState, op: str, identity: Identity, plan: Plan) -> Plan:

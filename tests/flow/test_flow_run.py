@@ -381,6 +381,30 @@ def test_an_observer_sees_chain_agents_and_tools_nested(bench: Bench) -> None:
     ]
 
 
+def test_a_step_that_reads_several_branches_joins_them(bench: Bench) -> None:
+    joined: dict[str, list[str]] = {}
+
+    class Joins(Spans):
+        def agent(self, identity: Identity, name: str) -> Any:
+            sessions = [one.session for one in identity.joined if isinstance(one, Identity)]
+            joined[identity.session] = sessions
+            return self._span(f"agent {name}")
+
+    bench.brain = lambda body: "done"
+    flow = {
+        "steps": [
+            step("each", for_each="[1, 2, 3]"),
+            step("other"),
+            step("one", prompt="{{ steps.other.output }}"),
+            step("merge", prompt="{{ steps.each.output }} {{ steps.other.output }}"),
+        ],
+    }
+    bench.runner(flow, observer=Joins()).run({}, "t")
+    assert joined["t/one"] == []  # one result handed on is no join
+    assert joined["t/merge"] == ["t/each.0", "t/each.1", "t/each.2", "t/other"]
+    assert not joined["t/each.0"]
+
+
 def test_spans_are_opened_again_by_a_resumption(bench: Bench) -> None:
     flow = {"steps": [step("s")]}
     bench.stopped = "budget"

@@ -15,7 +15,9 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from clawmw.core.context import TraceContext
 from clawmw.core.identity import Identity
 from clawmw.observe.chains import spans, tree
+from clawmw.observe.figures import UNICODE
 from clawmw.observe.ids import agent_span_id, root_span_id, trace_id
+from clawmw.observe.notes import notes
 from tests.observe.calls import EPOCH, PLANNER, Says, by_name, parent, tell
 from tests.observe.conftest import Exported
 
@@ -181,6 +183,7 @@ def test_a_join_has_a_link_to_every_branch(exporting: Make, local: Any) -> None:
     (row,) = [r for r in spans(reader, f"{trace_id(PLANNER):032x}") if r.op == "invoke_agent"]
     assert tuple(row.attributes["clawmw.joined_from"]) == ids
     assert row.attributes["clawmw.links"] == [f"fan_in {trace_id(PLANNER):032x}-{i}" for i in ids]
+    assert list(notes(row, UNICODE)) == ["\u00b7 joins 3 branches: worker-0, worker-1, worker-2"]
 
 
 def test_branches_may_be_in_other_processes(exporting: Make) -> None:
