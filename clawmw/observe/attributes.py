@@ -10,7 +10,6 @@ None is left out; 0 is emitted. A cache read of 0 tokens and an unreported one d
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -40,6 +39,7 @@ from clawmw.core.events import (
 from clawmw.core.identity import Identity
 from clawmw.core.money import NANO
 from clawmw.observe.compat import provider_name
+from clawmw.observe.ids import hashed_name
 from clawmw.observe.rungs import budget_left, loop, models
 
 __all__ = [
@@ -58,7 +58,6 @@ __all__ = [
 ]
 
 _TYPE = re.compile(r"[A-Za-z_][\w.]{0,63}|\d{3}")
-_HASHED = re.compile(r"sha256-[0-9a-f]{24}")
 _MANY = 16
 """The most rules, mechanisms, details or tools named on one span."""
 
@@ -134,18 +133,12 @@ def hashed(identity: Identity) -> Identity:
     above = identity.parent_session
     return replace(
         identity,
-        chain=_hash(identity.chain),
-        parent=_hash(identity.parent) if identity.parent else None,
-        session=_hash(identity.session),
-        parent_session=_hash(above) if above else None,
-        conversation=_hash(identity.conversation) if identity.conversation else "",
+        chain=hashed_name(identity.chain),
+        parent=hashed_name(identity.parent) if identity.parent else None,
+        session=hashed_name(identity.session),
+        parent_session=hashed_name(above) if above else None,
+        conversation=hashed_name(identity.conversation) if identity.conversation else "",
     )
-
-
-def _hash(text: str) -> str:
-    if _HASHED.fullmatch(text):
-        return text  # another process of the chain has sent it so
-    return "sha256-" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
 def identity_of(identity: Identity) -> Attributes:

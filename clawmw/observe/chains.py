@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal, TypeAlias
 
-from clawmw.observe.ids import agent_span_id, root_span_id
+from clawmw.observe.ids import agent_span_id, hashed_name, root_span_id
 from clawmw.observe.spanstore import COLUMNS, SpanRow, SpanStore
 
 __all__ = ["SORTS", "STATUS", "Chain", "Node", "Sort", "chains", "find", "spans", "summed", "tree"]
@@ -158,10 +158,12 @@ def chains(
 def find(store: SpanStore, wanted: str) -> list[Chain]:
     """The chains a user may mean: by trace id or chain id, else by their beginning.
 
+    A chain whose name is kept as a digest only (`trace.ids: hashed`) is found by its whole name.
     Empty: none. More than one: ambiguous (at most five are returned).
     """
-    for match in ("{0} = ?", "substr({0}, 1, length(?)) = ?"):
-        values = [wanted] * match.count("?") * 2
+    exact, beginning = "{0} = ?", "substr({0}, 1, length(?)) = ?"
+    for match, name in ((exact, wanted), (exact, hashed_name(wanted)), (beginning, wanted)):
+        values = [name] * match.count("?") * 2
         either = " OR ".join(match.format(column) for column in ("trace_id", "chain_id"))
         traces = f"SELECT DISTINCT trace_id FROM spans WHERE {either} LIMIT 5"  # noqa: S608
         found = summed(store, traces, values, "ORDER BY end_ns DESC")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from clawmw.core.events import Event
-from clawmw.observe.chains import chains, spans
+from clawmw.observe.chains import chains, find, spans
 from clawmw.observe.otel import OtelObserver
 from clawmw.observe.otlp.settings import otlp_settings
 from clawmw.observe.spanstore import SpanStore
@@ -167,6 +167,8 @@ def test_hashed_names_are_so_in_the_store_and_outside(collector: Collector, tmp_
         [tuple(row) for t in ("spans", "details") for row in reader.query(f"SELECT * FROM {t}")]
     )
     assert chain.chain_id.startswith("sha256-")
+    assert find(reader, "trip-7") == [chain]  # by who knows its name
+    assert find(reader, "trip") == []
     for text in (kept, str(collector.spans)):
         assert "trip-7" not in text
         assert "'s1'" not in text
