@@ -29,6 +29,8 @@ class Row:
     meter: str
     used: int
     """Used plus reserved."""
+    reserved: int
+    """Of it, what calls under way have reserved."""
     limit: int | None
     """With what it was raised by; None: the policy has none."""
     raised: int
@@ -53,6 +55,7 @@ def plain(row: Row) -> Mapping[str, Any]:
         "day": row.scope.day or None,
         "meter": row.meter,
         "used": scaled(row.used),
+        "reserved": scaled(row.reserved),
         "limit": scaled(row.limit),
         "raised": scaled(row.raised),
         "parents": list(row.parents),
@@ -115,6 +118,7 @@ class Budgets:
     def _of(self, scope: Named) -> list[Row]:
         ledger, key = self._stores.ledger, key_of(self._tenant, scope)
         used, raised = ledger.used(key, self._clock()), ledger.raised(key)
+        waiting = ledger.reserved(key, self._clock())
         limits = self._limits.limits(scope)
         above = [one for one in map(named, ledger.parents(key)) if one is not None]
         parents = tuple(map(str, above))
@@ -123,6 +127,7 @@ class Budgets:
                 scope,
                 meter,
                 used.get(meter, 0),
+                waiting.get(meter, 0),
                 limits[meter] + raised.get(meter, 0) if meter in limits else None,
                 raised.get(meter, 0),
                 parents,

@@ -38,6 +38,10 @@ _FLAGS = (
     "--font-render-hinting=none",
     "--remote-debugging-pipe",
 )
+_SETTLED = """
+new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() =>
+  done(performance.now()))))
+"""
 _KEYS = {"Enter": 13, "Escape": 27, "Tab": 9, "ArrowDown": 40, "ArrowUp": 38}
 
 
@@ -158,6 +162,10 @@ class Tab:
         while not self.ask(script):
             assert time.monotonic() < end, f"never came: {script}"
             time.sleep(0.05)
+
+    def settled(self) -> float:
+        """Milliseconds from the navigation until now, or the second frame."""
+        return float(self.ask(_SETTLED))
 
     def press(self, key: str) -> None:
         """A key, as a person presses it."""

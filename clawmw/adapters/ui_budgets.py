@@ -31,6 +31,9 @@ class Line:
     day: str
     meter: str
     used: str
+    """By calls that are over."""
+    reserved: str
+    """By calls under way."""
     limit: str
     left: str
     raised: str
@@ -106,7 +109,8 @@ def _line(row: Row, *, first: bool) -> Line:
         str(row.scope),
         row.scope.day,
         row.meter.replace("_", " "),
-        _said(row.meter, used),
+        _said(row.meter, max(used - row.reserved, 0)),
+        _said(row.meter, row.reserved),
         "no limit" if limit is None else _said(row.meter, limit),
         "-" if limit is None else _said(row.meter, max(limit - used, 0)),
         _said(row.meter, row.raised) if row.raised else "",

@@ -76,7 +76,7 @@ def purge(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Forget originals and records, for good; give exactly one of the three.
+    """Forget originals, records and the texts of traces, for good; give one of the three.
 
     What was spent is no content and stays, so that no limit is undone: counters go only
     with --older-than. A session that is forgotten while its agent runs goes on, at the
@@ -85,10 +85,11 @@ def purge(
     if sum([session is not None, tenant, older_than is not None]) != 1:
         raise click.UsageError("give exactly one of --session S, --tenant, --older-than AGE")
     age = _age(older_than) if older_than is not None else 0.0
+    if tenant and not yes:
+        click.confirm("Forget all conversations of this tenant?", abort=True, err=True)
+    texts = 0 if older_than is not None else _forget_texts(source, session)
     originals = _open(source)
     try:
-        if tenant and not yes:
-            click.confirm("Forget all conversations of this tenant?", abort=True, err=True)
         if session is not None:
             gone = originals.purge_session(session)
         elif tenant:
@@ -98,11 +99,33 @@ def purge(
     finally:
         originals.close()
     if as_json:
-        click.echo(json.dumps(asdict(gone)))
+        click.echo(json.dumps({**asdict(gone), "texts": texts}))
     else:
         counts = asdict(gone).items()
         said = [f"{count:,} {_plural(_HOMES[name], count)}" for name, count in counts if count]
+        said += [f"{texts:,} {_plural('text{} of traces', texts)}"] if texts else []
         click.echo(f"forgot {', '.join(said)}" if said else "there was nothing to forget")
+
+
+def _forget_texts(source: str, session: str | None) -> int:
+    """Forget what traces keep of what was said (`trace.content`), of a session or the tenant."""
+    from clawmw.core.identity import Identity
+    from clawmw.observe.outlinestore import forget_said
+    from clawmw.observe.spanstore import SpanStore
+    from clawmw.policy import build
+
+    policy = read_policy(source)
+    path = build.trace_store(policy)
+    if path is None or not path.exists():
+        return 0
+    who = Identity(tenant=policy.tenant, session=session or "")
+    store = SpanStore.open(path, keep=policy.trace.keep)
+    try:
+        return forget_said(
+            store, scope=who.scope("session") if session is not None else "", tenant=policy.tenant
+        )
+    finally:
+        store.close()
 
 
 def _open(source: str) -> Originals:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["diff"]
 
 
-@click.command()
+@click.command(short_help="Compare two runs of one task.")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B", required=False)
 @click.option("--latest", is_flag=True, help="Compare A with the chain that was active last.")

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["prune"]
 
 T = TypeVar("T")
+_LEAST = 1_000_000
 
 
-@click.command()
+@click.command(short_help="Drop the oldest chains, by age or size.")
 @click.option("--older-than", metavar="AGE", help="Chains not active for so long: 7d, 12h.")
 @click.option("--size", metavar="SIZE", help="The oldest, until the store takes so much: 100MB.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be dropped.")
@@ -50,6 +51,8 @@ def prune(
 
     age = None if older_than is None else _read(parse_duration, older_than, "--older-than")
     most = None if size is None else _read(parse_size, size, "--size")
+    if most is not None and most < _LEAST:
+        raise click.BadParameter("a store takes at least 1MB", param_hint="--size")
     before = None if age is None else time.time_ns() - int(age * 1e9)
     as_json = flags["as_json"] or group[1]
     try:

@@ -23,6 +23,8 @@ _ROOM = 0.9
 _SPANS = 2000
 """Spans dropped in one transaction."""
 _PAGES = 4096
+_EMPTY = 65_536
+"""What a store without any spans takes, about."""
 _TABLES = (
     "SELECT m.name FROM sqlite_master AS m JOIN pragma_table_info(m.name) AS c"
     " WHERE m.type = 'table' AND c.name = 'trace_id' ORDER BY m.name"
@@ -78,10 +80,10 @@ def used_bytes(store: Bounded) -> int:
     return int((sizes[0] - sizes[1]) * page)
 
 
-def drop_before(store: Bounded, before_ns: int) -> int:
-    """Drop the spans that ended before a time; returns how many."""
+def drop_before(store: Bounded, before_ns: int, most: int = _FOREVER) -> int:
+    """Drop the spans that ended before a time, `most` at most; returns how many."""
     store.transact(lambda connection: forget(connection, before_ns=before_ns))
-    total = _drop_beginning(store, before_ns, _FOREVER)
+    total = _drop_beginning(store, before_ns, most)
     if total:
         _vacuum(store)
     return total
@@ -132,7 +134,7 @@ def _pruned(gone: Sequence[_Chain], before: int, after: int, spans: int) -> Prun
 def _estimated(before: int, found: Sequence[_Chain], gone: Sequence[_Chain]) -> int:
     total = sum(chain.spans for chain in found)
     left = total - sum(chain.spans for chain in gone)
-    return before * left // total if total else before
+    return max(before * left // total, min(before, _EMPTY)) if total else before
 
 
 def _shrink(store: Bounded, size: int) -> tuple[list[_Chain], int]:

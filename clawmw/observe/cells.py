@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from clawmw.observe.bounded import Put
 from clawmw.observe.instruments import Instrument
-from clawmw.observe.measures import Put
 
 __all__ = ["Cells", "Labels", "Snapshot", "Spread", "Value"]
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import weakref
 from collections.abc import Callable
+from typing import Any
 
-__all__ = ["after_fork"]
+__all__ = ["after_fork", "at_end_of_child"]
 
 
 def after_fork(renew: Callable[[], None]) -> None:
@@ -21,3 +23,14 @@ def after_fork(renew: Callable[[], None]) -> None:
             found()
 
     os.register_at_fork(after_in_child=in_child)
+
+
+def at_end_of_child(work: Callable[[float], Any], seconds: float) -> None:
+    """In a worker of `multiprocessing`, call `work` when it ends: `atexit` is not run there.
+
+    To be called in the worker itself, which forgets what its parent asked for.
+    """
+    util: Any = sys.modules.get("multiprocessing.util")
+    process: Any = sys.modules.get("multiprocessing.process")
+    if util is not None and process is not None and process.parent_process() is not None:
+        util.Finalize(None, work, args=(seconds,), exitpriority=10)

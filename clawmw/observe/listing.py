@@ -20,8 +20,12 @@ _WORDS = 8
 """Words of a search that count."""
 _ACTIVE_NS = 30 * 10**9
 """A chain one of whose calls ended so short a time ago may go on."""
+_OF_LATE = 5000
+"""Spans whose agents and models can be chosen from."""
 _CHOICES, _LONGEST_CHOICE = 200, 120
 _CALL = "op = 'chat'"
+_TELLING = "HAVING max(op <> 'span')"
+"""A trace of another program that is about no model, agent or tool is not listed."""
 _KEYS: dict[Sort, str] = {
     "newest": "max(end_ns)",
     "wall": "max(end_ns) - min(start_ns)",
@@ -76,7 +80,7 @@ def matching(store: SpanStore, wanted: Filter) -> list[str]:
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     columns = f"trace_id, max(end_ns) AS newest, {_KEYS[wanted.sort]} AS sorted"
     if wanted.status is None:
-        sql = f"SELECT {columns} FROM spans {where} GROUP BY trace_id"  # noqa: S608
+        sql = f"SELECT {columns} FROM spans {where} GROUP BY trace_id {_TELLING}"  # noqa: S608
         sql = f"SELECT trace_id FROM ({sql}) ORDER BY sorted DESC, newest DESC, trace_id"  # noqa: S608
         return [row[0] for row in store.query(sql, values)]
     is_it = "status <> 'ok'" if wanted.status == "unwell" else "status = ?"
@@ -88,7 +92,7 @@ def matching(store: SpanStore, wanted: Filter) -> list[str]:
             SELECT {columns}, max(CASE WHEN op = 'invoke_workflow' THEN status END) AS root_status,
               substr(max(CASE WHEN {_CALL} THEN printf('%020d', end_ns) || status END), 21)
                 AS last_status
-            FROM spans {where} GROUP BY trace_id))
+            FROM spans {where} GROUP BY trace_id {_TELLING}))
         WHERE {is_it} ORDER BY sorted DESC, newest DESC, trace_id
         """  # noqa: S608 made of constants; what a user gave is bound
     return [row[0] for row in store.query(sql, [*values, *bound])]
@@ -119,10 +123,15 @@ def going_on(store: SpanStore, chains: Sequence[Chain], now_ns: int) -> frozense
 
 
 def choices(store: SpanStore) -> tuple[list[str], list[str]]:
-    """The agents and the models there are, to choose from; without names no list can show."""
-    found = []
-    for column in ("agent", "model"):
-        rows = store.query(f"SELECT DISTINCT {column} FROM spans ORDER BY 1 LIMIT {_CHOICES}")  # noqa: S608
-        names = [row[0] for row in rows if row[0]]
-        found.append([n for n in names if n.isprintable() and len(n) <= _LONGEST_CHOICE])
-    return found[0], found[1]
+    """The agents and the models of late, to choose from; without names no list can show."""
+    rows = store.query(
+        "SELECT DISTINCT agent, model FROM "
+        "(SELECT agent, model FROM spans ORDER BY end_ns DESC LIMIT ?)",
+        (_OF_LATE,),
+    )
+    return _names({row["agent"] for row in rows}), _names({row["model"] for row in rows})
+
+
+def _names(found: set[str | None]) -> list[str]:
+    shown = [n for n in found if n and n.isprintable() and len(n) <= _LONGEST_CHOICE]
+    return sorted(shown)[:_CHOICES]

@@ -2,15 +2,12 @@
 
 Unknown is left out, never counted as 0. Of `gen_ai.*` only what the provider itself counted is
 told: the conventions want nothing estimated there.
-
-Labels come from outside (a caller names any model), so each takes a bounded number of values; what
-comes after that is `other`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -34,26 +31,20 @@ from clawmw.core.events import (
 )
 from clawmw.core.money import NANO
 from clawmw.core.types import Usage
-from clawmw.observe.attributes import error_type, label, stops
+from clawmw.observe.attributes import error_type, stops
+from clawmw.observe.bounded import Bind, Bounded
 from clawmw.observe.compat import provider_name
 from clawmw.observe.counts import REASONS, Count
-from clawmw.observe.instruments import BY_NAME, Instrument
 
-__all__ = ["MOST", "Bind", "Counting", "Losses", "Measures", "Put", "losses_of", "nowhere"]
+__all__ = ["Counting", "Losses", "Measures", "losses_of"]
 
-MOST = 64
-"""Values of one label."""
 _CALLS = 4096
 """Calls that may be open at once; the oldest are forgotten (they never finished)."""
-_PUTS = 8192
-"""Sets of labels whose place in the backend is remembered."""
+_LOST_EVERY = 16
+"""Calls after which it is asked again what was lost; that takes as long as a third of a call."""
 
 Losses = Callable[[], Mapping[tuple[str, str], int]]
 """Gives how many spans were lost so far, by destination and reason."""
-Put = Callable[[float], None]
-"""Takes a value: adds it, sets it or puts it in its bucket."""
-Bind = Callable[[Instrument, tuple[str, ...]], Put]
-"""A backend: where the values of an instrument go, for one set of labels ("": it has none)."""
 
 _USAGE = (
     ("input", "input_tokens"),
@@ -63,10 +54,6 @@ _USAGE = (
     ("reasoning", "reasoning.output_tokens"),
 )
 _COUNTERS = {kind: f"gen_ai.client.inference.usage.{name}" for kind, name in _USAGE}
-_SAME = {"asked": "model", "gen_ai.request.model": "model"}
-"""Labels that take the values of another one: what is `other` in one is it in both."""
-_NAMED = ("model", "agent", "rule", "upstream", "asked")
-"""Labels that say `none` rather than nothing."""
 
 
 class Counting(Protocol):
@@ -90,25 +77,6 @@ def losses_of(counting: Counting) -> Losses:
     return lost
 
 
-def nowhere(value: float) -> None:
-    """Where values go that a backend does not have."""
-
-
-class _Names:
-    """The values of a label that were seen first; `other` for all later ones."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, str] = {}
-
-    def __call__(self, name: str) -> str:
-        known = self._known.get(name)
-        if known is not None:
-            return known
-        if len(self._known) >= MOST:
-            return "other"
-        return self._known.setdefault(name, label(name) or "none")
-
-
 @dataclass(slots=True)
 class _Open:
     """What is remembered of a call until it ends."""
@@ -123,11 +91,11 @@ class Measures:
     """Turns events into measurements for a backend; see the module. Thread-safe."""
 
     def __init__(self, bind: Bind) -> None:
-        self._bind = bind
-        self._puts: dict[tuple[str, ...], Put] = {}
-        self._names: defaultdict[str, _Names] = defaultdict(_Names)
+        self._bounded = Bounded(bind)
+        self._put = self._bounded.put
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._losses: list[tuple[Losses, dict[tuple[str, str], int]]] = []
+        self._ended_so_far = 0
         self._lock = threading.Lock()
         self._takes: Mapping[type, Callable[[Any], None]] = {
             CallStarted: self._began,
@@ -143,7 +111,7 @@ class Measures:
         take(event)
 
     def watch(self, losses: Losses) -> None:
-        """Have what somebody else counts as lost told, too, at the end of each call."""
+        """Have what somebody else counts as lost told, too, now and then."""
         with self._lock:
             self._losses.append((losses, {}))
 
@@ -164,26 +132,7 @@ class Measures:
         """Begin anew in a forked child: what the parent counts is the parent's."""
         self._lock = threading.Lock()
         self._open.clear()
-        self._puts.clear()
-
-    def _put(self, name: str, value: float, *labels: str) -> None:
-        key = (name, *labels)
-        put = self._puts.get(key)
-        if put is None:
-            put = self._place(name, labels)
-            if len(self._puts) >= _PUTS:  # names from outside have no end
-                self._puts.clear()
-            self._puts[key] = put
-        put(value)
-
-    def _place(self, name: str, labels: tuple[str, ...]) -> Put:
-        """Where the values for these labels go, once bounded."""
-        instrument = BY_NAME[name]
-        bounded = tuple(
-            self._names[_SAME.get(key, key)](text) if text or key in _NAMED else ""
-            for key, text in zip(instrument.labels, labels, strict=True)
-        )
-        return self._bind(instrument, bounded)
+        self._bounded.forget()
 
     # --- a call ----------------------------------------------------------------------------
 
@@ -246,7 +195,8 @@ class Measures:
         self._money(event, better)
         if started is not None and entry.last is not None:
             self._inference(event, started, entry.last)
-        if self._losses:
+        self._ended_so_far += 1
+        if self._losses and self._ended_so_far % _LOST_EVERY == 1:
             self.lost()
 
     def _tokens(self, event: CallFinished) -> None:

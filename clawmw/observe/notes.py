@@ -20,7 +20,7 @@ def title(span: SpanRow) -> str:
     if span.op == "execute_tool":
         said = span.attributes.get("gen_ai.tool.name") or span.attributes.get("tool.name")
         about = str(said) if said else None
-    if span.source is None or about is None or about in span.name:
+    if span.source is None or about is None or about in span.name.split():
         return name
     return f"{name} {clean(about)}"
 

@@ -22,11 +22,12 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Histogram, MeterProvider, Observation
 
 from clawmw.core.events import Event
+from clawmw.observe.bounded import Put, nowhere
 from clawmw.observe.cells import Cells, Labels, Spread
 from clawmw.observe.exporter import SCOPE
 from clawmw.observe.forks import after_fork
 from clawmw.observe.instruments import INSTRUMENTS, Instrument
-from clawmw.observe.measures import Losses, Measures, Put, nowhere
+from clawmw.observe.measures import Losses, Measures
 
 __all__ = ["OtelMetrics", "Sink", "old_names"]
 

@@ -21,14 +21,17 @@ from typing import Generic, TypeVar
 from opentelemetry import context
 
 from clawmw.observe.counts import REASONS, Count, Counts
-from clawmw.observe.forks import after_fork
+from clawmw.observe.forks import after_fork, at_end_of_child
 
 __all__ = ["Outbox", "Outcome", "Shape"]
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _LONGEST_PAUSE = 30.0
-_LAST_TRIES = 3
+_AT_EXIT = 2.0
+_TROUBLE = 3
+"""How often in a row a batch was not delivered before that is said."""
+_LAST_TRIES = 2
 """How often a batch is tried, once nobody hands over any more."""
 _SAY_EVERY = 600.0
 """Seconds between two lines in the log about what was lost."""
@@ -155,6 +158,7 @@ class Outbox(Generic[T]):
             self._thread.start()
         except RuntimeError:  # the interpreter ends; what waits is counted as lost
             self._gone = True
+        at_end_of_child(self.flush, _AT_EXIT)
 
     def _work(self) -> None:
         context.attach(context.set_value(_SUPPRESS, True))  # our own requests make no spans
@@ -228,7 +232,13 @@ class Outbox(Generic[T]):
         self._changed.notify_all()
 
     def _say(self, last: bool = False) -> None:
-        """Log what was lost since the last such line; seldom, and when it is over."""
+        """Log that the destination fails; what was lost, seldom, and when it is over."""
+        if self._tries == _TROUBLE and not last:
+            _log.warning(
+                "clawmw: spans do not reach %s (%s); they are kept for now, and tried again",
+                self._name,
+                self._why,
+            )
         count = self.counts.now()
         lost, now = sum(count.lost.values()), time.monotonic()
         if lost > self._said and (last or now - self._said_at > _SAY_EVERY):
@@ -240,4 +250,4 @@ def _told(name: str, count: Count, why: str) -> str:
     reasons = ", ".join(f"{REASONS[reason]} {number:,}" for reason, number in count.lost.items())
     said = f"; it said: {why}" if why else ""
     lost = sum(count.lost.values())
-    return f"{lost:,} of {count.handed:,} spans did not reach {name} ({reasons}{said})"
+    return f"clawmw: {lost:,} of {count.handed:,} spans did not reach {name} ({reasons}{said})"

@@ -10,11 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from clawmw.core.types import Json
-from clawmw.observe.outlinerows import Batch, PartOutline, TextRow, Turn, decoded, encoded
-from clawmw.observe.outlinetables import named_in
+from clawmw.observe.outlinerows import (
+    Batch,
+    PartOutline,
+    TextRow,
+    Turn,
+    decoded,
+    encoded,
+    line_of,
+)
+from clawmw.observe.outlinetables import forget_texts, named_in
 from clawmw.observe.spanstore import SpanStore
 
-__all__ = ["Inside", "Said", "inside", "write"]
+__all__ = ["Inside", "Said", "forget_said", "inside", "write"]
 
 _TURN = f"INSERT OR REPLACE INTO turns VALUES ({', '.join('?' * 15)})"  # noqa: S608
 _OUTLINE = "INSERT OR REPLACE INTO outlines VALUES (?, ?, ?, ?, ?, ?)"
@@ -110,6 +118,20 @@ def inside(store: SpanStore, exchange: str, now_ns: int) -> Inside | None:
     return Inside(
         facts, messages, texts.get(bytes.fromhex(answer)) if answer else None, bool(texts)
     )
+
+
+def forget_said(store: SpanStore, *, scope: str = "", tenant: str = "") -> int:
+    """Forget the texts of one session (by its scope), or of a tenant; returns how many.
+
+    What is known of sizes and digests stays: it is no content.
+    """
+    which, values = "line = ?", (line_of(scope),) if scope else (tenant,)
+    if not scope:
+        which = "line IN (SELECT line FROM outlines JOIN spans USING (exchange) WHERE tenant = ?)"
+    gone = store.transact(lambda connection: forget_texts(connection, which, values))
+    if gone:
+        store.query("PRAGMA wal_checkpoint(TRUNCATE)")
+    return gone
 
 
 def _new(store: SpanStore, texts: Iterable[TextRow]) -> list[TextRow]:

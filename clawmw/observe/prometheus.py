@@ -17,8 +17,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from clawmw.core.events import Event
+from clawmw.observe.bounded import Put, nowhere
 from clawmw.observe.instruments import INSTRUMENTS, Instrument
-from clawmw.observe.measures import Losses, Measures, Put, nowhere
+from clawmw.observe.measures import Losses, Measures
 
 __all__ = ["FOLDER", "Metrics"]
 

@@ -38,6 +38,8 @@ SIZE = 1_000_000_000
 _PRUNE_EVERY = 6 * 3600.0
 _MEASURE_EVERY = 32
 """Batches between two looks at the size."""
+_AT_ONCE = 2000
+"""Spans dropped while a store is opened, at most."""
 _VERSION = 3
 _BUSY_S = 5.0
 _LARGEST = 2**63 - 1
@@ -179,16 +181,20 @@ class SpanStore:
 
     @classmethod
     def open(cls, path: Path | str, *, keep: float | None = KEEP, size: int | None = SIZE) -> Self:
-        """Open for writing, making file and folder where needed; drops what is too old or too much.
+        """Open for writing, making file and folder where needed.
 
-        With None nothing is too old, or too much. StoreError when it cannot be made or is not a
-        store, UnsafeStore when the file is a link or belongs to someone else.
+        What is too old is dropped at once where that is quick; the rest, and what is too much, when
+        something is written. With None nothing is too old, or too much. StoreError when it cannot
+        be made or is not a store, UnsafeStore when the file is a link or belongs to someone else.
         """
         store = cls(Path(path), writable=True, keep=keep, size=size)
         store._make()
         with store._closed_on_error():
             store._transaction(store._migrate)
-            store.prune()
+            store.expire()
+            limit = int((time.time() - (keep or 0)) * 1e9)
+            if keep is not None and drop_before(store, limit, _AT_ONCE) < _AT_ONCE:
+                store._pruned = time.time()  # else the rest goes with the first batch
         return store
 
     @classmethod
@@ -220,7 +226,7 @@ class SpanStore:
 
         self._transaction(insert)
         self._batches += 1
-        if time.time() - self._pruned > _PRUNE_EVERY or self._batches % _MEASURE_EVERY == 0:
+        if time.time() - self._pruned > _PRUNE_EVERY or self._batches % _MEASURE_EVERY == 1:
             self.prune()
 
     def prune(self) -> int:

@@ -80,7 +80,8 @@ def totals(chain: Chain, rows: Sequence[SpanRow], glyphs: Glyphs) -> Iterator[st
         most = money(chain.assumed_nano)
         yield f"charged   at most {most} more, for attempts that broke unanswered"
     if chain.baseline_nano is not None:
-        same = "estimated: the same calls, native caching only"
+        which = "the calls that clawmw saw" if chain.reported else "the same calls"
+        same = f"estimated: {which}, native caching only"
         yield f"without   ~{money(chain.baseline_nano)} ({same})"
         yield f"saved     {saved(chain)}, estimated"
     if chain.overhead_us is not None and chain.calls:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from clawmw.policy.models import Policy
 from clawmw.policy.spoken import server
 from clawmw.providers.load import profile_for
-from clawmw.stages.units import show_share
+from clawmw.stages.units import show_duration, show_share
 
 __all__ = ["warnings_for"]
 
@@ -26,6 +26,12 @@ def warnings_for(policy: Policy) -> Iterator[str]:
     yield from _guards(policy)
     yield from _reduction(policy)
     yield from _models(policy)
+    content = policy.trace.content
+    if content is not None and policy.trace.store is None:
+        yield "trace.content keeps nothing: trace.store is off, and nothing else is given any of it"
+    elif content is not None:
+        kept = show_duration(content.keep)
+        yield f"trace keeps prompts and answers on this machine, for {kept}"
 
 
 def _guards(policy: Policy) -> Iterator[str]:

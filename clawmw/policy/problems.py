@@ -33,7 +33,9 @@ class Problem:
     def shown(self, name: str) -> str:
         """One line, as compilers write it: `policy.yaml:7: compress.level: ...`."""
         at = f"{name}:{self.line}" if self.line else name
-        return f"{at}: {self.where}: {self.message}" if self.where else f"{at}: {self.message}"
+        # What was written may be part of it: no line of its own, nothing a terminal obeys.
+        said = "".join(c if c.isprintable() else "?" for c in self.message)
+        return f"{at}: {self.where}: {said}" if self.where else f"{at}: {said}"
 
 
 class InvalidPolicyError(PolicyError):

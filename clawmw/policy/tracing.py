@@ -39,13 +39,16 @@ class ContentConfig(Model):
 
 
 class SampleConfig(Model):
-    """Which chains are exported. A bare share is `share`."""
+    """Which chains are exported to `endpoint`. A bare share is `share`.
+
+    With a share of less than all, a chain's spans wait in memory until it is known how it went.
+    """
 
     share: Share = 1.0
     """The share of all chains, the same ones in every process."""
     usd: Usd = 100_000_000
-    """Chains that cost at least this are exported in any case; so are those that failed or were
-    stopped."""
+    """Chains that cost at least this are exported in any case; so are those that failed, were
+    stopped by a guard, or missed the prompt cache though a hit was due."""
     wall: Annotated[Duration, Field(gt=0)] = 300.0
     """So are those that took at least this long."""
 
@@ -101,7 +104,8 @@ class TraceConfig(Model):
     ids: Literal["plain", "hashed"] = "plain"
     """`hashed`: the names of chains and sessions are exported and kept as digests only."""
     otlp: OtlpConfig | None = OtlpConfig()
-    """Where they are sent besides; `off`: nowhere, whatever the environment says."""
+    """Where they are sent besides; `off`: nowhere, whatever the environment says, and not to the
+    application's own provider either."""
 
     @model_validator(mode="before")
     @classmethod

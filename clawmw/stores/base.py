@@ -111,6 +111,13 @@ class Ledger(Protocol):
         """Used plus reserved by meter; what time changes, as of `now`."""
         ...
 
+    def reserved(self, scope: str, now: float) -> Mapping[str, int]:
+        """Of what is used, what calls under way have reserved, by meter; without those at 0.
+
+        A reservation that has expired counts as used.
+        """
+        ...
+
     def raised(self, scope: str) -> Mapping[str, int]:
         """What a scope's limits are raised by, by meter."""
         ...

@@ -125,6 +125,19 @@ class DiskLedger:
             keys = [(scope, meter) for (meter,) in rows.fetchall()]
             return {meter: n for (_, meter), n in _at(connection, keys, now).items()}
 
+    def reserved(self, scope: str, now: float) -> Mapping[str, int]:
+        """Of what is used, what calls under way have reserved, by meter."""
+        found: dict[str, int] = {}
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT drawn FROM leases WHERE until > ? AND settled = 0", (now + REMEMBER,)
+            )
+            for (text,) in rows:
+                for one, meter, amount in json.loads(text):
+                    if one == scope and amount:
+                        found[meter] = found.get(meter, 0) + amount
+        return found
+
     def raised(self, scope: str) -> Mapping[str, int]:
         """What a scope's limits are raised by, by meter."""
         with self._database.read() as connection:

@@ -129,6 +129,18 @@ class MemoryLedger:
             keys = [key for key in self._touched if key[0] == scope]
             return {key[1]: n for key, n in self._at(keys, now).items()}
 
+    def reserved(self, scope: str, now: float) -> Mapping[str, int]:
+        """Of what is used, what calls under way have reserved, by meter."""
+        found: dict[str, int] = {}
+        with self._lock:
+            for lease in self._leases.values():
+                if lease.settled or lease.until - REMEMBER <= now:
+                    continue
+                for (one, meter), amount in lease.drawn.items():
+                    if one == scope and amount:
+                        found[meter] = found.get(meter, 0) + amount
+        return found
+
     def raised(self, scope: str) -> Mapping[str, int]:
         """What a scope's limits are raised by, by meter."""
         with self._lock:

@@ -389,17 +389,21 @@ def test_budgets_are_shown_with_the_way_on(
     key = "chain:default\x1fc-<1>"
     charges = (Charge(key, "calls", 10, 10, None), Charge(key, "usd", 850_000_000, 10**9, None))
     stores.ledger.reserve("r1", charges, now + 60, now)
+    stores.ledger.settle("r1", charges, now)
+    waiting = (Charge(key, "usd", 50_000_000, 10**9, None),)
+    stores.ledger.reserve("r2", waiting, now + 60, now)
     stores.close()
     client = serving(lambda: read_books(policy))
     page = client.get("/budgets").text
     assert "chain:c-&lt;1&gt;" in page
     assert "clawmw budget raise" in page
     assert "calls 10 --policy" in page
-    assert re.search(r"\$0\.85</td><td class=\"n\">\$1</td><td class=\"n\">\$0\.15</td>", page)
+    cells = re.findall(r'<td class="n">([^<]*)</td>', page)
+    assert cells == ["10", "0", "10", "0", "$0.85", "$0.05", "$1", "$0.1"]
     rows = client.get("/budgets?format=json").json()["rows"]
-    assert {r["meter"]: (r["used"], r["limit"]) for r in rows} == {
-        "calls": (10, 10),
-        "usd": (0.85, 1.0),
+    assert {r["meter"]: (r["used"], r["reserved"], r["limit"]) for r in rows} == {
+        "calls": (10, 0, 10),
+        "usd": (0.9, 0.05, 1.0),
     }
 
 

@@ -24,10 +24,6 @@ window.refused = [];
 document.addEventListener("securitypolicyviolation", (e) => refused.push(e.violatedDirective));
 addEventListener("error", (e) => refused.push(e.message));
 """
-SETTLED = """
-new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() =>
-  done(performance.now()))))
-"""
 FAINT = """
 (() => {
   const seen = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
@@ -250,7 +246,7 @@ def test_a_thousand_spans_are_there_in_under_a_second(browser: Browser, tmp_path
         tab.call("Performance.enable", timeDomain="threadTicks")
         own, shown = time.process_time(), worked(tab)
         tab.go(f"{served.url}chain/{'a' * 32}?again")
-        tab.ask(SETTLED)
+        tab.settled()
         took = time.process_time() - own + worked(tab) - shown
     seen.close()
     assert took < 1, took

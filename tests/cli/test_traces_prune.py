@@ -64,17 +64,23 @@ def test_it_asks_first(path: Path) -> None:
 
 
 def test_size_and_json(path: Path) -> None:
-    result = run("--store", path, "--size", "1kB", "--yes", "--json")
+    store = SpanStore.open(path, keep=None, size=None)
+    long = {"attributes": {"x": "y" * 1000}}
+    store.write([span(100 + n, "ten", end_ns=NOW - 10 * DAY, **long) for n in range(1000)])
+    store.close()
+    result = run("--store", path, "--size", "1MB", "--yes", "--json")
     found = json.loads(result.stdout)
     assert found["chains"] == 3
     assert found["dry_run"] is False
-    assert found["bytes_after"] <= found["bytes_before"]
+    assert found["bytes_after"] <= 1_000_000 < found["bytes_before"]
+    assert left(path) == ["new"]
 
 
 def test_usage(path: Path, tmp_path: Path) -> None:
     assert run("--store", path).exit_code == 2
     assert "--older-than" in run("--store", path, "--older-than", "soon").stderr
-    assert run("--store", path, "--size", "much").exit_code == 2
+    for size in ("much", "1kB"):
+        assert run("--store", path, "--size", size).exit_code == 2
     result = run("--older-than", "7d")
     assert (result.exit_code, result.stdout) == (0, "no traces yet: there is nothing to drop\n")
     notes = tmp_path / "notes"

@@ -147,6 +147,18 @@ def test_a_dead_panel_would_be_found(served: Case, wrong: str) -> None:
         reads(wrong + ")")
 
 
+def test_the_readme_names_all_of_them(served: Case) -> None:
+    for event in everything():
+        served.served.gateway.runtime.emit(event)
+    said = (FOLDER / "README.md").read_text()
+    named = dict(re.findall(r"`((?:clawmw|gen_ai)_\w+)(?:\{([\w,]*)\})?`", said))
+    there = had(page(served))
+    assert set(named) == set(there)
+    for name, labels in there.items():
+        if name.startswith("clawmw"):
+            assert set(filter(None, named[name].split(","))) == labels, name
+
+
 @pytest.mark.parametrize("board", BOARDS, ids=lambda path: path.stem)
 def test_boards_can_be_imported_anywhere(board: Path) -> None:
     whole = json.loads(board.read_text())

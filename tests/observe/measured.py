@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from hypothesis import strategies as st
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,8 +20,11 @@ from clawmw.core.events import (
     CacheMissed,
     Event,
     Overdrawn,
+    Totals,
     Waited,
 )
+from clawmw.core.identity import Identity
+from clawmw.core.money import Cost
 from clawmw.core.types import Usage
 from clawmw.observe.otel_metrics import OtelMetrics
 from clawmw.observe.prometheus import Metrics
@@ -29,6 +33,34 @@ from tests.observe.calls import EPOCH, Says, degraded, epoch_began, halted, stag
 Series = tuple[str, tuple[tuple[str, str], ...]]
 Values = dict[Series, float]
 """By name in Prometheus and labels: a sum, or how many values a histogram holds."""
+
+
+amounts = st.one_of(st.none(), st.integers(0, 10**7))
+costs = st.builds(Cost, *[st.integers(0, 10**9)] * 4)
+usages = st.builds(Usage, amounts, amounts, amounts, amounts, amounts)
+estimates = usages.map(lambda usage: replace(usage, basis="estimated"))
+totals = st.builds(
+    Totals,
+    *[st.integers(0, 10**6)] * 5,
+    st.dictionaries(st.sampled_from(["compress.json", "dedupe", "window"]), st.integers(-9, 10**5)),
+)
+stories = st.builds(
+    Says,
+    identity=st.sampled_from(["planner", "coder", ""]).map(lambda a: Identity(agent=a)),
+    model=st.sampled_from(["gpt-4o", "anthropic/claude-x", ""]),
+    asked=st.sampled_from([None, "gpt-4o"]),
+    status=st.sampled_from(["ok", "failed", "halted", "answered", "cancelled"]),
+    usage=st.one_of(st.none(), usages, estimates),
+    cost=st.one_of(st.none(), costs),
+    baseline=st.one_of(st.none(), costs),
+    totals=totals,
+    stream=st.booleans(),
+    attempts=st.lists(
+        st.sampled_from([(0.5, 200, None), (0.1, 503, "status"), (1.0, None, "timeout")]),
+        max_size=3,
+    ),
+)
+"""Calls of all sorts."""
 
 
 def everything() -> list[Event]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from clawmw.observe.chains import chains, spans, tree
+from clawmw.observe.render import render_trace
 from clawmw.observe.spanstore import SpanRow, SpanStore
 
 T = f"{7:032x}"
@@ -106,6 +109,23 @@ def test_the_tree_begins_where_the_other_program_began(store: SpanStore) -> None
     root = tree(spans(store, T))
     assert root is not None
     assert (root.span.name, [c.span.name for c in root.children]) == ("span 1", ["span 2"])
+
+
+def test_the_tree_names_models_and_tools(store: SpanStore) -> None:
+    tool = OTHER | {"op": "execute_tool", "model": None, "name": "openclaw.tool.execution"}
+    agent = {"op": "invoke_agent", "source": "openclaw", "agent": "pi", "name": "openclaw.run"}
+    call = THEIRS | {"name": "openclaw.model.call"}
+    store.write([row(1, None, agent), row(2, 1, call), row(4, 2, OURS | {"baseline_nano": 900})])
+    store.write([row(3, 1, tool | {"attributes": {"gen_ai.tool.name": "exec"}}), row(5, 1, call)])
+    out = io.StringIO()
+    render_trace(chains(store)[0], spans(store, T), Console(file=out, width=120))
+    shown = out.getvalue()
+    assert "├── openclaw.model.call m " in shown
+    assert "· a call that another span counts (its own count: 100→5)" in shown
+    assert "├── openclaw.tool.execution exec " in shown
+    assert "2 calls · 2 agents · 1 as other libraries tell" in shown
+    assert "(usage x price table; 1 call estimated)" in shown
+    assert "estimated: the calls that clawmw saw, native caching only" in shown
 
 
 def test_a_trace_about_no_model_is_not_listed(store: SpanStore) -> None:

@@ -83,6 +83,13 @@ def test_every_filter_keeps_what_it_says(store: SpanStore) -> None:
     assert choices(store) == (["agent-0", "agent-1", "agent-2"], ["claude", "gpt%_x"])
 
 
+def test_traces_that_are_about_no_model_are_not_listed(store: SpanStore) -> None:
+    store.write([SpanRow("f" * 32, "1" * 16, None, "span", "GET /", NOW, NOW + 1, "ok")])
+    assert "f" * 32 not in matching(store, Filter())
+    assert "f" * 32 not in matching(store, Filter(status="ok"))
+    assert len(matching(store, Filter())) == len(chains(store, limit=100))
+
+
 def test_chains_that_are_gone_are_left_out(store: SpanStore) -> None:
     some = matching(store, Filter())[:2]
     assert [c.trace_id for c in these(store, [some[1], "f" * 32, some[0]])] == [some[1], some[0]]
@@ -91,7 +98,7 @@ def test_chains_that_are_gone_are_left_out(store: SpanStore) -> None:
 
 @pytest.mark.slow
 def test_a_page_of_ten_thousand_chains_is_quick(tmp_path: Path) -> None:
-    """Under 200 ms in a quiet moment; the test allows a busy machine twice that."""
+    """About 150 ms of CPU; others use this machine, too."""
     kept = SpanStore.open(tmp_path / "t.sqlite")
     dice = random.Random(3)
     for first in range(0, 10_000, 500):
@@ -106,8 +113,8 @@ def test_a_page_of_ten_thousand_chains_is_quick(tmp_path: Path) -> None:
         overview_page(kept, NOW, wanted)  # templates are read, pages are in memory
         took = []
         for _ in range(3):
-            begin = time.perf_counter()
+            begin = time.process_time()
             page = overview_page(kept, NOW, wanted)
-            took.append(time.perf_counter() - begin)
+            took.append(time.process_time() - begin)
         assert page.count('<tr id="c-') <= PAGE
-        assert min(took) < 0.4, wanted
+        assert min(took) < 0.3, wanted

@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -126,6 +127,38 @@ def test_it_is_tried_again_by_itself(collector: Collector) -> None:
     assert otlp(observer).delivered == 5
 
 
+def test_a_collector_that_stays_away_is_told_of_once(
+    collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    collector.answer = lambda spans: 503
+    observer = exporting(collector.url)
+    paced(observer, 3)
+    until(lambda: len(collector.requests) == 3)
+    observer.flush(0.3)
+    collector.answer = lambda spans: 200
+    assert observer.flush(5)
+    observer.close()
+    (said,) = [r.getMessage() for r in caplog.records if r.levelno > logging.INFO]
+    waits = "(HTTP 503); they are kept for now, and tried again"
+    assert said == f"clawmw: spans do not reach {collector.url}/v1/traces {waits}"
+    assert otlp(observer).lost == {}
+
+
+def test_many_threads_lose_no_count(collector: Collector, store_path: Path) -> None:
+    observer = exporting(collector.url, store=SpanStore.open(store_path))
+    threads = [threading.Thread(target=paced, args=(observer, 100)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    observer.close()
+    count = otlp(observer)
+    assert count.handed == 802
+    assert count.delivered == len(collector.spans)
+    (stored,) = [c for c in observer.counts() if c.destination == "store"]
+    assert (stored.delivered, stored.lost) == (800, {})
+
+
 def test_a_slow_answer_is_given_up(collector: Collector) -> None:
     collector.answer = lambda spans: None
     observer = exporting(collector.url, timeout=0.2)
@@ -151,8 +184,8 @@ def test_what_is_refused_is_lost_at_once(
     observer.close()
     assert otlp(observer).lost == {"refused": 6}
     said = [record.getMessage() for record in caplog.records if record.levelno > logging.INFO]
-    first = f"5 of 5 spans did not reach {collector.url}/v1/traces (refused 5; it said: HTTP 401)"
-    assert said[0] == first
+    reason = "(refused 5; it said: HTTP 401)"
+    assert said[0] == f"clawmw: 5 of 5 spans did not reach {collector.url}/v1/traces {reason}"
     assert len(said) == 2  # and once more at the end
 
 

@@ -13,15 +13,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from clawmw.cli.store import command as store_command
 from clawmw.core.drive import drive
 from clawmw.core.effects import Called
 from clawmw.core.events import EpochBegan
+from clawmw.core.identity import Identity
 from clawmw.observe.outlines import Outliner
 from clawmw.observe.outlinestore import Inside, inside
 from clawmw.observe.outlinetables import forget
 from clawmw.observe.recorder import Content, Recorder
 from clawmw.observe.spanstore import SpanStore
+from clawmw.policy.load import load_policy
+from clawmw.runtime import Runtime
 from clawmw.testing import answer, failing
 from tests.conftest import tool
 from tests.observe.inside import TOOLS, Kept, conversation
@@ -392,3 +397,40 @@ def test_rounds_that_are_gone_take_no_tokens(store_path: Path) -> None:
     out = [said for said in seen.messages if said.sent_bytes]
     assert len(out) == len(sent.body["messages"])
     kept.observer.close()
+
+
+def test_what_was_said_is_forgotten_with_its_session(tmp_path: Path) -> None:
+    path, policy = tmp_path / "t.sqlite", tmp_path / "clawmw.yaml"
+    policy.write_text(
+        f"version: 1\nstore: {{disk: {tmp_path / 'store'}}}\n"
+        f"trace: {{store: {path}, content: local, otlp: off}}\n"
+    )
+    runtime = Runtime.of(load_policy(policy))
+    for session, said in (("one", CANARY), ("two", "heron-1234")):
+        body = json.dumps({"model": "m", "messages": [{"role": "user", "content": said}]}).encode()
+        request = runtime.decode("openai.chat", body)
+        live = runtime.begin(request, {}, Identity(session=session, chain="c"))
+        drive(live.run, live.perform, lambda _: Called(answer("ok"), time.time(), time.time()))
+    for observer in runtime.observers:
+        observer.close()  # type: ignore[attr-defined]
+    runtime.close()
+
+    def kept() -> list[str]:
+        store = SpanStore.read(path)
+        found = [row[0] for row in store.query("SELECT exchange FROM outlines ORDER BY end_ns")]
+        seen = [inside(store, one, time.time_ns()) for one in found]
+        store.close()
+        return [str(said.asked) for one in seen if one for said in one.messages]
+
+    assert CANARY in kept()[0]
+    arguments = ["purge", "--policy", str(policy), "--session", "one"]
+    result = CliRunner().invoke(store_command, arguments)
+    assert result.exit_code == 0, result.output
+    assert "2 texts of traces" in result.output
+    assert kept()[0] == "None"
+    assert "heron-1234" in kept()[1]
+    result = CliRunner().invoke(
+        store_command, ["purge", "--policy", str(policy), "--tenant", "--yes"]
+    )
+    assert result.exit_code == 0, result.output
+    assert kept() == ["None", "None"]

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,43 @@ def test_a_forked_child_writes_for_itself(store_path: Path) -> None:
     assert os.waitpid(child, 0)[1] == 0
     store.write([row(3)])
     assert len(chains(store)) == 3
+    store.close()
+
+
+def test_workers_of_multiprocessing_lose_nothing_when_they_end(store_path: Path) -> None:
+    """They end without `atexit`; one got its observer from its parent, one made its own."""
+    code = """
+        import multiprocessing, sys, time, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from clawmw.core.identity import Identity
+        from clawmw.observe.otel import OtelObserver
+        from clawmw.observe.spanstore import SpanStore
+        from tests.observe.calls import Says, tell
+        def call(name, given=None):
+            observer = given or OtelObserver(store=SpanStore.open(sys.argv[1]))
+            who = Identity(agent=name, session=name, chain="shared")
+            tell(observer, Says(identity=who, at=time.time()))
+        if __name__ == "__main__":
+            fork = multiprocessing.get_context("fork")
+            mine = OtelObserver(store=SpanStore.open(sys.argv[1]))
+            call("parent", mine)
+            for args in (("inherits", mine), ("makes its own",)):
+                worker = fork.Process(target=call, args=args)
+                worker.start()
+                worker.join()
+                assert worker.exitcode == 0
+    """
+    root = Path(__file__).parents[2]
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(store_path)],
+        check=True,
+        cwd=root,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )
+    store = SpanStore.read(store_path)
+    (chain,) = chains(store)
+    assert (chain.calls, chain.agents) == (3, 3)
     store.close()
 
 

@@ -154,3 +154,15 @@ def test_without_blobs_compress_is_said_to_be_lossless() -> None:
     said = "expand keeps no blobs: nothing can be hidden, so compress is lossless, not balanced"
     assert explain(load_policy(text)).warnings == (said,)
     assert explain(load_policy(text + "compress: lossless\n")).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("trace", "said"),
+    [
+        ("{content: local}", "trace keeps prompts and answers on this machine, for 1d"),
+        ("{content: local, store: off}", "trace.content keeps nothing: trace.store is off"),
+    ],
+)
+def test_that_content_is_kept_is_said(trace: str, said: str) -> None:
+    assert any(said in warning for warning in explained(f"trace: {trace}").warnings)
+    assert not any("trace" in warning for warning in explained("trace: {keep: 7d}").warnings)

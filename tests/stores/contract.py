@@ -187,6 +187,22 @@ def ledger_answers_one_id_once(stores: Stores) -> None:
 
 
 @law
+def ledger_tells_what_is_reserved_from_what_is_used(stores: Stores) -> None:
+    ledger = stores.ledger
+    charges = [Charge("chain:a", "usd", 5, 20), Charge("chain:a", "calls", 1, None)]
+    assert ledger.reserved("chain:a", 0.0) == {}
+    assert ledger.reserve("1", charges, 60.0, 0.0).granted
+    assert ledger.reserve("2", charges, 90.0, 0.0).granted
+    assert not ledger.reserve("3", [Charge("chain:a", "usd", 50, 20)], 90.0, 0.0).granted
+    assert ledger.reserved("chain:a", 1.0) == {"usd": 10, "calls": 2}
+    assert ledger.reserved("chain:b", 1.0) == {}
+    ledger.settle("1", [Charge("chain:a", "usd", 2, 20), Charge("chain:a", "calls", 1, None)], 2.0)
+    assert ledger.used("chain:a") == {"usd": 7, "calls": 2}
+    assert ledger.reserved("chain:a", 2.0) == {"usd": 5, "calls": 1}
+    assert ledger.reserved("chain:a", 91.0) == {}, "what has expired counts as used"
+
+
+@law
 def ledger_settles_what_was_used(stores: Stores) -> None:
     ledger = stores.ledger
     ledger.reserve("1", [usd(5, 10), Charge("chain:a", "calls", 1)], 60.0, 0.0)

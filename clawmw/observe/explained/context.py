@@ -207,8 +207,9 @@ def cache(facts: Facts) -> Iterator[Point]:
         )
         return
     of = f" of {tokens(span.input_tokens)} input tokens ({share(read, span.input_tokens)})"
-    saw = f"The provider read {tokens(read)}{of} from its cache"
-    yield Point(f"{saw}; about {tokens(expected or 0)} were expected (estimated).")
+    saw = f"The provider read {tokens(read)}{of} from its cache{facts.together}"
+    first = " for the first" if facts.together else ""
+    yield Point(f"{saw}; about {tokens(expected or 0)} were expected{first} (estimated).")
     if span.cache_write_tokens:
         yield Point(f"It wrote {tokens(span.cache_write_tokens)} tokens into it, for later calls.")
     for event in facts.events("clawmw.cache.missed"):

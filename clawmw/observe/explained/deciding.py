@@ -304,7 +304,7 @@ def came_back(facts: Facts) -> Iterator[Point]:
         basis = "as the provider counts" if span.usage_basis != "estimated" else "estimated"
         yield Point(
             f"{tokens(span.input_tokens)} tokens went in, {tokens(span.output_tokens)} came out "
-            f"({basis})."
+            f"({basis}){facts.together}."
         )
     if span.overhead_us is not None:
         spent, whole = span.overhead_us * 1000, span.end_ns - span.start_ns

@@ -57,6 +57,12 @@ class Facts:
         """Nothing was done, only said."""
         return self.span.mode in ("observe", "holdout")
 
+    @property
+    def together(self) -> str:
+        """What is to be said of sums over several attempts."""
+        counted = self.span.attempts or 0
+        return f", in all {counted} attempts together" if counted > 1 else ""
+
     def profile(self, model: str | None) -> Profile | None:
         """A model's prices, as they are known today."""
         if self.prices is None or not model:

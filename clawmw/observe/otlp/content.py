@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from clawmw.observe.attributes import error_type, label
 from clawmw.observe.otlp.wire import Value, WireEvent
@@ -77,9 +78,15 @@ _OWN_WORDS = ("openclaw.",)
 """Names so wide that their texts must look like identifiers."""
 
 
+@lru_cache(maxsize=4096)  # the same names on every span; long ones are never asked about
 def is_content(name: str) -> bool:
     """Whether an attribute of that name says what was said."""
     return _CONTENT.fullmatch(name) is not None
+
+
+@lru_cache(maxsize=4096)
+def _is_name(name: str) -> bool:
+    return _NAMES.fullmatch(name) is not None
 
 
 def named(text: object) -> str | None:
@@ -110,7 +117,7 @@ def kept(attributes: Mapping[str, Value]) -> dict[str, Value]:
 def _kept(name: str, value: Value) -> Value | None:
     if isinstance(value, bool | int | float):
         return value
-    if not _NAMES.fullmatch(name):
+    if not _is_name(name):
         return None
     if name == "error.type":
         return error_type(value if isinstance(value, str) else None)

@@ -18,10 +18,11 @@ from opentelemetry import context
 from opentelemetry.sdk.resources import Resource
 
 from clawmw.core.events import Event
+from clawmw.observe.bounded import Put, nowhere
 from clawmw.observe.cells import Cells, Labels, Snapshot
 from clawmw.observe.forks import after_fork
 from clawmw.observe.instruments import Instrument
-from clawmw.observe.measures import Measures, Put, nowhere
+from clawmw.observe.measures import Measures
 from clawmw.observe.otel_metrics import old_names
 from clawmw.observe.otlp.collector import resource
 from clawmw.observe.otlp.post import Post

@@ -103,8 +103,9 @@ class _Said:
 
 def _url(said: _Said, endpoint: str | None) -> str | None:
     path = f"/v1/{said.signal}"
-    if endpoint is not None:
-        return endpoint if endpoint.endswith(path) else endpoint.rstrip("/") + path
+    if endpoint is not None:  # perhaps copied with the path of one signal
+        below = endpoint.rstrip("/").removesuffix("/v1/traces").removesuffix("/v1/metrics")
+        return below.rstrip("/") + path
     own, base = said.own("ENDPOINT"), said.all("ENDPOINT")
     url = own or (base.rstrip("/") + path if base else None)
     if url is None:

@@ -12,7 +12,7 @@ from clawmw.observe.chains import Chain, find
 from clawmw.observe.listing import Filter, matching, these
 from clawmw.observe.spanstore import SpanStore
 
-__all__ = ["MOST", "Break", "Group", "Overview", "Stop", "overview"]
+__all__ = ["MOST", "Break", "Group", "Overview", "Stop", "overview", "summary"]
 
 MOST = 500
 """Chains that the sums of one page are over."""
@@ -69,7 +69,7 @@ class Overview:
 
     chains: tuple[Chain, ...]
     ids: tuple[str, ...]
-    """The trace ids of all that match; the sums are over those listed, the first."""
+    """The trace ids of all that match; the sums are over the first `MOST`."""
     cost_nano: int | None
     baseline_nano: int | None
     saved_nano: int | None
@@ -88,6 +88,11 @@ class Overview:
     lost_nano: int
     stops: tuple[Stop, ...]
 
+    @property
+    def counted(self) -> int:
+        """How many chains the sums are over."""
+        return min(len(self.ids), MOST)
+
 
 def overview(
     store: SpanStore,
@@ -97,24 +102,31 @@ def overview(
 ) -> Overview:
     """The chains that match (at most `MOST`, the first), or one alone."""
     if trace_id is not None:
-        every = [chain.trace_id for chain in find(store, trace_id)[:1]]
-    else:
-        every = matching(store, wanted)
-    listed = these(store, every[:MOST])
-    ids = [chain.trace_id for chain in listed]
+        return summary(store, [chain.trace_id for chain in find(store, trace_id)[:1]])
+    return summary(store, matching(store, wanted))
+
+
+def summary(
+    store: SpanStore,
+    every: Sequence[str],
+    shown: slice = slice(0, MOST),
+) -> Overview:
+    """What these traces come to; of their chains, those `shown`."""
+    ids = every[:MOST]
     breaks = _breaks(store, ids)
     native, marked = _cached(store, ids)
+    by_model = _groups(store, ids, "model")
     return Overview(
-        listed,
+        these(store, every[shown]),
         tuple(every),
-        _sum(chain.cost_nano for chain in listed),
-        _sum(chain.compared_nano for chain in listed),
-        _sum(chain.saved_nano for chain in listed),
+        _sum(group.cost_nano for group in by_model),
+        _sum(group.compared_nano for group in by_model),
+        _sum(group.saved_nano for group in by_model),
         native,
         marked,
         _mechanisms(store, ids),
         _groups(store, ids, "agent"),
-        _groups(store, ids, "model"),
+        by_model,
         _groups(store, ids, "kind"),
         breaks[:_ROWS],
         len(breaks),

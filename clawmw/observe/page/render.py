@@ -8,10 +8,10 @@ from typing import Any
 
 from clawmw.core.money import Profile
 from clawmw.observe.chains import SORTS, Chain, spans
-from clawmw.observe.listing import STATUSES, Filter, choices, going_on, these
+from clawmw.observe.listing import STATUSES, Filter, choices, going_on, matching
 from clawmw.observe.page.call import look
 from clawmw.observe.page.environment import environment, text_of
-from clawmw.observe.page.figures import Overview, overview
+from clawmw.observe.page.figures import Overview, overview, summary
 from clawmw.observe.page.growth import growth
 from clawmw.observe.page.holdout import holdout
 from clawmw.observe.page.waterfall import bars, rows, ticks
@@ -108,17 +108,14 @@ def overview_page(
     live: Live = Live(),
 ) -> str:
     """The list of chains, its rows leading to their own pages."""
-    seen = overview(store, wanted)
-    last = max(-(-len(seen.ids) // PAGE), 1)
+    ids = matching(store, wanted)
+    last = max(-(-len(ids) // PAGE), 1)
     now = min(max(place.page, 1), last)
+    seen = summary(store, ids, slice((now - 1) * PAGE, now * PAGE))
+    before = place.link(now - 1) if now > 1 else ""
+    after = place.link(now + 1) if now < last else ""
     more: dict[str, Any] = {
-        "listed": these(store, seen.ids[(now - 1) * PAGE : now * PAGE]),
-        "pages": _Pages(
-            now,
-            last,
-            place.link(now - 1) if now > 1 else "",
-            place.link(now + 1) if now < last else "",
-        ),
+        "pages": _Pages(now, last, before, after),
         "selects": _selects(store, wanted, place.since),
     }
     return _overview(store, now_ns, seen, wanted, live=live, **more)
@@ -184,14 +181,13 @@ def _overview(
         "filtered": wanted.any and not only,
         "drawn": drawn,
         "shown": {one["chain"].trace_id for one in drawn},
-        "listed": seen.chains,
         "pages": None,
         "selects": (),
         "held": None if only else holdout(store, wanted.since_ns),
     }
     title = first.chain_id if only and first is not None else "Chains"
     context |= more
-    context["active"] = going_on(store, context["listed"], now_ns) if live is not None else ()
+    context["active"] = going_on(store, seen.chains, now_ns) if live is not None else ()
     return _page("report.html", now_ns, title, live, **context)
 
 

@@ -13,11 +13,25 @@ from typing import Any
 
 import openai
 import pytest
+from google.protobuf.json_format import MessageToDict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.resources import Resource
 
 import clawmw
 from clawmw.core.events import Event
 from clawmw.emulator import Emulator
+from clawmw.observe.cells import Cells
+from clawmw.observe.measures import Measures
 from clawmw.observe.otel_metrics import OtelMetrics
+from clawmw.observe.otlp.encoding import Frame, encoded
+from clawmw.observe.otlp.settings import otlp_settings
 from clawmw.policy import build
 from clawmw.policy.load import load_policy
 from clawmw.runtime import Runtime
@@ -26,9 +40,9 @@ from tests.observe.collector import Collector, until
 
 pytest.importorskip("prometheus_client", reason="compared with what a scraper reads")
 from clawmw.observe.prometheus import Metrics
-from tests.observe.measured import Values, everything, labels, scraped
+from tests.observe.measured import Values, everything, labels, scraped, stories
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ASKED: Any = [{"role": "user", "content": "hello " * 900}]
 
 
@@ -113,6 +127,43 @@ def test_what_arrives_is_what_a_scraper_reads(collector: Collector) -> None:
     assert [path for path, _ in collector.requests] == ["/v1/metrics"]
 
 
+@given(st.lists(stories, min_size=1, max_size=6))
+@settings(max_examples=30, deadline=None)
+def test_on_the_wire_it_is_what_the_sdk_would_send(calls: list[Says]) -> None:
+    reader = InMemoryMetricReader()
+    origin = Resource({"service.name": "s", "numbers": (1, 2), "on": True, "share": 0.5})
+    provider = MeterProvider([reader], origin, shutdown_on_exit=False)
+    applied, cells = OtelMetrics(provider), Cells()
+    measures = Measures(cells.bind)
+    for event in (event for call in calls for event in call.events()):
+        applied(event)
+        measures.take(event)
+    data = reader.get_metrics_data()
+    assert data is not None
+    theirs = encode_metrics(data)
+    ours = ExportMetricsServiceRequest.FromString(encoded(origin, Frame(cells.now(), 0, 0)))
+    assert in_order(ours) == in_order(theirs)
+
+
+def in_order(message: ExportMetricsServiceRequest) -> Any:
+    """A message without its times, and with everything by name."""
+    (whole,) = message.resource_metrics
+    (scope,) = whole.scope_metrics
+    for metric in scope.metrics:
+        for point in getattr(metric, metric.WhichOneof("data")).data_points:
+            point.start_time_unix_nano = point.time_unix_nano = 0
+    found = MessageToDict(message)["resourceMetrics"][0]
+    found["resource"]["attributes"].sort(key=lambda pair: pair["key"])
+    metrics = found["scopeMetrics"][0].pop("metrics")
+    for metric in metrics:
+        for data in metric.values():
+            for point in data["dataPoints"] if isinstance(data, dict) else ():
+                point.setdefault("attributes", []).sort(key=lambda pair: pair["key"])
+            if isinstance(data, dict):
+                data["dataPoints"].sort(key=str)
+    return found, sorted(metrics, key=lambda metric: metric["name"])
+
+
 def test_calls_of_an_agent_arrive_by_and_by(
     collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +235,14 @@ def test_metrics_alone_have_an_endpoint(
     assert value(collector.metrics[0], "clawmw.calls") == 1
 
 
+@pytest.mark.parametrize("path", ["", "/", "/v1/traces", "/v1/metrics"])
+def test_each_signal_has_its_own_path(path: str) -> None:
+    for signal in ("traces", "metrics"):
+        found = otlp_settings(signal, f"http://c:4318/base{path}", {})  # type: ignore[arg-type]
+        assert found is not None
+        assert found.url == f"http://c:4318/base/v1/{signal}"
+
+
 def test_a_collector_that_fails_loses_nothing_and_is_said_once(
     collector: Collector, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -221,22 +280,24 @@ def test_differences_where_the_backend_wants_them(
     assert second["clawmw.in_flight"].sum.aggregation_temporality == 2
 
 
-ENDS = """
-    import time
-    from clawmw.policy import build
-    from clawmw.policy.load import load_policy
+MADE = """
+    import os, time, warnings
+    from clawmw.observe.otel_metrics import OtelMetrics
+    from clawmw.observe.otlp.metrics import metered
+    from clawmw.observe.otlp.settings import otlp_settings
     from tests.observe.calls import Says
-    observers = build.observers(load_policy("version: 1\\ntrace: {store: off}"))
-    for event in Says().events():
-        for observer in observers:
-            observer(event)
-    print(time.monotonic())
+    metrics = OtelMetrics(own=metered(otlp_settings("metrics")))
+    def calls(number):
+        for _ in range(number):
+            for event in Says().events():
+                metrics(event)
 """
+"""What a policy's metrics are, in a program of their own."""
 
 
 def test_a_process_that_ends_sends_what_it_counted(collector: Collector) -> None:
-    named = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_TRACES_EXPORTER": "none"}
-    done = run(ENDS, **named)
+    ends = MADE + "    calls(1)\n    print(time.monotonic())"
+    done = run(ends, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
     assert (done.returncode, done.stderr) == (0, "")
     assert value(collector.metrics[0], "clawmw.calls") == 1
 
@@ -246,8 +307,8 @@ def test_a_process_that_ends_does_not_wait_for_a_collector_that_hangs(
     collector: Collector,
 ) -> None:
     collector.answer = lambda _: None
-    named = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_TRACES_EXPORTER": "none"}
-    done = run(ENDS, **named)
+    ends = MADE + "    calls(1)\n    print(time.monotonic())"
+    done = run(ends, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
     assert (done.returncode, done.stderr) == (0, "")
     assert time.monotonic() - float(done.stdout) < 4
 
@@ -256,53 +317,33 @@ def test_the_applications_provider_goes_first_and_nothing_goes_twice(
     collector: Collector,
 ) -> None:
     code = """
-        from opentelemetry import metrics
-        from opentelemetry.sdk.metrics import MeterProvider
-        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-        from clawmw.observe.otel_metrics import OtelMetrics
-        from clawmw.policy import build
-        from clawmw.policy.load import load_policy
-        from tests.observe.calls import Says
-        reader = InMemoryMetricReader()
-        metrics.set_meter_provider(MeterProvider([reader]))
-        observers = build.observers(load_policy("version: 1\\ntrace: {store: off}"))
-        for event in Says().events():
-            for observer in observers:
-                observer(event)
-        found = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
-        print([m.data.data_points[0].value for m in found if m.name == "clawmw.calls"])
+    from opentelemetry.metrics import set_meter_provider
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    reader = InMemoryMetricReader()
+    set_meter_provider(MeterProvider([reader]))
+    calls(1)
+    found = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
+    print([m.data.data_points[0].value for m in found if m.name == "clawmw.calls"])
     """
-    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_TRACES_EXPORTER": "none"}
-    done = run(code, **environment)
+    done = run(MADE + code, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
     assert (done.stdout, done.stderr) == ("[1]\n", "")
     assert not collector.requests
 
 
 def test_a_forked_child_counts_for_itself(collector: Collector) -> None:
     code = """
-        import os, warnings
-        warnings.simplefilter("ignore", DeprecationWarning)
-        from clawmw.observe.otel_metrics import OtelMetrics
-        from clawmw.policy import build
-        from clawmw.policy.load import load_policy
-        from tests.observe.calls import Says
-        observers = build.observers(load_policy("version: 1\\ntrace: {store: off}"))
-        (metrics,) = [one for one in observers if isinstance(one, OtelMetrics)]
-        def calls(number):
-            for _ in range(number):
-                for event in Says().events():
-                    metrics(event)
-        calls(2)
-        child = os.fork()
-        if not child:
-            calls(3)
-            metrics.close()
-            os._exit(0)
-        os.waitpid(child, 0)
-        calls(1)
+    warnings.simplefilter("ignore", DeprecationWarning)
+    calls(2)
+    child = os.fork()
+    if not child:
+        calls(3)
+        metrics.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    calls(1)
     """
-    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_TRACES_EXPORTER": "none"}
-    done = run(code, **environment)
+    done = run(MADE + code, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
     assert (done.returncode, done.stderr) == (0, "")
     assert [value(message, "clawmw.calls") for message in collector.metrics] == [3, 3]
     assert len({resource["service.instance.id"] for resource in collector.resources}) == 2
