@@ -10,6 +10,7 @@ import pytest
 
 import clawmw
 from clawmw.core.events import CallFinished, Event, StageFailed
+from clawmw.core.money import Cost
 from clawmw.emulator import Emulator, Fault, Reply, ToolUse
 from clawmw.errors import ClawmwError, Refused
 from clawmw.policy.load import load_policy
@@ -326,7 +327,7 @@ def test_what_the_sdk_tries_again_is_paid_once(emulator: Emulator) -> None:
         failed, paid = case.finished
         assert paid.usage is not None
         assert paid.usage.input_tokens == result.context_wrapper.usage.input_tokens
-        assert not failed.cost
+        assert failed.cost == Cost()
         assert paid.cost
     case.close()
 

@@ -180,7 +180,7 @@ def test_what_crewai_tries_again_is_paid_once(emulator: Emulator) -> None:
     emulator.fail_next(Fault(status=503, retry_after=0.01))
     assert case.llm().call("How much?")
     assert [e.status for e in case.finished] == ["failed", "ok"]
-    assert not case.finished[0].cost
+    assert not (cost := case.finished[0].cost) or not cost.total
     assert case.finished[1].cost
     case.runtime.close()
 
