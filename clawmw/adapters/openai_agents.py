@@ -22,6 +22,7 @@ from clawmw.adapters.refusal import told
 from clawmw.adapters.sdk import wrap
 from clawmw.core.identity import Identity
 from clawmw.errors import ClawmwError, Refused
+from clawmw.observe.ambient import current
 from clawmw.policy.models import Policy
 from clawmw.runtime import Runtime, shared
 
@@ -145,7 +146,8 @@ def _who(key: str) -> Identity:
         span, trace = get_current_span(), get_current_trace()
         data = span.span_data if span is not None else None
         agent = getattr(data, "agent_name", None) or getattr(data, "name", None) or ""
-        chain = _chain(trace) if trace is not None else ""
+        if current() is None:  # else the application's own trace is what the run is part of
+            chain = _chain(trace) if trace is not None else ""
     return Identity(
         agent=agent or said.agent,
         session=said.session or (f"{key}/{agent}" if key else ""),

@@ -26,8 +26,8 @@ __all__ = ["traces"]
 _SORTS = ("newest", "wall", "calls", "tokens", "cost", "saved", "stops")
 _LOST_DAYS = 7
 _HOW = (
-    "no traces yet: run an agent through clawmw (`clawmw serve --policy P`, a flow, or the "
-    "HTTP transport) and its chains appear here"
+    "no traces yet: run an agent through clawmw (`clawmw run`, `clawmw serve`, or in Python) and "
+    "its chains appear here; `clawmw demo` fills it without any key"
 )
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -38,6 +38,7 @@ def notes(span: SpanRow, glyphs: Glyphs) -> Iterator[str]:
         more = ", ..." if len(of) > _JOINED else ""
         yield f"{glyphs.dot} joins {len(joined)} branches: {names}{more}"
     if span.op != "chat":
+        yield from _linked(span, glyphs)
         return
     if span.requested_model and span.requested_model != span.model:
         yield f"{glyphs.dot} asked for {clean(span.requested_model)}"
@@ -57,6 +58,15 @@ def notes(span: SpanRow, glyphs: Glyphs) -> Iterator[str]:
         verb = "would leave out" if span.mode == "observe" else "left out"
         parts = ", ".join(f"{clean(name)} ~{tokens(count)}" for name, count in left)
         yield f"{glyphs.dot} {verb} {parts}"
+
+
+def _linked(span: SpanRow, glyphs: Glyphs) -> Iterator[str]:
+    """Spans of other traces that a root or an agent belongs to."""
+    words = {"caller": "begun in", "parent_chain": "a part of"}
+    for link in span.attributes.get("clawmw.links") or ():
+        kind, _, at = str(link).partition(" ")
+        if kind in words:
+            yield f"{glyphs.dot} {words[kind]} trace {clean(at.partition('-')[0])}"
 
 
 _JOINED = 4

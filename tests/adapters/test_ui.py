@@ -348,11 +348,10 @@ def test_writers_and_readers_do_not_wait_for_each_other(
 
     def write(number: int) -> None:
         with_own = SpanStore.open(path)
-        span = 0
-        while not done.is_set():
-            span += 1
+        for span in range(1, 100_000):
             with_own.write([row(number, span)])
-            time.sleep(0.005)
+            if done.wait(0.005):
+                break
         with_own.close()
 
     writers = [threading.Thread(target=write, args=(n,)) for n in range(1, 4)]

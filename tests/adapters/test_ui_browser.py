@@ -242,6 +242,16 @@ def test_a_thousand_spans_are_there_in_under_a_second(browser: Browser, tmp_path
     with UiServed(Ui(seen, no_books)) as served:
         tab = watched(browser, f"{served.url}chain/{'a' * 32}")  # templates are read
         assert tab.ask("document.querySelectorAll('.span').length") > 1000
+        top = "document.querySelector('.row.head').getBoundingClientRect().top"
+        tab.ask(f"scrollBy(0, {top} + 400)")
+        assert tab.ask(top) == 0, "the axis stays in sight"
+        unfolded = "[...document.querySelectorAll('.run li')].filter(li => li.checkVisibility())"
+        assert tab.ask(f"{unfolded}.length") == 0
+        tab.ask("document.querySelector('.run summary').focus()")
+        tab.press("j")
+        assert tab.ask("document.activeElement.closest('.run')") is None, "past what is folded"
+        tab.press("e")
+        assert tab.ask(f"{unfolded}.length") > 500
         tab.go("about:blank#")
         tab.call("Performance.enable", timeDomain="threadTicks")
         own, shown = time.process_time(), worked(tab)

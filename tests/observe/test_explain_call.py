@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from clawmw.cli.explain_call import command
 from clawmw.observe.calls import find_calls
@@ -181,3 +183,114 @@ def test_every_mechanism_has_words_of_its_own() -> None:
     for kind in REDUCERS:
         said = mechanism(f"compress.{kind.name}")
         assert said != mechanism("compress"), kind.name
+
+
+NAMES = (
+    "acted", "loop.capped", "attempt", "admission.waited", "budget.near", "budget.overdrawn",
+    "breaker", "cache.missed", "epoch", "stage.failed", "degraded", "cost.assumed", "body.unread",
+    "identity.derived",
+)  # fmt: skip
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.just([1])
+)
+KEYS = st.sampled_from(
+    ["stage", "rule", "action", "would", "seconds", "number", "meter", "used", "limit", "state",
+     "index", "byte", "lost_usd", "moved", "usd", "reason", "time_ns", "scope", "detail.count",
+     "detail.used", "detail.limit", "expected_calls", "refused", "tool", "upstream"]
+)  # fmt: skip
+
+
+@given(
+    events=st.lists(st.tuples(st.sampled_from(NAMES), st.dictionaries(KEYS, VALUES)), max_size=4),
+    attributes=st.dictionaries(
+        st.sampled_from(["clawmw.messages", "clawmw.upstream_ms", "clawmw.saved.by.x"]), VALUES
+    ),
+    attempts=st.none() | st.integers(0, 4),
+)
+@settings(max_examples=150, deadline=None)
+def test_whatever_a_span_says_there_is_something_to_tell(
+    events: list[tuple[str, dict[str, Any]]], attributes: dict[str, Any], attempts: int | None
+) -> None:
+    """A collector takes spans from whoever sends them."""
+    row = SpanRow(
+        "1" * 32, "2" * 16, None, "chat", "chat m", 1, 2, "ok", attempts=attempts,
+        attributes=attributes,
+        events=tuple({**more, "name": f"clawmw.{name}"} for name, more in events),
+    )  # fmt: skip
+    for section in tell(Facts(row)):
+        assert all(point.text.isprintable() for point in section.points)
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (
+            {"name": "clawmw.cache.missed", "moved": "message", "index": 3, "byte": 1200,
+             "lost_usd": 0.0312, "predicted": 9000, "read": 0},
+            ("message 4 was not what it was in the call before, from its byte 1,200 on. All that "
+            "follows it had to be read anew. That cost about $0.0312 more."),
+        ),
+        (
+            {"name": "clawmw.cache.missed", "moved": "provider", "predicted": 9000, "read": 0},
+            "nothing of the prompt had moved: the provider no longer held it",
+        ),
+        (
+            {"name": "clawmw.admission.waited", "seconds": 2.5, "class": "background"},
+            "It waited 2.5s for its turn, as background work.",
+        ),
+        (
+            {"name": "clawmw.budget.near", "scope": "chain", "day": "", "meter": "usd",
+             "limit": 10**9, "used": 85 * 10**7},
+            "The budget of this chain is nearly used up: $0.8500 of $1.00.",
+        ),
+        (
+            {"name": "clawmw.acted", "stage": "fallback", "action": "retry",
+             "rule": "fallback.light"},
+            "The model failed, so light was asked instead.",
+        ),
+        (
+            {"name": "clawmw.acted", "stage": "degrade", "action": "rewrite",
+             "rule": "degrade.compress"},
+            "One step down the ladder of poorer answers: old history goes out in a shorter form.",
+        ),
+        (
+            {"name": "clawmw.acted", "stage": "reuse", "action": "answer", "rule": "reuse.ttl"},
+            "An earlier answer to the very same call was given again; no model was asked.",
+        ),
+        (
+            {"name": "clawmw.epoch", "stage": "epochs", "reason": "pays", "tokens_before": 52_000,
+             "tokens_after": 31_000, "price_usd": 0.03, "saving_usd": 0.12, "expected_calls": 9.5},
+            ("writing it again costs about $0.0300, and saves about $0.1200 over this call and "
+             "the 9.5 expected after it."),
+        ),
+        (
+            {"name": "clawmw.stage.failed", "stage": "dedupe", "error": "KeyError"},
+            "dedupe failed (KeyError), and was skipped.",
+        ),
+        (
+            {"name": "clawmw.acted", "stage": "window", "action": "halt", "rule": "window.full",
+             "detail.used": "about 9,000 tokens are left", "detail.limit": "about 8,000 tokens",
+             "detail.scope": "call"},
+            ("The call was refused: about 9,000 tokens are left; allowed is about 8,000 tokens "
+             "for the call."),
+        ),
+        (
+            {"name": "clawmw.acted", "stage": "night", "action": "rewrite", "rule": "night.owl"},
+            "The stage night changed the request or the answer.",
+        ),
+        (
+            {"name": "clawmw.cost.assumed", "usd": 0.25},
+            "$0.2500 were charged, which is the most it can have been.",
+        ),
+    ],
+)  # fmt: skip
+def test_each_thing_that_can_happen_has_its_sentence(event: dict[str, Any], said: str) -> None:
+    row = SpanRow(
+        "1" * 32, "2" * 16, None, "chat", "chat m", 1, 2, "ok", attempts=1, model="m",
+        cache_read_tokens=0, input_tokens=9000, predicted_tokens=9000, output_tokens=10,
+        events=({"time_ns": 1, **event},),
+    )  # fmt: skip
+    text = " ".join(point.text for section in tell(Facts(row))
+                    for point in section.points)  # fmt: skip
+    assert said in text
+    assert "cannot be read" not in text

@@ -288,3 +288,16 @@ def test_agents_and_tools_of_others_are_no_model_calls(exporting: Make) -> None:
         with app.start_as_current_span(operation, attributes={"gen_ai.operation.name": operation}):
             tell(observer, Says(model=operation))
     assert {"chat invoke_agent", "chat execute_tool", "chat embeddings"} <= set(by_name(exporter))
+
+
+def test_what_a_root_is_linked_to_is_shown(exporting: Make, local: Any) -> None:
+    stored, reader = local
+    child = replace(PLANNER, chain="trip-7.1", parent="trip-7", context=REMOTE.context)
+    with stored.chain(child, "part"):
+        pass
+    stored.flush()
+    (row,) = spans(reader, f"{trace_id(child):032x}")
+    assert list(notes(row, UNICODE)) == [
+        f"\u00b7 a part of trace {trace_id(PLANNER):032x}",
+        f"\u00b7 begun in trace {TRACE}",
+    ]

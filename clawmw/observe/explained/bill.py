@@ -21,7 +21,7 @@ def cost(facts: Facts) -> Iterator[Point]:
     if not span.cost_nano and not span.input_tokens:
         yield Point("It cost nothing: no model was asked that bills.")
         return
-    sign = "about " if span.usage_basis == "estimated" else ""
+    sign = "about " if "estimated" in (span.usage_basis, span.cost_basis) else ""
     profile = facts.profile(span.model)
     if profile is None or profile.price is None or span.input_tokens is None:
         yield Point(

@@ -7,7 +7,7 @@ from typing import Any
 
 from clawmw.observe.explained.facts import Facts, Point, dollars, many, name
 from clawmw.observe.figures import clean, share, tokens
-from clawmw.observe.outlinestore import Said
+from clawmw.observe.outlinestore import Inside, Said
 from clawmw.observe.summary import left_out
 
 __all__ = ["asked", "cache", "mechanism", "sent"]
@@ -95,27 +95,27 @@ def sent(facts: Facts) -> Iterator[Point]:
     for what, count in left_out([span]):
         verb = "would save" if facts.observing else "saved"
         yield Point(f"{_capital(mechanism(what))}: {verb} about {tokens(count)} tokens.", what)
-    inside = facts.inside
-    if inside is None:
+    if facts.inside is not None:
+        yield from _one_by_one(facts.inside)
+    else:
         yield Point("Its messages were not written down one by one.")
-        return
-    yield from _messages([one for one in inside.messages if one.changed and one.place is not None])
-    yield from _added(inside.messages)
-    offered = inside.facts.get("tools_added") or ()
-    for tool in offered:
-        yield Point(
-            f"The model was offered one more tool, {name(tool)}: with it, it can ask for what was "
-            "cut.",
-            "expand.offer",
-        )
     for event in facts.acted("redact"):
         names = [k.removeprefix("detail.") for k in event if k.startswith("detail.")]
         yield Point(f"Secrets were replaced before: {', '.join(map(name, names))}.", "redact.env")
     for event in facts.events("clawmw.epoch"):
         yield _epoch(event)
-    for event in facts.acted("window"):
-        if event.get("action") == "halt":
-            yield Point("It does not fit into the model's window.", str(event.get("rule")))
+
+
+def _one_by_one(inside: Inside) -> Iterator[Point]:
+    """The messages that changed, those of clawmw, and the tools."""
+    yield from _messages([one for one in inside.messages if one.changed and one.place is not None])
+    yield from _added(inside.messages)
+    for tool in inside.facts.get("tools_added") or ():
+        yield Point(
+            f"The model was offered one more tool, {name(tool)}: with it, it can ask for what was "
+            "cut.",
+            "expand.offer",
+        )
 
 
 def _sizes(facts: Facts, raw: int, out: int) -> Iterator[Point]:

@@ -117,7 +117,7 @@ def guards(facts: Facts) -> Iterator[Point]:
         yield _loop(event)
     for event in facts.events("clawmw.budget.near", "clawmw.budget.overdrawn"):
         yield _budget(event)
-    for event in facts.acted("budget", "reuse", "single_flight", "admission", "breaker"):
+    for event in facts.events("clawmw.acted"):
         told = _decided(event)
         if told is not None:
             yield told
@@ -213,11 +213,26 @@ def _decided(event: Mapping[str, Any]) -> Point | None:
             "answer, too; no second one was made.",
         }.get(str(event.get("stage")))
         return Point(told, rule) if told else None
+    if event.get("stage") not in _TOLD:
+        did = {"rewrite": "changed the request or the answer", "retry": "had it asked again"}
+        what = did.get(str(event.get("action")), "acted")
+        maybe = "would have " if would else ""
+        return Point(f"The stage {name(event.get('stage'))} {maybe}{what}.", rule)
     if rule == "budget.min_output":
         return Point("A limit was put on the answer, so that it fits what is left.", rule)
     if rule == "budget.soft":
         return Point("The model was told once that a budget is nearly used up.", rule)
     return None
+
+
+_TOLD = frozenset(
+    {
+        *("budget", "reuse", "single_flight", "admission", "breaker", "retry", "fallback"),
+        *("degrade", "route", "loop_guard", "expand", "prompt_cache", "window", "epochs"),
+        *("compress", "dedupe", "redact"),
+    }
+)
+"""Stages that have words of their own somewhere in a telling."""
 
 
 def _left(facts: Facts) -> Iterator[Point]:

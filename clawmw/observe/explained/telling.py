@@ -8,6 +8,7 @@ from typing import TypeAlias
 from clawmw.core.money import Profile
 from clawmw.observe.explained import bill, context, deciding
 from clawmw.observe.explained.facts import Facts, Point, Section
+from clawmw.observe.figures import clean
 from clawmw.observe.outlinestore import inside
 from clawmw.observe.spanstore import SpanRow, SpanStore
 
@@ -31,8 +32,19 @@ _SECTIONS: tuple[tuple[str, _Tells], ...] = (
 
 def tell(facts: Facts) -> tuple[Section, ...]:
     """What happened to one call; sections of which nothing is known are left out."""
-    told = [(title, tuple(dict.fromkeys(tells(facts)))) for title, tells in _SECTIONS]
+    told = [(title, _points(tells, facts)) for title, tells in _SECTIONS]
     return tuple([Section(title, points) for title, points in told if points])
+
+
+def _points(tells: _Tells, facts: Facts) -> tuple[Point, ...]:
+    """Each point once. A span may come from anybody: what cannot be read of it is said."""
+    found: dict[Point, None] = {}
+    try:
+        for point in tells(facts):
+            found[Point(clean(point.text), clean(point.rule))] = None
+    except Exception:  # noqa: BLE001 - the other sections are of use all the same
+        found[Point("What else was recorded of it cannot be read.")] = None
+    return tuple(found)
 
 
 def facts_of(

@@ -22,7 +22,7 @@
 
   const rows = () =>
     [...document.querySelectorAll("#chains tbody th a, .rows summary")].filter(
-      (row) => row.getClientRects().length,
+      (row) => row.checkVisibility(),
     );
 
   function step(by) {
