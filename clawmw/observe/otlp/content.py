@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from clawmw.observe.attributes import error_type, label
+from clawmw.observe.otlp.sound import sound_mark
 from clawmw.observe.otlp.wire import Value, WireEvent
 
 __all__ = ["LONGEST", "is_content", "kept", "kept_of_ours", "marked", "named"]
@@ -160,5 +161,7 @@ def marked(events: tuple[WireEvent, ...], *, ours: bool) -> tuple[Mapping[str, V
         if event.name == "exception":
             kind = event.attributes.get("exception.type")
             said = {"exception.type": error_type(kind if isinstance(kind, str) else None)}
-        found.append({**said, **mark})
+        whole = sound_mark(event.name, said)
+        if whole is not None:
+            found.append({**whole, **mark})
     return tuple(found)

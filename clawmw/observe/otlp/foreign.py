@@ -21,6 +21,7 @@ from clawmw.observe.otlp.conventions import (
     TEXTS,
     USD,
 )
+from clawmw.observe.otlp.sound import sound
 from clawmw.observe.otlp.wire import Value, WireSpan
 from clawmw.observe.spanstore import SpanRow
 
@@ -39,7 +40,7 @@ def foreign_row(span: WireSpan, profiles: Profiles | None = None) -> SpanRow:
     op = _operation(span)
     values: dict[str, Any] = {c: _first(said, names, named) for c, names in TEXTS.items()}
     values |= {column: _first(said, names, _count) for column, names in COUNTS.items()}
-    attributes = {n: v for n, v in kept(said).items() if n not in _READ}
+    attributes = {n: v for n, v in kept(said).items() if n not in _READ and sound(n, v)}
     values["agent"] = values["agent"] or _agent(span, op)
     row = SpanRow(
         trace_id=span.trace_id,

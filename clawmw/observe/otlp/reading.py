@@ -12,7 +12,7 @@ import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import DecodeError
@@ -28,7 +28,10 @@ MOST_SPANS = 50_000
 """Spans that one request may hold; those beyond are rejected."""
 LARGEST_SPAN = 4 * 2**20
 """Bytes of one span; a larger one is rejected."""
+_MOST_PARTS = 8 * MOST_SPANS
+"""Groups, scopes and spans of one request: the empty ones are cheap to send, and not to read."""
 _LATEST = 2**63 - 1
+T = TypeVar("T")
 
 
 def decode(body: bytes, encoding: Encoding) -> Batch:
@@ -144,14 +147,23 @@ def _service(resource: Resource) -> str | None:
 
 def _from_protobuf(body: memoryview) -> Iterator[tuple[str | None, str, memoryview]]:
     """(service, scope, span) of each span; the spans not parsed yet."""
-    for group in _fields(body, 1):
+    left = iter(range(_MOST_PARTS))
+    for group in _counted(_fields(body, 1), left):
         resource = next(_fields(group, 1), memoryview(b""))
         service = _service(Resource.FromString(bytes(_small(resource))))
-        for scoped in _fields(group, 2):
+        for scoped in _counted(_fields(group, 2), left):
             scope = next(_fields(scoped, 1), memoryview(b""))
             name = InstrumentationScope.FromString(bytes(_small(scope))).name
-            for span in _fields(scoped, 2):
+            for span in _counted(_fields(scoped, 2), left):
                 yield service, name, span
+
+
+def _counted(parts: Iterator[T], left: Iterator[int]) -> Iterator[T]:
+    """The same parts, while any are left of those that one request may have."""
+    for part in parts:
+        if next(left, None) is None:
+            raise ValueError("too many parts")
+        yield part
 
 
 def _small(data: memoryview) -> memoryview:
@@ -201,11 +213,12 @@ def _from_json(body: bytes) -> Iterator[tuple[str | None, str, Mapping[str, Any]
     whole = json.loads(body)
     if not isinstance(whole, dict):
         raise TypeError("no object")
-    for group in _listed(whole, "resourceSpans"):
+    left = iter(range(_MOST_PARTS))
+    for group in _counted(_listed(whole, "resourceSpans"), left):
         resource = ParseDict(group.get("resource") or {}, Resource(), ignore_unknown_fields=True)
-        for scoped in _listed(group, "scopeSpans"):
+        for scoped in _counted(_listed(group, "scopeSpans"), left):
             name = (scoped.get("scope") or {}).get("name")
-            for span in _listed(scoped, "spans"):
+            for span in _counted(_listed(scoped, "spans"), left):
                 yield _service(resource), str(name or ""), span
 
 

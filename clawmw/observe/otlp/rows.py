@@ -18,6 +18,7 @@ from clawmw.observe.compat import GROUPS, duplicate
 from clawmw.observe.exporter import SCOPE, own_row, written
 from clawmw.observe.otlp.content import LONGEST, kept_of_ours, marked
 from clawmw.observe.otlp.foreign import OTHER, Profiles, foreign_row
+from clawmw.observe.otlp.sound import sound
 from clawmw.observe.otlp.wire import Value, WireEvent, WireSpan
 from clawmw.observe.spanstore import SpanRow
 
@@ -30,9 +31,6 @@ _ID = re.compile(r"[0-9a-f]{16}")
 _RAW = "clawmw.parent.id"
 """The parent as it is stored, where the reader put the span beneath another one."""
 _EXCHANGE = "clawmw.exchange"
-_STATUSES = ("ok", "failed", "halted", "answered", "cancelled")
-_MOST_USD = 9_000_000
-"""Beyond it a double does not hold whole nano-USD."""
 _TYPES = {f.name: str(f.type) for f in fields(SpanRow)}
 
 
@@ -62,7 +60,7 @@ def _told(row: SpanRow, span: WireSpan) -> SpanRow:
 
 def _own(span: WireSpan) -> SpanRow:
     """The row of a span with our attributes."""
-    said = {n: v for n, v in kept_of_ours(span.attributes).items() if _sound(n, v)}
+    said = {n: v for n, v in kept_of_ours(span.attributes).items() if sound(n, v)}
     place = {
         "trace_id": span.trace_id,
         "span_id": span.span_id,
@@ -84,18 +82,6 @@ def _own(span: WireSpan) -> SpanRow:
 def _parent(raw: Value) -> str | None:
     """The parent that a span had in the store it comes from."""
     return raw if isinstance(raw, str) and _ID.fullmatch(raw) else None
-
-
-def _sound(name: str, value: Value) -> bool:
-    """Whether what is computed with is what it should be: a wire may say anything."""
-    if name == "clawmw.stopped":
-        return isinstance(value, bool)
-    if name == "clawmw.status":
-        return value in _STATUSES
-    if not name.endswith(("_usd", ".usd", "_ms", ".ms")):
-        return True
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return plain and abs(value) < _MOST_USD * 1000  # type: ignore[arg-type]
 
 
 def _fits(value: Any, kind: str) -> bool:
