@@ -46,6 +46,7 @@ _STATIC = {
 }
 _AGO = re.compile(r"(\d{1,6})([smhdw])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_LONGEST_QUERY = 4096
 _MOST_LISTED = 1000
 """Chains of one page of JSON."""
 
@@ -94,7 +95,7 @@ class Ui:
         else:
             raw: bytes = scope.get("raw_path") or scope["path"].encode()
             query = scope.get("query_string", b"").decode("latin-1")
-            asked = _Asked(_parts(raw), dict(parse_qsl(query, max_num_fields=20)))
+            asked = _Asked(_parts(raw), dict(parse_qsl(query[:_LONGEST_QUERY])))
             reply = await asyncio.to_thread(self._reply, asked)  # SQLite is not to hold the loop
         encoded = [
             (k.encode(), v.encode("latin-1", "replace"))

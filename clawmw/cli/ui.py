@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 import click
 
@@ -73,7 +74,7 @@ def command(
     def ready() -> None:
         click.echo(f"clawmw ui: {url}  (Ctrl-C ends it)")
         if show:
-            webbrowser.open(f"{url}?token={token}" if token else url)
+            webbrowser.open(f"{url}?{urlencode({'token': token})}" if token else url)
 
     try:
         ui = Ui(watched, partial(read_books, policy), _prices(policy))

@@ -341,6 +341,30 @@ def test_other_machines_need_a_token(path: Path, serving: Serving) -> None:
     assert not away.headers.get("location", "/").startswith("//")
 
 
+@pytest.mark.parametrize(
+    "token", ["bm90LWEtc2VjcmV0+/8=+/8=", "a;b;c;d;e;f;g;h;i", 'quotes " and, commas']
+)
+def test_any_token_opens_the_pages(serving: Serving, token: str) -> None:
+    """Also where another program of this host has set a cookie that is none."""
+    client = serving(token=token)
+    first = client.get("/", params={"token": token}, follow_redirects=False)
+    assert first.status_code == 303
+    kept = first.headers["set-cookie"].partition(";")[0]
+    client.cookies.clear()
+    assert client.get("/").status_code == 401
+    assert client.get("/", headers={"cookie": f'theirs={{"a": 1}}; {kept}'}).status_code == 200
+
+
+def test_what_a_path_holds_is_no_header(serving: Serving) -> None:
+    client = serving(token="a-token-of-some-length")
+    away = client.get("/x%0d%0aa:b?token=a-token-of-some-length", follow_redirects=False)
+    assert (away.status_code, away.headers["location"]) == (303, "/x%0D%0Aa%3Ab")
+
+
+def test_a_long_query_is_no_trouble(serving: Serving) -> None:
+    assert serving().get("/", params={f"a{n}": "1" for n in range(900)}).status_code == 200
+
+
 def test_writers_and_readers_do_not_wait_for_each_other(
     store: SpanStore, path: Path, serving: Serving
 ) -> None:
