@@ -99,7 +99,8 @@ class _Lazy(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # it was closed before we began
+                sys.stdout.flush()
         except BrokenPipeError:
             # What is still buffered has no reader; keep the interpreter from flushing it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

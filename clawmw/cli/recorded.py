@@ -99,8 +99,14 @@ def console() -> Console:
     """A console on stdout; a pipe has no width of its own, so nothing is cut short there."""
     from rich.console import Console
 
+    class Written(Console):
+        """A console whose reader may leave: that is for `main` to tell, as with any output."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
     width = None
-    if not sys.stdout.isatty():
+    if sys.stdout is None or not sys.stdout.isatty():  # None: it is closed
         columns = os.environ.get("COLUMNS", "")
         width = int(columns) if columns.isdigit() and int(columns) else _PIPED_WIDTH
-    return Console(width=width, highlight=False, markup=False, emoji=False)
+    return Written(width=width, highlight=False, markup=False, emoji=False)

@@ -55,6 +55,7 @@ class Recorder:
             f"the outlines in {store.path}", self._deliver, self._counts, _SHAPE
         )
         self._expires = 0.0
+        self._renewed = 0
         self._begin()
         after_fork(self._begin)
         atexit.register(self.close)  # after the store's own, so it is done before that
@@ -91,6 +92,13 @@ class Recorder:
 
     def _deliver(self, calls: Sequence[Ended]) -> Outcome[Ended]:
         """Write some calls in one transaction."""
+        try:
+            renewed = self._store.renew()
+        except StoreError:
+            renewed = self._renewed  # the same comes of the writing
+        if renewed != self._renewed:  # another file: nothing is in it
+            self._renewed = renewed
+            self._outliner.forget()
         batches, failed = self._outlined(calls)
         now = time.time()
         keep = self._content.keep if self._content else 0.0

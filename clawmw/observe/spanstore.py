@@ -24,10 +24,11 @@ from itertools import compress
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from clawmw.errors import StoreError, UnsafeStore
+from clawmw.errors import StoreError
 from clawmw.observe.bounds import drop_before, keep_within
 from clawmw.observe.doubles import INDEX, admitted, settle
 from clawmw.observe.outlinetables import TABLES, expire
+from clawmw.observe.ownfile import make, which
 
 __all__ = ["COLUMNS", "KEEP", "SIZE", "SpanRow", "SpanStore", "default_store_path"]
 
@@ -178,6 +179,8 @@ class SpanStore:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self._renewed = 0
 
     @classmethod
     def open(cls, path: Path | str, *, keep: float | None = KEEP, size: int | None = SIZE) -> Self:
@@ -188,7 +191,7 @@ class SpanStore:
         be made or is not a store, UnsafeStore when the file is a link or belongs to someone else.
         """
         store = cls(Path(path), writable=True, keep=keep, size=size)
-        store._make()
+        make(store.path)
         with store._closed_on_error():
             store._transaction(store._migrate)
             store.expire()
@@ -215,6 +218,7 @@ class SpanStore:
         """Write spans in one transaction."""
         if not batch:
             return
+        self.renew()
         rows = [_values(row) for row in batch]
         details = [_details(row) for row in batch]
 
@@ -228,6 +232,20 @@ class SpanStore:
         self._batches += 1
         if time.time() - self._pruned > _PRUNE_EVERY or self._batches % _MEASURE_EVERY == 1:
             self.prune()
+
+    def renew(self) -> int:
+        """Where the file was deleted, or another one stands in its place: go on with a new one, as
+        nobody would ever read the old. Returns how often that was so."""
+        self._after_fork()
+        with self._lock:
+            if self._connection is None or which(self.path) == self._file:
+                return self._renewed
+            self._connection.close()
+            self._connection = None
+            self._renewed += 1
+        make(self.path)
+        self._transaction(self._migrate)
+        return self._renewed
 
     def prune(self) -> int:
         """Drop spans that ended more than `keep` seconds ago, and the oldest chains where the store
@@ -277,24 +295,6 @@ class SpanStore:
         except BaseException:
             self.close()
             raise
-
-    def _make(self) -> None:
-        """Make folder and file with their rights before SQLite could make them wider."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            if not self.path.parent.exists():
-                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self.path, flags, 0o600)
-        except OSError as error:
-            reason = "is a link" if self.path.is_symlink() else f"cannot be used: {error.strerror}"
-            kind = UnsafeStore if self.path.is_symlink() else StoreError
-            raise kind(f"trace store {self.path} {reason}") from None
-        try:
-            if os.fstat(descriptor).st_uid != os.geteuid():
-                raise UnsafeStore(f"trace store {self.path} belongs to another user")
-            os.fchmod(descriptor, 0o600)
-        finally:
-            os.close(descriptor)
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -346,6 +346,7 @@ class SpanStore:
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table
                 _use_wal(connection)
                 connection.execute("PRAGMA synchronous = NORMAL")
+                self._file = which(self.path)
         except BaseException:
             connection.close()
             raise

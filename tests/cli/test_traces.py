@@ -233,6 +233,15 @@ def test_as_a_process(path: Path) -> None:
         assert "trip-new" in done.stdout
 
 
+@pytest.mark.parametrize(("end", "code"), [("| true", 141), (">&-", 0)])
+def test_nobody_reads_the_output(path: Path, end: str, code: int) -> None:
+    command = f'"$0" -m clawmw.cli.main traces --store "$1" {end}; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(
+        ["bash", "-c", command, sys.executable, str(path)], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (code, "")
+
+
 def test_reading_needs_no_right_to_write(path: Path) -> None:
     path.chmod(0o400)
     assert run("--store", path).exit_code == 0

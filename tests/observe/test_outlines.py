@@ -90,6 +90,15 @@ def test_another_process_goes_on_from_what_is_written(kept: Kept) -> None:
     assert kept.inside(after[0]).messages[:6] == before.messages
 
 
+def test_a_store_that_was_deleted_gets_the_whole_history(kept: Kept) -> None:
+    kept.bench.send(conversation(1), tools=TOOLS)
+    assert kept.observer.flush()
+    for file in kept.path.parent.glob(f"{kept.path.name}*"):
+        file.unlink()
+    kept.bench.send(conversation(2), tools=TOOLS)
+    assert len(kept.inside("x2").messages) >= len(conversation(2))
+
+
 def test_messages_of_clawmw_stand_where_they_were_sent(store_path: Path) -> None:
     kept = Kept(store_path, {"budget": {"chain": {"calls": 4}}})
     for count in range(1, 5):

@@ -311,3 +311,36 @@ def test_a_closed_store_says_so(store_path: Path) -> None:
         store.write([row()])
     with pytest.raises(StoreError, match="no trace store"):
         SpanStore.read(store_path.parent / "none.sqlite")
+
+
+@pytest.mark.parametrize("what", ["the file", "with its log", "the folder"])
+def test_a_store_that_was_deleted_is_made_anew(tmp_path: Path, what: str) -> None:
+    """Who deletes it while a gateway runs gets a new one; nobody would read the old file."""
+    place = tmp_path / "kept" / "traces.sqlite"
+    store = SpanStore.open(place)
+    store.write([row(1)])
+    files = [place] if what == "the file" else list(place.parent.iterdir())
+    for file in files:
+        file.unlink()
+    if what == "the folder":
+        place.parent.rmdir()
+    store.write([row(2)])
+    store.write([row(3)])
+    store.close()
+    read = SpanStore.read(place)
+    assert {one.trace_id for one in chains(read)} == {row(2).trace_id, row(3).trace_id}
+    read.close()
+    assert stat.S_IMODE(place.stat().st_mode) == 0o600
+
+
+def test_what_was_put_in_the_stores_place_is_left_alone(store_path: Path) -> None:
+    store = SpanStore.open(store_path)
+    store.write([row(1)])
+    for file in store_path.parent.iterdir():
+        file.unlink()
+    store_path.write_text("my own notes, and not a database at all; " * 99)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="not a database"):
+            store.write([row(2)])
+    store.close()
+    assert store_path.read_text().startswith("my own notes")
