@@ -35,9 +35,9 @@ from clawmw.core.money import Cost
 from clawmw.core.types import Usage
 from clawmw.observe.otel import OtelObserver
 from clawmw.observe.otlp.settings import Settings
-from clawmw.observe.spanstore import SpanStore
-from clawmw.observe.tail import Sample
-from clawmw.observe.ways import Export
+from clawmw.observe.sending.tail import Sample
+from clawmw.observe.sending.ways import Export
+from clawmw.observe.store.spanstore import SpanStore
 
 RESULTS = Path(__file__).parent / "results" / "tracing.json"
 CALLS = 100

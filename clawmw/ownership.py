@@ -22,7 +22,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from clawmw.core.types import Message, Request, Text, ToolResult
-from clawmw.observe.ambient import quiet
+from clawmw.observe.spans.ambient import quiet
 
 __all__ = [
     "HEADER",

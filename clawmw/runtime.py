@@ -47,8 +47,8 @@ from clawmw.core.types import Request, Response
 from clawmw.core.unread import UNREAD, Odd, Stopping, forgetful
 from clawmw.errors import InternalError, StoreBusy, StoreError
 from clawmw.live import Live, Terms
-from clawmw.observe import ambient
 from clawmw.observe.base import Ended
+from clawmw.observe.spans import ambient
 from clawmw.policy import build
 from clawmw.policy.load import load_policy
 from clawmw.policy.models import Policy

@@ -20,9 +20,9 @@ from clawmw.core.identity import Identity
 from clawmw.demo.play import Scene
 from clawmw.demo.played import RUNGS
 from clawmw.emulator.server import Emulator
-from clawmw.observe.chains import Chain, chains
 from clawmw.observe.otel import OtelObserver
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.reading.chains import Chain, chains
+from clawmw.observe.store.spanstore import SpanStore
 from clawmw.policy import build
 from clawmw.policy.load import load_policy
 from clawmw.policy.models import Policy

@@ -16,8 +16,8 @@ import pytest
 import clawmw
 from clawmw.cli.main import main
 from clawmw.core.identity import Identity
-from clawmw.observe.chains import chains, spans
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.reading.chains import chains, spans
+from clawmw.observe.store.spanstore import SpanStore
 from clawmw.originals import Originals
 from clawmw.policy.build import stores
 from clawmw.policy.load import load_policy

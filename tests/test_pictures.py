@@ -19,10 +19,10 @@ from clawmw.adapters.ui import Ui
 from clawmw.adapters.ui_server import UiServed
 from clawmw.demo.play import Scene
 from clawmw.demo.played import RUNGS
-from clawmw.observe.chains import chains, find, spans
 from clawmw.observe.page.watched import Watched
-from clawmw.observe.render import render_chains, render_trace
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.reading.chains import chains, find, spans
+from clawmw.observe.store.spanstore import SpanStore
+from clawmw.observe.terminal.render import render_chains, render_trace
 from clawmw.policy.models import Policy
 from clawmw.providers.load import profile_for
 from tests.adapters.test_ui import no_books

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 from clawmw.adapters.gateway_guard import GatewayError, Receive, Scope, Send, header, receive_body
 from clawmw.adapters.gateway_guard import answer as respond
 from clawmw.errors import StoreError
-from clawmw.observe.exporter import SCOPE
 from clawmw.observe.otlp.reading import decode
 from clawmw.observe.otlp.rows import taken
 from clawmw.observe.otlp.wire import BadOtlp, Batch, Encoding
 from clawmw.observe.otlp.writing import answer
+from clawmw.observe.store.exporter import SCOPE
 
 if TYPE_CHECKING:
     from clawmw.observe.otlp.foreign import Profiles
-    from clawmw.observe.spanstore import SpanStore
+    from clawmw.observe.store.spanstore import SpanStore
 
 __all__ = ["MAX_BODY", "Collector"]
 

@@ -20,7 +20,7 @@ from clawmw.adapters.gateway_guard import GatewayError, Receive, Scope
 from clawmw.adapters.gateway_http import Request, Response, Stream
 from clawmw.adapters.leading import onward
 from clawmw.errors import ClawmwError
-from clawmw.observe.ambient import quiet
+from clawmw.observe.spans.ambient import quiet
 from clawmw.policy.models import ModelEntry
 from clawmw.policy.spoken import Server, server
 

@@ -22,7 +22,7 @@ from clawmw.adapters.refusal import told
 from clawmw.adapters.sdk import wrap
 from clawmw.core.identity import Identity
 from clawmw.errors import ClawmwError, Refused
-from clawmw.observe.ambient import current
+from clawmw.observe.spans.ambient import current
 from clawmw.policy.models import Policy
 from clawmw.runtime import Runtime, shared
 

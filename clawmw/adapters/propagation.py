@@ -23,7 +23,7 @@ from typing import Any
 from clawmw.adapters.calling import caller
 from clawmw.core.context import BAGGAGE, CARRIED, TraceContext, baggage, carried, foreign
 from clawmw.core.identity import Identity, called_by
-from clawmw.observe import ambient
+from clawmw.observe.spans import ambient
 from clawmw.runtime import of_process
 
 __all__ = ["received", "trace_environment", "trace_headers", "trace_meta"]
@@ -88,8 +88,8 @@ def _derived(who: Identity, hashed: bool) -> TraceContext | None:
     """The span of the agent that calls, by the id that everybody derives for it."""
     if not who.chain:
         return None
-    from clawmw.observe.attributes import hashed as digest
-    from clawmw.observe.ids import agent_span_id, root_span_id, trace_id
+    from clawmw.observe.spans.attributes import hashed as digest
+    from clawmw.observe.spans.ids import agent_span_id, root_span_id, trace_id
 
     number = trace_id(who)
     session = digest(who).session if hashed and who.session else who.session
@@ -100,8 +100,8 @@ def _derived(who: Identity, hashed: bool) -> TraceContext | None:
 
 def _entries(who: Identity, hashed: bool) -> dict[str, str]:
     if hashed and who.chain:
-        from clawmw.observe.attributes import hashed as digest
-        from clawmw.observe.ids import trace_id
+        from clawmw.observe.spans.attributes import hashed as digest
+        from clawmw.observe.spans.ids import trace_id
 
         named = digest(who)
         session = named.session if who.session else ""

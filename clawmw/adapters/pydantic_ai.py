@@ -39,7 +39,7 @@ from clawmw.adapters.pydantic_ai_stream import End, Event, Events, Signed
 from clawmw.core.decisions import Halt
 from clawmw.core.identity import Identity, clean
 from clawmw.errors import Refused
-from clawmw.observe.ambient import current
+from clawmw.observe.spans.ambient import current
 from clawmw.policy.models import ModelEntry
 from clawmw.runtime import shared, switched_off
 

@@ -15,13 +15,13 @@ from clawmw.adapters.gateway_guard import Receive, Scope, Send, answer
 from clawmw.adapters.ui_budgets import Books
 from clawmw.core.money import Profile
 from clawmw.errors import ClawmwError
-from clawmw.observe.chains import SORTS, Sort, spans
-from clawmw.observe.listing import STATUSES, Filter, matching, these
 from clawmw.observe.page import render
 from clawmw.observe.page.environment import text_of
 from clawmw.observe.page.figures import overview
 from clawmw.observe.page.watched import Watched
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.reading.chains import SORTS, Sort, spans
+from clawmw.observe.reading.listing import STATUSES, Filter, matching, these
+from clawmw.observe.store.spanstore import SpanStore
 
 __all__ = ["Ui"]
 

@@ -50,7 +50,7 @@ def collect(
     from clawmw.adapters.collector import Collector
     from clawmw.adapters.collector_server import CollectorServer
     from clawmw.adapters.gateway_socket import listen
-    from clawmw.observe.spanstore import SpanStore, default_store_path
+    from clawmw.observe.store.spanstore import SpanStore, default_store_path
     from clawmw.providers.load import profile_for
 
     token = _token(token_env, host)

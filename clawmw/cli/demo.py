@@ -86,7 +86,7 @@ def _run(profiles: list[Profile], keep: Path | None) -> Result:
         from clawmw.demo.play import Scene
         from clawmw.demo.played import RUNGS
         from clawmw.demo.result import Provider, Result, read_trace
-        from clawmw.observe.spanstore import default_store_path
+        from clawmw.observe.store.spanstore import default_store_path
         from clawmw.policy.load import digest
         from clawmw.runtime import switched_off
 
@@ -129,7 +129,7 @@ def _profile(name: str) -> Profile:
 def _progress(profiles: int) -> Iterator[Step]:
     """A bar for people; one line a run elsewhere."""
     from clawmw.demo.played import RUNGS
-    from clawmw.observe.figures import money
+    from clawmw.observe.reading.figures import money
 
     total, done = profiles * len(RUNGS), 0
     if not sys.stderr.isatty():

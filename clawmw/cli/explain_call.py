@@ -18,7 +18,7 @@ from clawmw.cli.source import DEFAULT
 if TYPE_CHECKING:
     from clawmw.core.money import Profile
     from clawmw.observe.explained.facts import Facts, Section
-    from clawmw.observe.spanstore import SpanRow, SpanStore
+    from clawmw.observe.store.spanstore import SpanRow, SpanStore
     from clawmw.policy.lines import PolicyLines
 
 __all__ = ["command"]
@@ -78,7 +78,7 @@ def command(
 
 def _wanted(store: SpanStore | None, wanted: str | None) -> SpanRow | None:
     """The call asked for; None when the latest is asked for and there is none."""
-    from clawmw.observe.calls import find_calls, latest_call
+    from clawmw.observe.reading.calls import find_calls, latest_call
 
     if wanted is None:
         return latest_call(store) if store is not None else None
@@ -118,7 +118,7 @@ def _lines(
     facts: Facts, sections: tuple[Section, ...], policy: PolicyLines | None
 ) -> Iterator[str]:
     """The telling as text; a line of the policy stands once, where it first decided."""
-    from clawmw.observe.figures import clean, duration, money
+    from clawmw.observe.reading.figures import clean, duration, money
 
     span = facts.span
     took, spent = duration(span.end_ns - span.start_ns), money(span.cost_nano)

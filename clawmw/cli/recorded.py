@@ -15,8 +15,8 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from clawmw.observe.chains import Chain
-    from clawmw.observe.spanstore import SpanStore
+    from clawmw.observe.reading.chains import Chain
+    from clawmw.observe.store.spanstore import SpanStore
 
 __all__ = ["Ago", "console", "open_traces", "stop", "store_option", "wanted_chain"]
 
@@ -58,7 +58,7 @@ class Ago(click.ParamType[int]):
 
 def wanted_chain(store: SpanStore | None, wanted: str | None) -> Chain | None:
     """The chain asked for; None when the latest is asked for and there is none at all."""
-    from clawmw.observe.chains import chains, find
+    from clawmw.observe.reading.chains import chains, find
 
     if wanted is None:
         return next(iter(chains(store, limit=1)), None) if store is not None else None
@@ -75,7 +75,7 @@ def wanted_chain(store: SpanStore | None, wanted: str | None) -> Chain | None:
 def open_traces(path: Path | None) -> SpanStore | None:
     """The store, or None when nothing was ever written there."""
     from clawmw.errors import ClawmwError
-    from clawmw.observe.spanstore import SpanStore, default_store_path
+    from clawmw.observe.store.spanstore import SpanStore, default_store_path
 
     path = path or default_store_path()
     try:

@@ -41,8 +41,8 @@ def command(
     the beginning of one). It holds names, sizes, times and money; no prompts and no answers.
     """
     from clawmw.errors import ClawmwError
-    from clawmw.observe.listing import Filter
     from clawmw.observe.page.render import report
+    from clawmw.observe.reading.listing import Filter
 
     if (wanted is not None) + latest + (since is not None) > 1:
         raise click.UsageError("give one of CHAIN, --latest and --since")

@@ -109,7 +109,7 @@ def _runtime(policy: Policy, seen: Seen, agent: str | None) -> Iterator[Runtime]
     from clawmw.core.context import CARRIED
     from clawmw.core.identity import HEADERS
     from clawmw.observe.otel import OtelObserver
-    from clawmw.observe.spanstore import SpanStore
+    from clawmw.observe.store.spanstore import SpanStore
     from clawmw.policy import build
     from clawmw.runtime import Runtime
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from clawmw.core.context import BAGGAGE, TraceContext, baggage, carried, foreign
 from clawmw.core.events import Acted, CallStarted, Event
 from clawmw.core.identity import Identity, clean
-from clawmw.observe.ids import root_span_id, trace_id
+from clawmw.observe.spans.ids import root_span_id, trace_id
 from clawmw.policy import build
 from clawmw.runtime import switched_off
 
 if TYPE_CHECKING:
-    from clawmw.observe.chains import Chain
-    from clawmw.observe.spanstore import SpanStore
+    from clawmw.observe.reading.chains import Chain
+    from clawmw.observe.store.spanstore import SpanStore
     from clawmw.policy.models import Policy
 
 __all__ = ["Seen"]
@@ -76,9 +76,9 @@ class Seen:
 
     def summary(self) -> str:
         """One screen for people."""
-        from clawmw.observe.chains import spans
-        from clawmw.observe.figures import ASCII, UNICODE
-        from clawmw.observe.summary import cost, counted, totals, used
+        from clawmw.observe.reading.chains import spans
+        from clawmw.observe.reading.figures import ASCII, UNICODE
+        from clawmw.observe.reading.summary import cost, counted, totals, used
 
         glyphs = UNICODE if os.environ.get("TERM") != "dumb" else ASCII
         lines: list[str] = []
@@ -116,7 +116,7 @@ class Seen:
 
     @contextmanager
     def _opened(self) -> Iterator[SpanStore]:
-        from clawmw.observe.spanstore import SpanStore
+        from clawmw.observe.store.spanstore import SpanStore
 
         store = SpanStore.read(self.traces)
         try:
@@ -126,6 +126,6 @@ class Seen:
 
     def _chains(self, store: SpanStore) -> list[Chain]:
         """The run's chains, its own first."""
-        from clawmw.observe.chains import find
+        from clawmw.observe.reading.chains import find
 
         return [chain for trace in self._traces for chain in find(store, trace)[:1]]

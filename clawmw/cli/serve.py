@@ -291,10 +291,10 @@ def _gateway(options: _Options) -> tuple[Gateway, Policy] | None:
 def _count(gateway: Gateway) -> None:
     """Have the gateway's calls counted, where the library for it is there."""
     try:
-        from clawmw.observe.prometheus import Metrics
+        from clawmw.observe.metrics.prometheus import Metrics
     except ImportError:
         return
-    from clawmw.observe.measures import losses_of
+    from clawmw.observe.metrics.measures import losses_of
 
     metrics = Metrics()
     for observer in gateway.runtime.observers:

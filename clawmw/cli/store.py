@@ -110,8 +110,8 @@ def purge(
 def _forget_texts(source: str, session: str | None) -> int:
     """Forget what traces keep of what was said (`trace.content`), of a session or the tenant."""
     from clawmw.core.identity import Identity
-    from clawmw.observe.outlinestore import forget_said
-    from clawmw.observe.spanstore import SpanStore
+    from clawmw.observe.store.outlinestore import forget_said
+    from clawmw.observe.store.spanstore import SpanStore
     from clawmw.policy import build
 
     policy = read_policy(source)

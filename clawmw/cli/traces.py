@@ -18,7 +18,7 @@ from clawmw.cli.traces_prune import prune
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from clawmw.observe.spanstore import SpanStore
+    from clawmw.observe.store.spanstore import SpanStore
 
 
 __all__ = ["traces"]
@@ -51,8 +51,8 @@ def traces(ctx: click.Context, /, store: Path | None, as_json: bool, **filters: 
     if ctx.invoked_subcommand is not None:
         return
     from clawmw.errors import ClawmwError
-    from clawmw.observe.chains import chains
-    from clawmw.observe.render import render_chains
+    from clawmw.observe.reading.chains import chains
+    from clawmw.observe.terminal.render import render_chains
 
     opened = open_traces(store)
     if opened is None:
@@ -97,8 +97,8 @@ def show(
     if (wanted is None) == (not latest):
         raise click.UsageError("give either the ID of a chain or --latest")
     from clawmw.errors import ClawmwError
-    from clawmw.observe.chains import spans
-    from clawmw.observe.render import render_trace
+    from clawmw.observe.reading.chains import spans
+    from clawmw.observe.terminal.render import render_trace
 
     as_json = as_json or group[1]
     opened = open_traces(store or group[0])
@@ -127,7 +127,7 @@ traces.add_command(prune)
 
 def _say_lost(store: SpanStore, out: Console) -> None:
     """That spans were lost in the last days, so that what is listed may not be all."""
-    from clawmw.observe.losses import losses, told
+    from clawmw.observe.store.losses import losses, told
 
     said = told(losses(store, time.time_ns() - _LOST_DAYS * 86_400 * 10**9))
     if said:

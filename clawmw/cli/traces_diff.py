@@ -12,9 +12,9 @@ import click
 from clawmw.cli.recorded import open_traces, stop, store_option, wanted_chain
 
 if TYPE_CHECKING:
-    from clawmw.observe.chains import Chain
-    from clawmw.observe.compare import Comparison, Run
-    from clawmw.observe.spanstore import SpanStore
+    from clawmw.observe.reading.chains import Chain
+    from clawmw.observe.reading.compare import Comparison, Run
+    from clawmw.observe.store.spanstore import SpanStore
 
 __all__ = ["diff"]
 
@@ -45,8 +45,8 @@ def diff(
     if (b is None) == (not latest):
         raise click.UsageError("give either a second chain or --latest")
     from clawmw.errors import ClawmwError
-    from clawmw.observe.chains import spans
-    from clawmw.observe.compare import compare
+    from clawmw.observe.reading.chains import spans
+    from clawmw.observe.reading.compare import compare
 
     try:
         opened = open_traces(store or group[0])
@@ -60,7 +60,7 @@ def diff(
         click.echo(json.dumps(_shown(found), indent=2))
         return
     from clawmw.cli.recorded import console
-    from clawmw.observe.render_diff import render_comparison
+    from clawmw.observe.terminal.render_diff import render_comparison
 
     render_comparison(found, console())
 

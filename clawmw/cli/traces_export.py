@@ -14,9 +14,9 @@ from clawmw.errors import ClawmwError
 
 if TYPE_CHECKING:
     from clawmw.adapters.otlp_sender import Sender
-    from clawmw.observe.chains import Chain
     from clawmw.observe.otlp.wire import WireSpan
-    from clawmw.observe.spanstore import SpanStore
+    from clawmw.observe.reading.chains import Chain
+    from clawmw.observe.store.spanstore import SpanStore
 
 __all__ = ["export"]
 
@@ -66,7 +66,7 @@ def export(
 
 def _chosen(store: SpanStore, wanted: tuple[str, ...], since: int | None) -> list[Chain]:
     """The chains meant, the oldest first."""
-    from clawmw.observe.chains import chains
+    from clawmw.observe.reading.chains import chains
 
     if since is not None:
         found = chains(store, limit=_ALL, since_ns=since)

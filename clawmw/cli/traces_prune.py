@@ -15,8 +15,8 @@ import click
 from clawmw.cli.recorded import stop, store_option
 
 if TYPE_CHECKING:
-    from clawmw.observe.bounds import Pruned
-    from clawmw.observe.spanstore import SpanStore
+    from clawmw.observe.store.bounds import Pruned
+    from clawmw.observe.store.spanstore import SpanStore
 
 __all__ = ["prune"]
 
@@ -74,13 +74,13 @@ def prune(
 
 
 def _prune(store: SpanStore, before: int | None, size: int | None, *, dry_run: bool) -> Pruned:
-    from clawmw.observe.bounds import prune as pruned
+    from clawmw.observe.store.bounds import prune as pruned
 
     return pruned(store, before_ns=before, size=size, dry_run=dry_run)
 
 
 def _open(path: Path | None, *, writable: bool) -> SpanStore | None:
-    from clawmw.observe.spanstore import SpanStore, default_store_path
+    from clawmw.observe.store.spanstore import SpanStore, default_store_path
 
     path = path or default_store_path()
     if not path.exists():

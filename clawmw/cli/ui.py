@@ -111,7 +111,7 @@ def _policy(given: Path | None) -> Path | None:
 def _store(policy: Path | None) -> Path:
     """The trace store of the policy, else the user's own."""
     from clawmw.errors import ClawmwError
-    from clawmw.observe.spanstore import default_store_path
+    from clawmw.observe.store.spanstore import default_store_path
 
     if policy is not None and not os.environ.get("CLAWMW_TRACES"):
         from clawmw.policy.build import trace_store

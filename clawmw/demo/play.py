@@ -25,7 +25,7 @@ from clawmw.flow.langgraph import FlowRunner, Outcome
 from clawmw.flow.plan import Plan, make_plan
 from clawmw.flow.tools import load_tools
 from clawmw.observe.otel import OtelObserver
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.store.spanstore import SpanStore
 from clawmw.policy.load import load_policy
 from clawmw.policy.models import ModelEntry, Policy
 from clawmw.runtime import Runtime

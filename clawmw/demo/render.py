@@ -13,8 +13,8 @@ from rich.text import Text
 from clawmw.demo.played import Bill
 from clawmw.demo.result import Provider, Result
 from clawmw.demo.savings import Saving
-from clawmw.observe.figures import money, share
-from clawmw.observe.render import render_trace
+from clawmw.observe.reading.figures import money, share
+from clawmw.observe.terminal.render import render_trace
 
 __all__ = ["render", "render_intro"]
 

@@ -30,8 +30,8 @@ from typing import Any
 from clawmw.core.money import Profile
 from clawmw.demo.played import Played
 from clawmw.demo.savings import Asked, Saving, asked, savings
-from clawmw.observe.chains import Chain, find, spans
-from clawmw.observe.spanstore import SpanRow, SpanStore
+from clawmw.observe.reading.chains import Chain, find, spans
+from clawmw.observe.store.spanstore import SpanRow, SpanStore
 
 __all__ = ["Provider", "Result", "Trace", "read_trace"]
 

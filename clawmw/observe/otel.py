@@ -10,18 +10,19 @@ The tree, and who writes which span of it
         └── execute_tool {name}    from the tool result's first appearance
 
 The trace id is derived from the chain, the ids of its root and agents from the trace id
-(`clawmw.observe.ids`). A call's span names its parent without having seen it, so threads
+(`clawmw.observe.spans.ids`). A call's span names its parent without having seen it, so threads
 and processes that pass no context still write one tree. Where a caller does pass one (the
 application's current span; `traceparent` of a span it samples), the call is that span's child,
-and nothing stands in for a root that somebody else has (`clawmw.observe.places`). A call that
-another library has a span for adds to that one (`clawmw.observe.foreign`). Three cases remain:
+and nothing stands in for a root that somebody else has (`clawmw.observe.spans.places`). A call
+that another library has a span for adds to that one (`clawmw.observe.spans.foreign`). Three cases
+remain:
 
 1. A flow opens root, agents and tools (`chain`, `agent`, `tool`): those spans are real,
    carry the derived ids, and are current, so that whatever the application's own
    instrumentation makes nests in between; a call then goes under the current span.
 2. Calls come over the wire only: nobody says when the chain ends, so nobody can write
    its root. The local store's reader infers root and agents from the calls beneath
-   (`clawmw.observe.chains`), always with the right extent. Viewers at the end of an export
+   (`clawmw.observe.reading.chains`), always with the right extent. Viewers at the end of an export
    cannot, and a trace without a root is invisible in most; so with the first call of a
    chain, and of an agent in it, a stand-in with the derived id is exported, as long as
    that call and marked `clawmw.synthetic`. The store is not given stand-ins.
@@ -43,22 +44,22 @@ from opentelemetry.trace import Link
 
 from clawmw.core.events import CallFinished, CallStarted, Event
 from clawmw.core.identity import Identity
-from clawmw.observe.attributes import Attributes
 from clawmw.observe.base import Ended
-from clawmw.observe.capture import Capture
-from clawmw.observe.compat import GROUPS
-from clawmw.observe.counts import Count
-from clawmw.observe.foreign import at_foreign, inference, note, tell
-from clawmw.observe.ids import agent_span_id
-from clawmw.observe.marks import marks
-from clawmw.observe.places import ChainState, adopted, caller_links
-from clawmw.observe.plans import Plans, extent
-from clawmw.observe.recorder import Content, Recorder
-from clawmw.observe.spanstore import SpanStore
-from clawmw.observe.tracing import Plan, Tracers, inside
-from clawmw.observe.trees import Trees
-from clawmw.observe.under_way import Open, UnderWay
-from clawmw.observe.ways import Export
+from clawmw.observe.sending.counts import Count
+from clawmw.observe.sending.ways import Export
+from clawmw.observe.spans.attributes import Attributes
+from clawmw.observe.spans.capture import Capture
+from clawmw.observe.spans.compat import GROUPS
+from clawmw.observe.spans.foreign import at_foreign, inference, note, tell
+from clawmw.observe.spans.ids import agent_span_id
+from clawmw.observe.spans.marks import marks
+from clawmw.observe.spans.places import ChainState, adopted, caller_links
+from clawmw.observe.spans.plans import Plans, extent
+from clawmw.observe.spans.tracing import Plan, Tracers, inside
+from clawmw.observe.spans.trees import Trees
+from clawmw.observe.spans.under_way import Open, UnderWay
+from clawmw.observe.store.recorder import Content, Recorder
+from clawmw.observe.store.spanstore import SpanStore
 
 __all__ = ["OtelObserver"]
 

@@ -29,8 +29,8 @@ from clawmw.stores.memory import NoBlobs, memory_stores
 
 if TYPE_CHECKING:
     from clawmw.observe.otel import OtelObserver
-    from clawmw.observe.spanstore import SpanStore
-    from clawmw.observe.ways import Export
+    from clawmw.observe.sending.ways import Export
+    from clawmw.observe.store.spanstore import SpanStore
     from clawmw.policy.tracing import OtlpConfig
 
 __all__ = [
@@ -119,7 +119,7 @@ def trace_store(policy: Policy) -> Path | None:
     """The file of the policy's traces; None where it keeps none."""
     if policy.trace.store is None:
         return None
-    from clawmw.observe.spanstore import default_store_path
+    from clawmw.observe.store.spanstore import default_store_path
 
     default = policy.trace.store == "default"
     return default_store_path() if default else _path(policy, policy.trace.store)
@@ -171,7 +171,7 @@ def _traces(policy: Policy) -> tuple[OtelObserver, ...]:
     if store is None and trace.otlp is None:
         return ()
     from clawmw.observe.otel import OtelObserver  # the SDK only where somebody may read spans
-    from clawmw.observe.recorder import Content
+    from clawmw.observe.store.recorder import Content
 
     otlp: Export | Literal[False] | None = False
     if trace.otlp is not None:
@@ -187,8 +187,8 @@ def _metrics(policy: Policy, traces: tuple[OtelObserver, ...]) -> tuple[Observer
     otlp = policy.trace.otlp
     if otlp is None:
         return ()
-    from clawmw.observe.measures import losses_of
-    from clawmw.observe.otel_metrics import OtelMetrics
+    from clawmw.observe.metrics.measures import losses_of
+    from clawmw.observe.metrics.otel_metrics import OtelMetrics
     from clawmw.observe.otlp.settings import otlp_settings
 
     settings, own = otlp_settings("metrics", otlp.endpoint), None
@@ -207,7 +207,7 @@ def _span_store(policy: Policy) -> SpanStore | None:
     path = trace_store(policy)
     if path is None:
         return None
-    from clawmw.observe.spanstore import SpanStore
+    from clawmw.observe.store.spanstore import SpanStore
 
     try:
         return SpanStore.open(path, keep=policy.trace.keep, size=policy.trace.size)
@@ -226,8 +226,8 @@ def _export(otlp: OtlpConfig) -> Export | None:
     settings = otlp_settings("traces", otlp.endpoint)
     if settings is None:
         return None
-    from clawmw.observe.tail import Sample
-    from clawmw.observe.ways import Export
+    from clawmw.observe.sending.tail import Sample
+    from clawmw.observe.sending.ways import Export
 
     sample = otlp.sample
     return Export(settings, Sample(sample.share, sample.usd, sample.wall))

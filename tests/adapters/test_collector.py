@@ -20,11 +20,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from clawmw.adapters.collector import Collector
 from clawmw.adapters.collector_server import Collecting
-from clawmw.observe.chains import chains, spans
 from clawmw.observe.otel import OtelObserver
 from clawmw.observe.otlp.wire import WireSpan
 from clawmw.observe.otlp.writing import encode
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.reading.chains import chains, spans
+from clawmw.observe.store.spanstore import SpanStore
 from clawmw.providers.load import profile_for
 from tests.observe.calls import Says, halted, tell
 

@@ -18,9 +18,9 @@ from clawmw.adapters.gateway import Gateway
 from clawmw.adapters.gateway_server import Served
 from clawmw.adapters.gateway_upstream import Places
 from clawmw.emulator import Emulator
-from clawmw.observe.chains import Node, chains, spans, tree
 from clawmw.observe.otel import OtelObserver
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.reading.chains import Node, chains, spans, tree
+from clawmw.observe.store.spanstore import SpanStore
 from clawmw.policy.load import load_policy
 from clawmw.providers.load import profile_for
 from clawmw.runtime import Runtime

@@ -17,10 +17,10 @@ import clawmw
 from clawmw.core.context import TraceContext
 from clawmw.core.identity import Identity
 from clawmw.emulator import Emulator
-from clawmw.observe.chains import chains, spans
-from clawmw.observe.ids import agent_span_id, trace_id
 from clawmw.observe.otel import OtelObserver
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.reading.chains import chains, spans
+from clawmw.observe.spans.ids import agent_span_id, trace_id
+from clawmw.observe.store.spanstore import SpanStore
 from clawmw.policy.load import load_policy
 from clawmw.runtime import Runtime
 

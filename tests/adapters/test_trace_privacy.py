@@ -18,7 +18,7 @@ from clawmw.adapters.direct import Direct
 from clawmw.core.identity import Identity
 from clawmw.emulator import Emulator, Fault
 from clawmw.observe.otel import OtelObserver
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.store.spanstore import SpanStore
 from clawmw.policy.load import load_policy
 from clawmw.runtime import Runtime
 

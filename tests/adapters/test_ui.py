@@ -19,7 +19,7 @@ from clawmw.adapters.ui_server import UiServed, UiServer
 from clawmw.errors import ClawmwError
 from clawmw.observe.otel import OtelObserver
 from clawmw.observe.page.watched import Watched
-from clawmw.observe.spanstore import _ADDED, COLUMNS, SpanRow, SpanStore
+from clawmw.observe.store.spanstore import _ADDED, COLUMNS, SpanRow, SpanStore
 from tests.observe.calls import Says
 from tests.observe.test_page import Page
 

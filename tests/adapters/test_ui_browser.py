@@ -12,7 +12,7 @@ from clawmw.adapters.ui import Ui
 from clawmw.adapters.ui_server import UiServed
 from clawmw.observe.page.render import report
 from clawmw.observe.page.watched import Watched
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.store.spanstore import SpanStore
 from tests.adapters.test_ui import EVIL, no_books, row
 from tests.browser import Browser, Tab, needs_chromium
 from tests.observe.test_page import _thousand

@@ -18,9 +18,9 @@ from click.testing import CliRunner
 
 from clawmw.cli.collect import collect
 from clawmw.cli.main import main
-from clawmw.observe.chains import chains
 from clawmw.observe.otlp.writing import encode
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.reading.chains import chains
+from clawmw.observe.store.spanstore import SpanStore
 from tests.adapters.test_collector import CALL, PROTOBUF, TOKEN
 
 

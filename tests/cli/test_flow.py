@@ -19,7 +19,7 @@ from clawmw.cli.flow import flow
 from clawmw.emulator.faults import Fault
 from clawmw.emulator.reply import Reply, ToolUse, text_of
 from clawmw.emulator.server import Emulator
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.store.spanstore import SpanStore
 
 POLICY = """
 version: 1

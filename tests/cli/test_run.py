@@ -18,8 +18,8 @@ import pytest
 from clawmw.adapters.child import Keys, upstreams
 from clawmw.cli.main import main
 from clawmw.emulator import Emulator
-from clawmw.observe.chains import Chain, chains, spans
-from clawmw.observe.spanstore import SpanStore, default_store_path
+from clawmw.observe.reading.chains import Chain, chains, spans
+from clawmw.observe.store.spanstore import SpanStore, default_store_path
 
 PYTHON = """
 import openai

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from clawmw.cli.traces import traces
-from clawmw.observe.losses import note_losses
-from clawmw.observe.spanstore import SpanRow, SpanStore, default_store_path
+from clawmw.observe.store.losses import note_losses
+from clawmw.observe.store.spanstore import SpanRow, SpanStore, default_store_path
 
 NOW = time.time_ns()
 HOUR = 3600 * 10**9

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from clawmw.cli.traces import traces
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.store.spanstore import SpanStore
 from tests.cli.test_traces import span
 
 

@@ -22,10 +22,10 @@ from clawmw.adapters.collector import Collector
 from clawmw.adapters.collector_server import Collecting
 from clawmw.cli.traces import traces
 from clawmw.core.identity import Identity
-from clawmw.observe.chains import chains, spans
 from clawmw.observe.otel import OtelObserver
 from clawmw.observe.otlp.reading import decode
-from clawmw.observe.spanstore import SpanRow, SpanStore
+from clawmw.observe.reading.chains import chains, spans
+from clawmw.observe.store.spanstore import SpanRow, SpanStore
 from clawmw.providers.load import profile_for
 from tests.observe.calls import EPOCH, PLANNER, Says, halted, tell
 from tests.observe.test_doubles import OTHER, OURS, THEIRS, row

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from clawmw.cli.traces import traces
-from clawmw.observe.chains import chains
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.reading.chains import chains
+from clawmw.observe.store.spanstore import SpanStore
 from tests.cli.test_traces import span
 
 NOW = time.time_ns()

@@ -89,7 +89,7 @@ def test_what_is_wrong_is_one_line(
 
 
 def test_the_policys_own_trace_store_is_read(tmp_path: Path) -> None:
-    from clawmw.observe.spanstore import SpanStore
+    from clawmw.observe.store.spanstore import SpanStore
     from tests.adapters.test_ui import row
 
     (tmp_path / "clawmw.yaml").write_text("version: 1\ntrace: {store: mine.sqlite}\n")

@@ -13,8 +13,8 @@ from clawmw.core.events import CacheMissed
 from clawmw.core.moved import first_difference
 from clawmw.core.types import Outcome, Usage
 from clawmw.emulator.bill import PrefixCache
-from clawmw.observe.attributes import Call
-from clawmw.observe.marks import marks
+from clawmw.observe.spans.attributes import Call
+from clawmw.observe.spans.marks import marks
 from clawmw.providers.load import profile_for
 from clawmw.testing import Bench, Sent, answer
 from tests.conftest import tool

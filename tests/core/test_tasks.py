@@ -223,8 +223,8 @@ def test_a_derived_identity_is_warned_about_once_a_session() -> None:
 
 
 def test_a_trace_says_what_was_derived(tmp_path: Path) -> None:
-    from clawmw.observe.attributes import Call
-    from clawmw.observe.marks import marks
+    from clawmw.observe.spans.attributes import Call
+    from clawmw.observe.spans.marks import marks
 
     call = Call()
     for event in bench().send(PLAN).events:

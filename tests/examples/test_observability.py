@@ -20,7 +20,7 @@ from tests.adapters.test_gateway import Case, body, gateway, until
 from tests.examples.promql import Read, reads
 
 pytest.importorskip("prometheus_client", reason="metrics need prometheus-client")
-from clawmw.observe.prometheus import Metrics
+from clawmw.observe.metrics.prometheus import Metrics
 from tests.observe.measured import everything, scraped
 
 FOLDER = Path(__file__).parents[2] / "examples" / "observability"

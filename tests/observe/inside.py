@@ -9,9 +9,9 @@ from typing import Any
 from clawmw.core.events import Event
 from clawmw.observe.base import Ended
 from clawmw.observe.otel import OtelObserver
-from clawmw.observe.outlinestore import Inside, inside
-from clawmw.observe.recorder import Content
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.store.outlinestore import Inside, inside
+from clawmw.observe.store.recorder import Content
+from clawmw.observe.store.spanstore import SpanStore
 from clawmw.testing import Bench
 from tests.conftest import rows, tool, turn
 

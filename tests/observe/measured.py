@@ -26,8 +26,8 @@ from clawmw.core.events import (
 from clawmw.core.identity import Identity
 from clawmw.core.money import Cost
 from clawmw.core.types import Usage
-from clawmw.observe.otel_metrics import OtelMetrics
-from clawmw.observe.prometheus import Metrics
+from clawmw.observe.metrics.otel_metrics import OtelMetrics
+from clawmw.observe.metrics.prometheus import Metrics
 from tests.observe.calls import EPOCH, Says, degraded, epoch_began, halted, stage_failed
 
 Series = tuple[str, tuple[tuple[str, str], ...]]

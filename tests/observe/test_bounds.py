@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from clawmw.observe.bounds import prune, used_bytes
-from clawmw.observe.chains import chains
-from clawmw.observe.spanstore import SpanRow, SpanStore
+from clawmw.observe.reading.chains import chains
+from clawmw.observe.store.bounds import prune, used_bytes
+from clawmw.observe.store.spanstore import SpanRow, SpanStore
 from tests.observe.test_spanstore import row, run
 
 NOW = time.time_ns()

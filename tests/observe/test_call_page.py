@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from clawmw.observe.calls import find_calls
 from clawmw.observe.page.render import call_page
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.reading.calls import find_calls
+from clawmw.observe.store.spanstore import SpanStore
 from tests.observe.scene import Scene, scene
 
 

@@ -16,9 +16,9 @@ from opentelemetry.sdk._logs.export import (
 )
 from opentelemetry.sdk.trace import ReadableSpan
 
-from clawmw.observe.capture import VARIABLE
 from clawmw.observe.otel import OtelObserver
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.spans.capture import VARIABLE
+from clawmw.observe.store.spanstore import SpanStore
 from clawmw.policy import build
 from clawmw.policy.load import load_policy
 from clawmw.testing import Bench, answer, asks

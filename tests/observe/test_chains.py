@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clawmw.observe.chains import SORTS, Node, chains, find, spans, tree
-from clawmw.observe.spanstore import SpanRow, SpanStore
+from clawmw.observe.reading.chains import SORTS, Node, chains, find, spans, tree
+from clawmw.observe.store.spanstore import SpanRow, SpanStore
 from tests.observe.test_spanstore import NOW, row
 
 S = 10**9
@@ -198,7 +198,7 @@ def test_every_written_span_is_in_the_tree_once(
     written: list[tuple[str, int, str, int]],
 ) -> None:
     """Whatever parts of a trace were lost, and whatever a parent may be."""
-    from clawmw.observe.chains import _completed
+    from clawmw.observe.reading.chains import _completed
 
     rows = [
         row(span=number, op=op, agent=agent, parent_id=f"{parent:016x}")

@@ -14,11 +14,11 @@ from rich.console import Console
 
 from clawmw.core.identity import Identity
 from clawmw.core.types import Usage
-from clawmw.observe.chains import find, spans
-from clawmw.observe.compare import Comparison, compare
 from clawmw.observe.otel import OtelObserver
-from clawmw.observe.render_diff import render_comparison
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.reading.chains import find, spans
+from clawmw.observe.reading.compare import Comparison, compare
+from clawmw.observe.store.spanstore import SpanStore
+from clawmw.observe.terminal.render_diff import render_comparison
 from tests.observe.calls import EPOCH, Says, halted
 
 Compared = Callable[[Sequence[Says], Sequence[Says]], Comparison]

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from clawmw.observe.chains import chains, spans, tree
-from clawmw.observe.render import render_trace
-from clawmw.observe.spanstore import SpanRow, SpanStore
+from clawmw.observe.reading.chains import chains, spans, tree
+from clawmw.observe.store.spanstore import SpanRow, SpanStore
+from clawmw.observe.terminal.render import render_trace
 
 T = f"{7:032x}"
 OURS: dict[str, Any] = {"source": None, "input_tokens": 100, "output_tokens": 5, "cost_nano": 700}

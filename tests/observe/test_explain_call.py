@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clawmw.cli.explain_call import command
-from clawmw.observe.calls import find_calls
 from clawmw.observe.explained.context import mechanism
 from clawmw.observe.explained.facts import Facts
 from clawmw.observe.explained.telling import tell
-from clawmw.observe.spanstore import SpanRow, SpanStore
+from clawmw.observe.reading.calls import find_calls
+from clawmw.observe.store.spanstore import SpanRow, SpanStore
 from clawmw.stages.context.compress.base import REDUCERS
 from tests.observe.scene import Scene, scene
 

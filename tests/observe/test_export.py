@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from clawmw.core.events import Event
-from clawmw.observe.chains import chains, find, spans
 from clawmw.observe.otel import OtelObserver
 from clawmw.observe.otlp.settings import otlp_settings
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.reading.chains import chains, find, spans
+from clawmw.observe.store.spanstore import SpanStore
 from clawmw.policy import build
 from clawmw.policy.load import load_policy
 from tests.observe.calls import PLANNER, Says, halted, tell

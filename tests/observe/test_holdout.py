@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from clawmw.observe.listing import Filter
 from clawmw.observe.page.holdout import holdout
 from clawmw.observe.page.render import overview_page, report
-from clawmw.observe.spanstore import SpanRow, SpanStore
+from clawmw.observe.reading.listing import Filter
+from clawmw.observe.store.spanstore import SpanRow, SpanStore
 
 NOW = 1_790_000_000 * 10**9
 

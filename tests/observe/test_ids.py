@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clawmw.core.identity import Identity
-from clawmw.observe.ids import agent_span_id, root_span_id, trace_id
+from clawmw.observe.spans.ids import agent_span_id, root_span_id, trace_id
 
 
 @given(st.text(), st.text(), st.text(), st.text())
@@ -40,7 +40,7 @@ def test_tenants_and_agents_do_not_collide() -> None:
 
 def test_another_process_derives_the_same() -> None:
     code = (
-        "from clawmw.core.identity import Identity; from clawmw.observe.ids import trace_id;"
+        "from clawmw.core.identity import Identity; from clawmw.observe.spans.ids import trace_id;"
         "print(trace_id(Identity(chain='trip-7')))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -17,8 +17,8 @@ from clawmw.adapters.gateway import Gateway
 from clawmw.adapters.gateway_server import Served
 from clawmw.adapters.gateway_upstream import Places
 from clawmw.emulator import Emulator, Reply
-from clawmw.observe.outlinestore import Inside, inside
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.store.outlinestore import Inside, inside
+from clawmw.observe.store.spanstore import SpanStore
 from clawmw.ownership import Tokens
 from clawmw.policy.load import load_policy
 from clawmw.runtime import Runtime

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from clawmw.observe.chains import SORTS, chains
-from clawmw.observe.listing import Filter, choices, matching, these
 from clawmw.observe.page.render import PAGE, overview_page
-from clawmw.observe.spanstore import SpanRow, SpanStore
+from clawmw.observe.reading.chains import SORTS, chains
+from clawmw.observe.reading.listing import Filter, choices, matching, these
+from clawmw.observe.store.spanstore import SpanRow, SpanStore
 
 NOW = time.time_ns()
 

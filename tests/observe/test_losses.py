@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from clawmw.observe.counts import Count
-from clawmw.observe.losses import losses, told
 from clawmw.observe.otel import OtelObserver
 from clawmw.observe.otlp.settings import Settings
-from clawmw.observe.spanstore import SpanStore
-from clawmw.observe.ways import Export
+from clawmw.observe.sending.counts import Count
+from clawmw.observe.sending.ways import Export
+from clawmw.observe.store.losses import losses, told
+from clawmw.observe.store.spanstore import SpanStore
 from tests.observe.calls import Says
 from tests.observe.collector import Collector, until
 
@@ -240,8 +240,8 @@ def test_a_process_ends_though_its_collector_hangs(collector: Collector, store_p
         import sys, time
         from clawmw.observe.otel import OtelObserver
         from clawmw.observe.otlp.settings import Settings
-        from clawmw.observe.spanstore import SpanStore
-        from clawmw.observe.ways import Export
+        from clawmw.observe.store.spanstore import SpanStore
+        from clawmw.observe.sending.ways import Export
         from tests.observe.calls import Says, tell
         store = SpanStore.open(sys.argv[2])
         observer = OtelObserver(store=store, otlp=Export(Settings(sys.argv[1])))

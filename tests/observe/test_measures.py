@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from clawmw.core.events import BreakerTurned, CallFinished, Event, Waited
 from clawmw.core.identity import Identity
 from clawmw.core.types import Usage
-from clawmw.observe.instruments import INSTRUMENTS
+from clawmw.observe.metrics.instruments import INSTRUMENTS
 from tests.observe.calls import EPOCH, Says, halted
 
 pytest.importorskip("prometheus_client", reason="metrics need prometheus-client")

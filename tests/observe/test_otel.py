@@ -13,9 +13,9 @@ from opentelemetry.trace import SpanKind, StatusCode
 from clawmw.core.events import Attempted, Totals
 from clawmw.core.money import Cost
 from clawmw.core.types import Usage
-from clawmw.observe.compat import ALIASES
-from clawmw.observe.ids import agent_span_id, root_span_id, trace_id
 from clawmw.observe.otel import OtelObserver
+from clawmw.observe.spans.compat import ALIASES
+from clawmw.observe.spans.ids import agent_span_id, root_span_id, trace_id
 from tests.observe.calls import (
     EPOCH,
     PLANNER,

@@ -11,7 +11,7 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from clawmw.observe.otel_metrics import OtelMetrics
+from clawmw.observe.metrics.otel_metrics import OtelMetrics
 from tests.observe.calls import Says
 
 
@@ -75,7 +75,7 @@ def test_a_provider_that_the_application_sets_later_is_used_from_then_on() -> No
         from opentelemetry import metrics
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-        from clawmw.observe.otel_metrics import OtelMetrics
+        from clawmw.observe.metrics.otel_metrics import OtelMetrics
         from tests.observe.calls import Says
 
         observer = OtelMetrics()

@@ -21,10 +21,10 @@ from opentelemetry.trace import StatusCode
 from clawmw.core.events import CallStarted
 from clawmw.core.identity import Identity
 from clawmw.core.types import Usage
-from clawmw.observe.chains import chains, spans
-from clawmw.observe.ids import agent_span_id, root_span_id, trace_id
 from clawmw.observe.otel import OtelObserver
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.reading.chains import chains, spans
+from clawmw.observe.spans.ids import agent_span_id, root_span_id, trace_id
+from clawmw.observe.store.spanstore import SpanStore
 from tests.observe.calls import EPOCH, PLANNER, Says, by_name, parent, tell
 from tests.observe.conftest import Exported
 

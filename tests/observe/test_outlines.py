@@ -20,11 +20,11 @@ from clawmw.core.drive import drive
 from clawmw.core.effects import Called
 from clawmw.core.events import EpochBegan
 from clawmw.core.identity import Identity
-from clawmw.observe.outlines import Outliner
-from clawmw.observe.outlinestore import Inside, inside
-from clawmw.observe.outlinetables import forget
-from clawmw.observe.recorder import Content, Recorder
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.store.outlines import Outliner
+from clawmw.observe.store.outlinestore import Inside, inside
+from clawmw.observe.store.outlinetables import forget
+from clawmw.observe.store.recorder import Content, Recorder
+from clawmw.observe.store.spanstore import SpanStore
 from clawmw.policy.load import load_policy
 from clawmw.runtime import Runtime
 from clawmw.testing import answer, failing

@@ -12,11 +12,11 @@ import pytest
 from clawmw.cli.main import main
 from clawmw.core.events import CacheMissed
 from clawmw.core.identity import Identity
-from clawmw.observe.chains import chains
 from clawmw.observe.otel import OtelObserver
 from clawmw.observe.page.figures import overview
 from clawmw.observe.page.render import chain_page, overview_page, report
-from clawmw.observe.spanstore import SpanRow, SpanStore
+from clawmw.observe.reading.chains import chains
+from clawmw.observe.store.spanstore import SpanRow, SpanStore
 from tests.browser import Browser, needs_chromium
 from tests.observe.calls import EPOCH, Says
 

@@ -23,7 +23,7 @@ from tests.observe.measured import scraped as parsed
 
 @pytest.fixture
 def case() -> Iterator[Case]:
-    from clawmw.observe.prometheus import Metrics
+    from clawmw.observe.metrics.prometheus import Metrics
 
     policy = {"budget": {"chain": {"calls": 2}}, "breaker": True}
     with Emulator() as provider, gateway(provider.base_url, policy) as made:
@@ -77,7 +77,7 @@ def test_labels_are_bounded(case: Case) -> None:
 
 def test_an_open_breaker_and_waits_are_seen() -> None:
     from clawmw.core.events import BreakerTurned, Waited
-    from clawmw.observe.prometheus import Metrics
+    from clawmw.observe.metrics.prometheus import Metrics
 
     metrics = Metrics()
     events: list[Event] = [
@@ -104,7 +104,7 @@ def test_without_the_library_metrics_say_what_to_install() -> None:
 def test_processes_count_together_and_the_dead_are_not_forgotten(tmp_path: Path) -> None:
     code = """
         import os, signal, sys
-        from clawmw.observe.prometheus import Metrics
+        from clawmw.observe.metrics.prometheus import Metrics
         from tests.observe.measured import everything
         for number in range(2):
             child = os.fork()

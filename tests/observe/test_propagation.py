@@ -14,10 +14,10 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from clawmw.core.context import TraceContext
 from clawmw.core.identity import Identity
-from clawmw.observe.chains import spans, tree
-from clawmw.observe.figures import UNICODE
-from clawmw.observe.ids import agent_span_id, root_span_id, trace_id
-from clawmw.observe.notes import notes
+from clawmw.observe.reading.chains import spans, tree
+from clawmw.observe.reading.figures import UNICODE
+from clawmw.observe.reading.notes import notes
+from clawmw.observe.spans.ids import agent_span_id, root_span_id, trace_id
 from tests.observe.calls import EPOCH, PLANNER, Says, by_name, parent, tell
 from tests.observe.conftest import Exported
 

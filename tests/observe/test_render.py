@@ -19,11 +19,11 @@ from rich.console import Console
 from clawmw.core.events import CacheMissed, Totals
 from clawmw.core.money import Cost
 from clawmw.core.types import Usage
-from clawmw.observe.chains import chains, find, spans
-from clawmw.observe.figures import duration, money, share, tokens
 from clawmw.observe.otel import OtelObserver
-from clawmw.observe.render import render_chains, render_trace
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.reading.chains import chains, find, spans
+from clawmw.observe.reading.figures import duration, money, share, tokens
+from clawmw.observe.store.spanstore import SpanStore
+from clawmw.observe.terminal.render import render_chains, render_trace
 from tests.observe.calls import (
     EPOCH,
     PLANNER,

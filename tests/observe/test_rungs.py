@@ -9,7 +9,7 @@ import clawmw
 from clawmw.core.charges import Near
 from clawmw.core.events import Acted, CallFinished
 from clawmw.emulator import Emulator
-from clawmw.observe.rungs import budget_left, loop, models
+from clawmw.observe.spans.rungs import budget_left, loop, models
 from clawmw.policy.load import load_policy
 from clawmw.runtime import Runtime
 from tests.observe.calls import Says

@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 
 from clawmw.errors import StoreError, UnsafeStore
-from clawmw.observe.chains import chains, spans
-from clawmw.observe.spanstore import SpanRow, SpanStore, default_store_path
+from clawmw.observe.reading.chains import chains, spans
+from clawmw.observe.store.spanstore import SpanRow, SpanStore, default_store_path
 
 NOW = time.time_ns()
 WRITER = """
 import sys, time
 from clawmw.core.identity import Identity
 from clawmw.observe.otel import OtelObserver
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.store.spanstore import SpanStore
 from tests.observe.calls import Says
 
 path, agent, calls = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -241,7 +241,7 @@ def test_workers_of_multiprocessing_lose_nothing_when_they_end(store_path: Path)
         warnings.simplefilter("ignore", DeprecationWarning)
         from clawmw.core.identity import Identity
         from clawmw.observe.otel import OtelObserver
-        from clawmw.observe.spanstore import SpanStore
+        from clawmw.observe.store.spanstore import SpanStore
         from tests.observe.calls import Says, tell
         def call(name, given=None):
             observer = given or OtelObserver(store=SpanStore.open(sys.argv[1]))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clawmw.observe.statistics import (
+from clawmw.observe.reading.statistics import (
     ENOUGH,
     _student,
     difference_of_shares,

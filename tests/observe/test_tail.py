@@ -15,13 +15,13 @@ from opentelemetry.sdk.trace import ReadableSpan
 from clawmw.core.events import CacheMissed
 from clawmw.core.identity import Identity
 from clawmw.core.money import Cost
-from clawmw.observe.chains import chains
-from clawmw.observe.counts import Counts
 from clawmw.observe.otel import OtelObserver
 from clawmw.observe.otlp.settings import Settings
-from clawmw.observe.spanstore import SpanStore
-from clawmw.observe.tail import Sample, Tail
-from clawmw.observe.ways import Export
+from clawmw.observe.reading.chains import chains
+from clawmw.observe.sending.counts import Counts
+from clawmw.observe.sending.tail import Sample, Tail
+from clawmw.observe.sending.ways import Export
+from clawmw.observe.store.spanstore import SpanStore
 from tests.observe.calls import PLANNER, Says, halted, tell
 from tests.observe.collector import Collector
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from clawmw.core.money import NANO, Price
 from clawmw.observe.explained.facts import Facts, Point
-from clawmw.observe.figures import clean, money, share, tokens
+from clawmw.observe.reading.figures import clean, money, share, tokens
 
 __all__ = ["cost", "saved"]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from clawmw.observe.explained.facts import Facts, Point, dollars, many, name
-from clawmw.observe.figures import clean, share, tokens
-from clawmw.observe.outlinestore import Inside, Said
-from clawmw.observe.summary import left_out
+from clawmw.observe.reading.figures import clean, share, tokens
+from clawmw.observe.reading.summary import left_out
+from clawmw.observe.store.outlinestore import Inside, Said
 
 __all__ = ["asked", "cache", "mechanism", "sent"]
 

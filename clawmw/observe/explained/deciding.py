@@ -8,7 +8,7 @@ from typing import Any
 from clawmw.core.money import cost
 from clawmw.core.types import Usage
 from clawmw.observe.explained.facts import Facts, Point, dollars, many, name
-from clawmw.observe.figures import clean, duration, money, share, tokens
+from clawmw.observe.reading.figures import clean, duration, money, share, tokens
 
 __all__ = ["attempts", "caller", "came_back", "guards", "model", "trouble"]
 

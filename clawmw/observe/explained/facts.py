@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from clawmw.core.money import NANO, Profile
-from clawmw.observe.figures import clean, money
-from clawmw.observe.outlinestore import Inside
-from clawmw.observe.spanstore import SpanRow
+from clawmw.observe.reading.figures import clean, money
+from clawmw.observe.store.outlinestore import Inside
+from clawmw.observe.store.spanstore import SpanRow
 
 __all__ = ["Facts", "Point", "Section", "dollars", "many", "name"]
 

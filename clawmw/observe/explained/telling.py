@@ -8,9 +8,9 @@ from typing import TypeAlias
 from clawmw.core.money import Profile
 from clawmw.observe.explained import bill, context, deciding
 from clawmw.observe.explained.facts import Facts, Point, Section
-from clawmw.observe.figures import clean
-from clawmw.observe.outlinestore import inside
-from clawmw.observe.spanstore import SpanRow, SpanStore
+from clawmw.observe.reading.figures import clean
+from clawmw.observe.store.outlinestore import inside
+from clawmw.observe.store.spanstore import SpanRow, SpanStore
 
 __all__ = ["facts_of", "tell"]
 

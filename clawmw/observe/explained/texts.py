@@ -13,7 +13,7 @@ from difflib import SequenceMatcher
 from itertools import groupby, zip_longest
 
 from clawmw.core.types import Json
-from clawmw.observe.outlinestore import Said
+from clawmw.observe.store.outlinestore import Said
 
 __all__ = ["Row", "differences", "plain", "sides", "visible"]
 

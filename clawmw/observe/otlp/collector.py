@@ -12,11 +12,11 @@ from typing import Any
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 
-from clawmw.observe.compat import duplicate
-from clawmw.observe.counts import Counts
 from clawmw.observe.otlp.post import Post, release
 from clawmw.observe.otlp.settings import Settings
-from clawmw.observe.outbox import Outbox, Outcome, Shape
+from clawmw.observe.sending.counts import Counts
+from clawmw.observe.sending.outbox import Outbox, Outcome, Shape
+from clawmw.observe.spans.compat import duplicate
 
 __all__ = ["Collector", "otlp_outbox", "resource"]
 

@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-from clawmw.observe.attributes import error_type, label
 from clawmw.observe.otlp.sound import sound_mark
 from clawmw.observe.otlp.wire import Value, WireEvent
+from clawmw.observe.spans.attributes import error_type, label
 
 __all__ = ["LONGEST", "is_content", "kept", "kept_of_ours", "marked", "named"]
 

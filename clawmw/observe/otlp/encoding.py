@@ -19,9 +19,9 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb2
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource as Origin
 from opentelemetry.sdk.resources import Resource
 
-from clawmw.observe.cells import Snapshot, Spread
-from clawmw.observe.exporter import SCOPE
-from clawmw.observe.instruments import INSTRUMENTS, Instrument
+from clawmw.observe.metrics.cells import Snapshot, Spread
+from clawmw.observe.metrics.instruments import INSTRUMENTS, Instrument
+from clawmw.observe.store.exporter import SCOPE
 
 __all__ = ["Frame", "encoded"]
 

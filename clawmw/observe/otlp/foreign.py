@@ -8,9 +8,6 @@ from typing import Any, TypeAlias
 
 from clawmw.core.money import NANO, Profile, cost
 from clawmw.core.types import Usage
-from clawmw.observe.attributes import label
-from clawmw.observe.compat import ALIASES
-from clawmw.observe.exporter import COLUMN_NAMES
 from clawmw.observe.otlp.content import LONGEST, kept, marked, named
 from clawmw.observe.otlp.conventions import (
     COUNTS,
@@ -23,7 +20,10 @@ from clawmw.observe.otlp.conventions import (
 )
 from clawmw.observe.otlp.sound import sound
 from clawmw.observe.otlp.wire import Value, WireSpan
-from clawmw.observe.spanstore import SpanRow
+from clawmw.observe.spans.attributes import label
+from clawmw.observe.spans.compat import ALIASES
+from clawmw.observe.store.exporter import COLUMN_NAMES
+from clawmw.observe.store.spanstore import SpanRow
 
 __all__ = ["OTHER", "Profiles", "foreign_row"]
 

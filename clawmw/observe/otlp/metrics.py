@@ -18,15 +18,15 @@ from opentelemetry import context
 from opentelemetry.sdk.resources import Resource
 
 from clawmw.core.events import Event
-from clawmw.observe.bounded import Put, nowhere
-from clawmw.observe.cells import Cells, Labels, Snapshot
-from clawmw.observe.forks import after_fork
-from clawmw.observe.instruments import Instrument
-from clawmw.observe.measures import Measures
-from clawmw.observe.otel_metrics import old_names
+from clawmw.observe.metrics.bounded import Put, nowhere
+from clawmw.observe.metrics.cells import Cells, Labels, Snapshot
+from clawmw.observe.metrics.instruments import Instrument
+from clawmw.observe.metrics.measures import Measures
+from clawmw.observe.metrics.otel_metrics import old_names
 from clawmw.observe.otlp.collector import resource
 from clawmw.observe.otlp.post import Post
 from clawmw.observe.otlp.settings import Settings
+from clawmw.observe.sending.forks import after_fork
 
 __all__ = ["Metered", "metered"]
 

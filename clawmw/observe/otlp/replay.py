@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from clawmw.observe.chains import spans
 from clawmw.observe.otlp.rows import sent
 from clawmw.observe.otlp.wire import WireSpan
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.reading.chains import spans
+from clawmw.observe.store.spanstore import SpanStore
 
 __all__ = ["replayed"]
 

@@ -13,14 +13,14 @@ from dataclasses import fields, replace
 from typing import Any
 
 from clawmw.core.money import NANO
-from clawmw.observe.attributes import label
-from clawmw.observe.compat import GROUPS, duplicate
-from clawmw.observe.exporter import SCOPE, own_row, written
 from clawmw.observe.otlp.content import LONGEST, kept_of_ours, marked
 from clawmw.observe.otlp.foreign import OTHER, Profiles, foreign_row
 from clawmw.observe.otlp.sound import sound
 from clawmw.observe.otlp.wire import Value, WireEvent, WireSpan
-from clawmw.observe.spanstore import SpanRow
+from clawmw.observe.spans.attributes import label
+from clawmw.observe.spans.compat import GROUPS, duplicate
+from clawmw.observe.store.exporter import SCOPE, own_row, written
+from clawmw.observe.store.spanstore import SpanRow
 
 __all__ = ["sent", "taken"]
 

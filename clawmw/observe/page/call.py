@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from clawmw.core.money import Profile
-from clawmw.observe.calls import call
 from clawmw.observe.explained.context import mechanism
 from clawmw.observe.explained.facts import Facts, Section, many, name
 from clawmw.observe.explained.telling import facts_of, tell
 from clawmw.observe.explained.texts import Row, differences, plain, sides, visible
-from clawmw.observe.figures import tokens
-from clawmw.observe.outlinestore import Said
-from clawmw.observe.spanstore import SpanRow, SpanStore
+from clawmw.observe.reading.calls import call
+from clawmw.observe.reading.figures import tokens
+from clawmw.observe.store.outlinestore import Said
+from clawmw.observe.store.spanstore import SpanRow, SpanStore
 
 __all__ = ["Look", "look"]
 

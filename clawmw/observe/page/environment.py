@@ -13,11 +13,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from clawmw.observe.figures import UNICODE, clean, duration, money, share, tokens
 from clawmw.observe.page.holdout import Compared, Holdout
-from clawmw.observe.spanstore import SpanRow
-from clawmw.observe.statistics import Interval
-from clawmw.observe.summary import cost, counted, used
+from clawmw.observe.reading.figures import UNICODE, clean, duration, money, share, tokens
+from clawmw.observe.reading.statistics import Interval
+from clawmw.observe.reading.summary import cost, counted, used
+from clawmw.observe.store.spanstore import SpanRow
 
 __all__ = ["environment", "text_of"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from clawmw.core.money import NANO
-from clawmw.observe.chains import Chain, find
-from clawmw.observe.listing import Filter, matching, these
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.reading.chains import Chain, find
+from clawmw.observe.reading.listing import Filter, matching, these
+from clawmw.observe.store.spanstore import SpanStore
 
 __all__ = ["MOST", "Break", "Group", "Overview", "Stop", "overview", "summary"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor, log10
 
-from clawmw.observe.spanstore import SpanRow
+from clawmw.observe.store.spanstore import SpanRow
 
 __all__ = ["Column", "Growth", "growth"]
 

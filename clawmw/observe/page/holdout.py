@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from clawmw.observe.chains import Chain
-from clawmw.observe.listing import these
-from clawmw.observe.spanstore import SpanStore
-from clawmw.observe.statistics import (
+from clawmw.observe.reading.chains import Chain
+from clawmw.observe.reading.listing import these
+from clawmw.observe.reading.statistics import (
     ENOUGH,
     Interval,
     difference_of_shares,
@@ -16,6 +15,7 @@ from clawmw.observe.statistics import (
     ratio_of_typical,
     typical,
 )
+from clawmw.observe.store.spanstore import SpanStore
 
 __all__ = ["Compared", "Holdout", "holdout"]
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from clawmw.core.money import Profile
-from clawmw.observe.chains import SORTS, Chain, spans
-from clawmw.observe.listing import STATUSES, Filter, choices, going_on, matching
 from clawmw.observe.page.call import look
 from clawmw.observe.page.environment import environment, text_of
 from clawmw.observe.page.figures import Overview, overview, summary
 from clawmw.observe.page.growth import growth
 from clawmw.observe.page.holdout import holdout
 from clawmw.observe.page.waterfall import bars, rows, ticks
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.reading.chains import SORTS, Chain, spans
+from clawmw.observe.reading.listing import STATUSES, Filter, choices, going_on, matching
+from clawmw.observe.store.spanstore import SpanStore
 
 __all__ = [
     "PAGE",

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from clawmw.errors import StoreError
-from clawmw.observe.spanstore import SpanStore
+from clawmw.observe.store.spanstore import SpanStore
 
 __all__ = ["Watched"]
 

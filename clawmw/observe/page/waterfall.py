@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from math import floor, log10
 
-from clawmw.observe.chains import Chain, Node, tree
-from clawmw.observe.figures import UNICODE, clean, duration
-from clawmw.observe.notes import notes, title
-from clawmw.observe.spanstore import SpanRow
-from clawmw.observe.sums import Sum, own
+from clawmw.observe.reading.chains import Chain, Node, tree
+from clawmw.observe.reading.figures import UNICODE, clean, duration
+from clawmw.observe.reading.notes import notes, title
+from clawmw.observe.reading.sums import Sum, own
+from clawmw.observe.store.spanstore import SpanRow
 
 __all__ = ["Bar", "Fold", "Tick", "bars", "rows", "ticks"]
 

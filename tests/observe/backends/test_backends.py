@@ -19,8 +19,8 @@ import pytest
 from clawmw.adapters.collector import Collector
 from clawmw.adapters.collector_server import Collecting
 from clawmw.emulator import Emulator
-from clawmw.observe.chains import chains, find, spans
-from clawmw.observe.spanstore import SpanRow, SpanStore
+from clawmw.observe.reading.chains import chains, find, spans
+from clawmw.observe.store.spanstore import SpanRow, SpanStore
 from clawmw.providers.load import profile_for
 from tests.observe.backends import chain
 from tests.observe.backends.seen import Seen, check

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from clawmw.observe.chains import chains, spans
-from clawmw.observe.listing import Filter
 from clawmw.observe.otlp.reading import decode
 from clawmw.observe.otlp.replay import replayed
 from clawmw.observe.otlp.rows import taken
 from clawmw.observe.otlp.wire import BadOtlp, WireEvent, WireSpan
 from clawmw.observe.page.render import report
-from clawmw.observe.render import render_chains, render_trace
-from clawmw.observe.spanstore import SpanRow, SpanStore
+from clawmw.observe.reading.chains import chains, spans
+from clawmw.observe.reading.listing import Filter
+from clawmw.observe.store.spanstore import SpanRow, SpanStore
+from clawmw.observe.terminal.render import render_chains, render_trace
 
 T = f"{0xABC:032x}"
 VALUES: tuple[Any, ...] = (

@@ -27,9 +27,9 @@ from opentelemetry.sdk.resources import Resource
 import clawmw
 from clawmw.core.events import Event
 from clawmw.emulator import Emulator
-from clawmw.observe.cells import Cells
-from clawmw.observe.measures import Measures
-from clawmw.observe.otel_metrics import OtelMetrics
+from clawmw.observe.metrics.cells import Cells
+from clawmw.observe.metrics.measures import Measures
+from clawmw.observe.metrics.otel_metrics import OtelMetrics
 from clawmw.observe.otlp.encoding import Frame, encoded
 from clawmw.observe.otlp.settings import otlp_settings
 from clawmw.policy import build
@@ -39,7 +39,7 @@ from tests.observe.calls import Says
 from tests.observe.collector import Collector, until
 
 pytest.importorskip("prometheus_client", reason="compared with what a scraper reads")
-from clawmw.observe.prometheus import Metrics
+from clawmw.observe.metrics.prometheus import Metrics
 from tests.observe.measured import Values, everything, labels, scraped, stories
 
 ROOT = Path(__file__).parents[3]
@@ -282,7 +282,7 @@ def test_differences_where_the_backend_wants_them(
 
 MADE = """
     import os, time, warnings
-    from clawmw.observe.otel_metrics import OtelMetrics
+    from clawmw.observe.metrics.otel_metrics import OtelMetrics
     from clawmw.observe.otlp.metrics import metered
     from clawmw.observe.otlp.settings import otlp_settings
     from tests.observe.calls import Says

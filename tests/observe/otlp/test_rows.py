@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from clawmw.core.identity import Identity
 from clawmw.core.money import Cost
-from clawmw.observe.chains import chains, spans
-from clawmw.observe.compat import duplicate
 from clawmw.observe.otel import OtelObserver
 from clawmw.observe.otlp.reading import decode
 from clawmw.observe.otlp.rows import sent, taken
 from clawmw.observe.otlp.wire import WireEvent, WireSpan
 from clawmw.observe.otlp.writing import encode
-from clawmw.observe.spanstore import SpanRow, SpanStore
+from clawmw.observe.reading.chains import chains, spans
+from clawmw.observe.spans.compat import duplicate
+from clawmw.observe.store.spanstore import SpanRow, SpanStore
 from clawmw.providers.load import profile_for
 from tests.observe.calls import EPOCH, PLANNER, Says, epoch_began, halted, stage_failed, tell
 
@@ -255,7 +255,7 @@ def test_a_span_that_says_it_is_ours_may_say_anything() -> None:
 
 
 def test_a_foreign_span_that_clawmw_told_its_part_is_ours() -> None:
-    """As `clawmw.observe.foreign` writes onto the span of the SDK's own instrumentation."""
+    """As `clawmw.observe.spans.foreign` writes onto the span of the SDK's own instrumentation."""
     told = {
         "clawmw.exchange": "x1",
         "clawmw.status": "ok",

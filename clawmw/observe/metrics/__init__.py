@@ -1,0 +1,1 @@
+"""Events of model calls become measurements, for OpenTelemetry and Prometheus."""

@@ -1,0 +1,1 @@
+"""Events of model calls become spans: their names, places and times."""
