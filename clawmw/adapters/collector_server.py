@@ -17,7 +17,7 @@ import uvicorn
 from clawmw.adapters.collector import Collector
 from clawmw.adapters.gateway_guard import Guard, is_loopback, known_hosts
 from clawmw.adapters.gateway_server import AT_ONCE, IDLE_SECONDS, Connection
-from clawmw.adapters.gateway_socket import listen
+from clawmw.adapters.gateway_socket import BACKLOG, listen
 from clawmw.errors import ClawmwError
 
 __all__ = ["Collecting", "CollectorServer"]
@@ -57,6 +57,11 @@ class CollectorServer(uvicorn.Server):
             timeout_graceful_shutdown=_DRAIN_SECONDS,
         )
         super().__init__(config)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take connections."""
+        await super().startup(sockets)
+        self.sock.listen(BACKLOG)  # the event loop's own number is how many it takes in one go
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve; requests under way are finished."""

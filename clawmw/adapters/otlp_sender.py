@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from clawmw.errors import ClawmwError
 from clawmw.observe.otlp.collector import resource
 from clawmw.observe.otlp.post import Answer, Post
-from clawmw.observe.otlp.settings import Settings, otlp_settings
+from clawmw.observe.otlp.settings import Settings, complete, otlp_settings
 from clawmw.observe.otlp.writing import encode, rejected
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def settings_of(given: str | None, environment: Mapping[str, str] = os.environ) 
 
     What switches the export of a program off does not hold for who asks for it by name.
     """
-    if given is not None and not given.startswith(("http://", "https://")):
+    if given is not None and not complete(given):
         raise ClawmwError(f"--otlp: expected http://HOST:PORT or https://HOST, not {given[:100]!r}")
     said = {k: v for k, v in environment.items() if k.startswith("OTEL_EXPORTER_OTLP_")}
     with warnings.catch_warnings(record=True) as told:

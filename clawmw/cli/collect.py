@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clawmw.cli.recorded import store_option
+from clawmw.cli.source import read_policy
 
 if TYPE_CHECKING:
     from clawmw.adapters.collector import Collector
+    from clawmw.observe.store.spanstore import SpanStore
 
 __all__ = ["collect"]
 
@@ -31,31 +33,32 @@ _EVERY = 30.0
 @click.option("--token-env", metavar="NAME", help="Variable with a token that senders must show.")
 @click.option("--allow-host", metavar="NAME", multiple=True, help="One more Host to answer to.")
 @store_option
+@click.option("--policy", metavar="P", help="Keep spans as long, and as much, as its `trace` says.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one line each time.")
 def collect(
     port: int,
     host: str,
     token_env: str | None,
     allow_host: tuple[str, ...],
-    store: Path | None,
     as_json: bool,
+    **kept_by: Any,
 ) -> None:
     """Take in spans over OTLP/HTTP, beside those clawmw writes itself.
 
     For programs that trace with OpenTelemetry: OpenClaw's diagnostics plugin, any SDK. Their model
     calls, agents and tools appear in `clawmw traces` and `clawmw report`. Prompts, answers and tool
     arguments are never stored, only names, counts and sums; metrics and logs are dropped. Only this
-    machine can send, unless --host says otherwise, which needs --token-env.
+    machine can send, unless --host says otherwise, which needs --token-env. Without --policy no
+    span is dropped for its age, or for want of room (`clawmw traces prune` does that).
     """
     from clawmw.adapters.collector import Collector
     from clawmw.adapters.collector_server import CollectorServer
     from clawmw.adapters.gateway_socket import listen
-    from clawmw.observe.store.spanstore import SpanStore, default_store_path
     from clawmw.providers.load import profile_for
 
     token = _token(token_env, host)
     with listen(host, port) as sock:
-        kept = SpanStore.open(store or default_store_path())
+        kept = _store(**kept_by)
         try:
             collector = Collector(kept, profiles=profile_for)
             server = CollectorServer(collector, sock, token=token, allow_hosts=allow_host)
@@ -65,6 +68,15 @@ def collect(
             told.end()
         finally:
             kept.close()
+
+
+def _store(store: Path | None, policy: str | None) -> SpanStore:
+    """Where spans go; only a policy says how long they stay."""
+    from clawmw.observe.store.spanstore import SpanStore, default_store_path
+
+    trace = read_policy(policy).trace if policy is not None else None
+    keep, size = (trace.keep, trace.size) if trace is not None else (None, None)
+    return SpanStore.open(store or default_store_path(), keep=keep, size=size)
 
 
 def _token(name: str | None, host: str) -> str | None:

@@ -116,7 +116,9 @@ def _runtime(policy: Policy, seen: Seen, agent: str | None) -> Iterator[Runtime]
     kept = list(build.observers(policy))
     if not any(isinstance(one, OtelObserver) and one.stored for one in kept):
         seen.kept = None  # the policy wants none, or their folder cannot be written
-        kept.append(OtelObserver(store=SpanStore.open(seen.traces), otlp=False))
+        kept.append(
+            OtelObserver(store=SpanStore.open(seen.traces, keep=None, size=None), otlp=False)
+        )
     stores = build.stores(policy, seen.folder / "store")
     runtime = Runtime.of(policy, observers=[*kept, seen.event], stores=stores)
     told = {name: seen.sent[name.upper()] for name in CARRIED if name.upper() in seen.sent}

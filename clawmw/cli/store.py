@@ -119,7 +119,7 @@ def _forget_texts(source: str, session: str | None) -> int:
     if path is None or not path.exists():
         return 0
     who = Identity(tenant=policy.tenant, session=session or "")
-    store = SpanStore.open(path, keep=policy.trace.keep)
+    store = SpanStore.open(path, keep=None, size=None)  # what goes is what was asked for
     try:
         return forget_said(
             store, scope=who.scope("session") if session is not None else "", tenant=policy.tenant

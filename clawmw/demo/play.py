@@ -48,7 +48,7 @@ class Scene:
         self.path = folder / POLICY
         self.store = store
         self.policy = load_policy(self.path)
-        SpanStore.open(store, keep=self.policy.trace.keep).close()
+        _opened(store).close()
         flow = self.policy.flows[FLOW]
         tools = load_tools(flow.tools, f"flows.{FLOW}.tools", folder)
         self.plan: Plan = make_plan(FLOW, flow, models=self.policy.models, tools=tools, base=folder)
@@ -92,7 +92,7 @@ class Scene:
         with ExitStack() as stack:
             spans: OtelObserver | None = None
             if rung.name == "all":
-                spans = OtelObserver(store=SpanStore.open(self.store, keep=policy.trace.keep))
+                spans = OtelObserver(store=_opened(self.store))
                 stack.callback(spans.close)
             client = stack.enter_context(
                 httpx.Client(timeout=60.0, trust_env=False)
@@ -107,6 +107,11 @@ class Scene:
                 observer=spans,
             )
             yield lambda thread: runner.run({}, thread)
+
+
+def _opened(store: Path) -> SpanStore:
+    """The user's own store, as a rule: a demo drops nothing of what is in it."""
+    return SpanStore.open(store, keep=None, size=None)
 
 
 def _through(

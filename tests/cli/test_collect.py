@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from clawmw.observe.otlp.writing import encode
 from clawmw.observe.reading.chains import chains
 from clawmw.observe.store.spanstore import SpanStore
 from tests.adapters.test_collector import CALL, PROTOBUF, TOKEN
+from tests.cli.test_traces import span
 
 
 @contextmanager
@@ -104,6 +106,25 @@ def test_what_is_refused(
     err = capfd.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("keep", "left"), [(None, ["old"]), ("30d", [])])
+def test_only_a_policy_drops_what_is_old(tmp_path: Path, keep: str | None, left: list[str]) -> None:
+    path, policy = tmp_path / "t.sqlite", tmp_path / "clawmw.yaml"
+    old = time.time_ns() - 90 * 86_400 * 10**9
+    store = SpanStore.open(path, keep=None, size=None)
+    store.write([span(1, "old", start_ns=old, end_ns=old)])
+    store.close()
+    policy.write_text(f"version: 1\ntrace: {{keep: {keep}}}\n")
+    given = ["--policy", str(policy)] if keep else []
+    with running("--store", str(path), *given) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.terminate()
+        process.communicate(timeout=10)
+    store = SpanStore.read(path)
+    assert [chain.chain_id for chain in chains(store)] == left
+    store.close()
 
 
 def test_help() -> None:

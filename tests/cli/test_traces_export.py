@@ -164,6 +164,8 @@ def test_what_the_receiver_rejects_is_told(stored: Path, backend: str) -> None:
         (["--otlp", "BACKEND"], (404, b"", {}), "answered 404: it takes no OTLP there"),
         (["--otlp", "http://127.0.0.1:9"], None, "cannot be reached (ConnectError)"),
         (["--otlp", "ftp://x"], None, "--otlp: expected http://HOST:PORT or https://HOST"),
+        (["--otlp", "http://"], None, "--otlp: expected http://HOST:PORT or https://HOST"),
+        (["--otlp", "http://h:99999"], None, "--otlp: expected http://HOST:PORT"),
         ([], None, "give --otlp URL, such as http://127.0.0.1:6006"),
     ],
 )

@@ -21,12 +21,15 @@ from clawmw.demo.play import Scene
 from clawmw.demo.played import RUNGS, Played, spent
 from clawmw.demo.savings import savings
 from clawmw.emulator.bill import PrefixCache
+from clawmw.observe.reading.chains import chains
+from clawmw.observe.store.spanstore import SpanStore
 from clawmw.policy.load import load_policy
 from clawmw.policy.models import Policy
 from clawmw.providers.load import profile_for
 from clawmw.stages.context.expand import Expand
 from clawmw.stages.guard.budget.limits import ChainLimits
 from clawmw.stores.memory import MemoryBlobs
+from tests.cli.test_traces import span
 
 RUNG = {rung.name: rung for rung in RUNGS}
 PROCESS = [sys.executable, "-m", "clawmw.cli.main", "demo"]
@@ -81,6 +84,17 @@ def play(tmp_path: Path) -> Callable[[str], Played]:
         return scene.play(profile_for("deepseek/deepseek-v4-flash"), RUNG[rung])
 
     return run
+
+
+def test_the_demo_drops_nothing_of_the_users_traces(tmp_path: Path) -> None:
+    path, old = tmp_path / "traces.sqlite", time.time_ns() - 400 * 86_400 * 10**9
+    store = SpanStore.open(path, keep=None, size=None)
+    store.write([span(1, "old", start_ns=old, end_ns=old)])
+    store.close()
+    Scene(path).play(profile_for("deepseek/deepseek-v4-flash"), RUNG["all"])
+    store = SpanStore.read(path)
+    assert "old" in [chain.chain_id for chain in chains(store)]
+    store.close()
 
 
 def by_run(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-__all__ = ["Compression", "Settings", "Signal", "otlp_settings"]
+__all__ = ["Compression", "Settings", "Signal", "complete", "otlp_settings"]
 
 Signal: TypeAlias = Literal["traces", "metrics"]
 Compression: TypeAlias = Literal["none", "gzip", "deflate"]
@@ -117,13 +117,7 @@ def _url(said: _Said, endpoint: str | None) -> str | None:
             "usually 4318)"
         )
         return None
-    try:
-        parts = urlsplit(url)
-        complete = parts.scheme in ("http", "https") and bool(parts.hostname)
-        _ = parts.port
-    except ValueError:
-        complete = False
-    if not complete:
+    if not complete(url):
         name = f"{said.signal.upper()}_ENDPOINT" if own else "ENDPOINT"
         _no(
             f"{said.signal} are not exported: OTEL_EXPORTER_OTLP_{name} is no URL such as "
@@ -131,6 +125,16 @@ def _url(said: _Said, endpoint: str | None) -> str | None:
         )
         return None
     return url
+
+
+def complete(url: str) -> bool:
+    """Whether it is an address that something can be sent to."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises where it is no port
+        return parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        return False
 
 
 def _no(why: str) -> None:

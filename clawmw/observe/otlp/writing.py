@@ -18,6 +18,8 @@ from clawmw.observe.otlp.wire import Encoding, Value, WireSpan
 
 __all__ = ["answer", "encode", "rejected"]
 
+_LARGEST = 2**63 - 1
+
 
 def encode(spans: Sequence[WireSpan], resource: Mapping[str, Value]) -> bytes:
     """The protobuf body of a request that sends these spans.
@@ -70,22 +72,32 @@ def _message(span: WireSpan) -> Span:
     )
 
 
-def _pairs(attributes: Mapping[str, Value]) -> list[KeyValue]:
-    return [KeyValue(key=key, value=_any(value)) for key, value in attributes.items()]
+def _pairs(attributes: Mapping[str, Value | None]) -> list[KeyValue]:
+    return [
+        KeyValue(key=_text(key), value=_any(value))
+        for key, value in attributes.items()
+        if value is not None
+    ]
 
 
 def _any(value: Value) -> AnyValue:
     if isinstance(value, bool):  # before int, which it is, too
         return AnyValue(bool_value=value)
-    if isinstance(value, int):
-        return AnyValue(int_value=value)
+    if isinstance(value, int):  # the wire has 64 bits
+        small = abs(value) <= _LARGEST
+        return AnyValue(int_value=value) if small else AnyValue(string_value=str(value))
     if isinstance(value, float):
         return AnyValue(double_value=value)
     if isinstance(value, str):
-        return AnyValue(string_value=value)
+        return AnyValue(string_value=_text(value))
     result = AnyValue()
     result.array_value.values.extend([_any(item) for item in value])
     return result
+
+
+def _text(value: str) -> str:
+    """Lone surrogates have no UTF-8."""
+    return value.encode("utf-8", "replace").decode("utf-8")
 
 
 def answer(encoding: Encoding, rejected: int = 0, why: str = "") -> bytes:

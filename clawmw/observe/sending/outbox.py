@@ -100,6 +100,11 @@ class Outbox(Generic[T]):
         self._said = 0
         self._fresh()
 
+    @property
+    def room(self) -> int:
+        """How many may wait."""
+        return self._shape.room
+
     def put(self, item: T) -> None:
         """Hand over; takes a microsecond or two, whatever the destination does."""
         with self._lock:

@@ -40,7 +40,8 @@ class Remote:
         self._put: Callable[[ReadableSpan], None] = self._outbox.put
         self._tail: Tail | None = None
         if export.sample is not None and export.sample.share < 1:
-            self._tail = Tail(export.sample, self._outbox.put, self.counts)
+            most = self._outbox.room // 2  # all of it may be let go at once
+            self._tail = Tail(export.sample, self._outbox.put, self.counts, most=most)
             self._put = self._tail.put
         # What OTEL_TRACES_SAMPLER says; the SDK has no other public way to read it.
         provider = TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False)

@@ -291,3 +291,11 @@ def test_other_readers_find_their_names() -> None:
     assert said["openinference.span.kind"] == "LLM"
     live = {"gen_ai.operation.name": "chat", "clawmw.cost.usd": 5 / 1e9}
     assert duplicate(live)["operation.cost"] == said["operation.cost"]
+
+
+def test_what_the_wire_cannot_hold_is_told_otherwise() -> None:
+    from clawmw.observe.otlp.writing import _any, _pairs
+
+    assert _any(2**70).string_value == str(2**70)
+    assert _any("a\ud800").string_value == "a?"
+    assert _pairs({"none": None}) == []
