@@ -422,7 +422,7 @@ def test_a_run_joins_the_trace_it_is_made_in_and_counts_once() -> None:
     for capabilities in ([ours], [theirs, ours], [ours, theirs]):
         agent = Agent(TestModel(), name="a", capabilities=capabilities)
         with provider.get_tracer("app").start_as_current_span("request") as request:
-            agent.run_sync("hello")
+            asyncio.run(agent.run("hello"))  # `run_sync` leaves its loop open
         trace = request.get_span_context().trace_id
         told = [s for s in exporter.get_finished_spans() if "clawmw.saved.tokens" in s.attributes]
         exporter.clear()

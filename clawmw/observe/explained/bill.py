@@ -86,7 +86,7 @@ def saved(facts: Facts) -> Iterator[Point]:
     if span.baseline_nano is not None and span.cost_nano is not None:
         gain = span.baseline_nano - span.cost_nano
         without = f"Without clawmw it would have cost about {money(span.baseline_nano)}"
-        how = "an estimate: nobody was billed for that call; the provider's own cache is in it"
+        how = "an estimate: nobody was billed for that call; it has the provider's own caching, too"
         if gain > 0:
             part = share(gain, span.baseline_nano)
             yield Point(f"{without}, so {money(gain)} ({part}) were saved ({how}).")

@@ -49,7 +49,7 @@ def left_out(rows: Sequence[SpanRow]) -> list[tuple[str, int]]:
 
 def totals(chain: Chain, rows: Sequence[SpanRow], glyphs: Glyphs) -> Iterator[str]:
     """What the chain came to, each figure with its basis."""
-    counts = [counted(chain.calls, "call"), counted(chain.agents, "agent")]
+    counts = [_calls(chain, rows), counted(chain.agents, "agent")]
     for number, what in (
         (chain.answered, "answered by clawmw"),
         (chain.failed, "failed"),
@@ -87,6 +87,22 @@ def totals(chain: Chain, rows: Sequence[SpanRow], glyphs: Glyphs) -> Iterator[st
     if chain.overhead_us is not None and chain.calls:
         each = duration(chain.overhead_us * 1000 // chain.calls)
         yield f"in clawmw {duration(chain.overhead_us * 1000)}, {each} a call"
+    yield from _why(rows)
+
+
+def _calls(chain: Chain, rows: Sequence[SpanRow]) -> str:
+    """How many calls, and in how many requests where retries or what was asked back made more."""
+    requests = sum(row.attempts or 0 for row in rows if row.op == "chat")
+    more = f" in {counted(requests, 'request')}" if requests > chain.calls else ""
+    return counted(chain.calls, "call") + more
+
+
+def _why(rows: Sequence[SpanRow]) -> Iterator[str]:
+    """Where to read on: the call that cost the most."""
+    calls = [row for row in rows if row.op == "chat" and row.source is None]
+    if calls:
+        dearest = max(calls, key=lambda row: row.cost_nano or 0)
+        yield f"why       clawmw explain-call {dearest.span_id} (the dearest call, in plain words)"
 
 
 def counted(number: int, what: str) -> str:
