@@ -74,7 +74,8 @@ class OtelObserver(Trees):
     With `hash_ids`, chain and session ids leave this process as SHA-256 digests only.
     `compat` names the groups of readers that get names of their own (`compat.GROUPS`); with
     `content` the store keeps what is said, too.
-    Thread-safe; calling it costs well under 0.1 ms and never raises.
+    Thread-safe, and never raises. Calling it costs well under 0.1 ms; where content is exported,
+    too (`clawmw.observe.spans.capture`), 10 to 60 ms more a megabyte of it, one a value at most.
     """
 
     def __init__(
@@ -102,9 +103,12 @@ class OtelObserver(Trees):
 
     def ended(self, call: Ended) -> None:
         """Take in a call with its content, before its last event."""
-        if self._recorder is not None:
-            self._recorder.ended(call)
-        self._capture.take(call, self._tracers)
+        try:
+            if self._recorder is not None:
+                self._recorder.ended(call)
+            self._capture.take(call, self._tracers)
+        except Exception as error:  # noqa: BLE001 as above
+            self._trouble(error)
 
     @property
     def stored(self) -> bool:
@@ -121,9 +125,8 @@ class OtelObserver(Trees):
 
         def work() -> None:
             try:
-                if self._recorder is not None:
-                    self._recorder.flush(seconds)
-                if self._tracers.flush(seconds):
+                written = self._recorder is None or self._recorder.flush(seconds)
+                if self._tracers.flush(seconds) and written:
                     done.set()
             except Exception as error:  # noqa: BLE001 as above
                 self._trouble(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
@@ -14,6 +15,7 @@ from clawmw.observe.store.spanstore import SpanRow, SpanStore
 
 __all__ = ["facts_of", "tell"]
 
+_log = logging.getLogger(__name__)
 _Tells: TypeAlias = Callable[[Facts], Iterator[Point]]
 _SECTIONS: tuple[tuple[str, _Tells], ...] = (
     ("Who called", deciding.caller),
@@ -42,7 +44,8 @@ def _points(tells: _Tells, facts: Facts) -> tuple[Point, ...]:
     try:
         for point in tells(facts):
             found[Point(clean(point.text), clean(point.rule))] = None
-    except Exception:  # noqa: BLE001 - the other sections are of use all the same
+    except Exception as error:  # noqa: BLE001 - the other sections are of use all the same
+        _log.debug("a section of a call cannot be told: %s", type(error).__name__)
         found[Point("What else was recorded of it cannot be read.")] = None
     return tuple(found)
 

@@ -14,23 +14,26 @@ import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from opentelemetry import _logs as otel_logs
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext
 
-from clawmw.core.types import Json, Response
+from clawmw.core.redact import Redactor
+from clawmw.core.types import Json, Response, Role
 from clawmw.observe.base import Ended
 from clawmw.observe.spans.attributes import Attributes
 from clawmw.observe.spans.content import Writer, dumped
 from clawmw.observe.spans.tracing import Plan, Tracers
 
 __all__ = ["VARIABLE", "Capture"]
+
+T = TypeVar("T")
 
 VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 _LIMITS = ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT")
@@ -45,8 +48,8 @@ _MODES: Mapping[str, tuple[bool, bool]] = {
     "TRUE": (True, True),
 }
 """Whether spans carry it, and whether events do."""
-_LONGEST = 64_000
-"""Bytes of one message."""
+_SHORTER = (64_000, 4_000, 500, 64)
+"""Bytes of one message: at most the first; the others where room is short."""
 _MOST = 1_000_000
 """Characters of one attribute: of more messages, the newest."""
 _CALLS = 256
@@ -120,19 +123,20 @@ class Capture:
         result = call.result
         found: Attributes = {}
 
-        def add(name: str, make: Callable[[Writer], list[Json]]) -> None:
-            text = _fitting(lambda longest: make(Writer(call.redactor, longest)), self._most)
+        def add(name: str, items: Sequence[T], write: Callable[[Writer, T], list[Json]]) -> None:
+            text = _fitting(items, write, call.redactor, self._most)
             if text:
                 found[name] = text
 
         if result.finished.attempts:
             sent = result.request
-            add("gen_ai.system_instructions", lambda writer: writer.instructions(sent))
-            add("gen_ai.input.messages", lambda writer: writer.input(sent))
-            add("gen_ai.tool.definitions", lambda writer: writer.definitions(sent.tools))
-        answer = result.outcome
-        if isinstance(answer, Response):
-            add("gen_ai.output.messages", lambda writer: writer.output(answer))
+            system = [m for m in sent.messages if m.role is Role.SYSTEM]
+            others = [m for m in sent.messages if m.role is not Role.SYSTEM]
+            add("gen_ai.system_instructions", system, Writer.instructions)
+            add("gen_ai.input.messages", others, lambda writer, m: [writer.message(m)])
+            add("gen_ai.tool.definitions", sent.tools, lambda writer, t: [writer.definition(t)])
+        if isinstance(result.outcome, Response):
+            add("gen_ai.output.messages", [result.outcome], Writer.output)
         return found
 
 
@@ -144,17 +148,28 @@ def _most(environment: Mapping[str, str]) -> int:
     return _MOST
 
 
-def _fitting(make: Callable[[int], list[Json]], most: int) -> str:
-    """JSON of at most `most` characters: shorter texts first, then without the oldest entries."""
-    entries: list[Json] = []
-    for longest in (_LONGEST, 4_000, 500, 64):
-        entries = make(longest)
-        text = dumped(entries)
-        if len(text) <= most:
-            return text if entries else ""
-    sizes = [len(dumped(entry)) + 1 for entry in entries]
-    room, first = most - 2, len(entries)
-    while first and room >= sizes[first - 1]:
-        first -= 1
-        room -= sizes[first]
-    return dumped(entries[first:]) if first < len(entries) else ""
+def _fitting(
+    items: Sequence[T],
+    write: Callable[[Writer, T], list[Json]],
+    redactor: Redactor,
+    most: int,
+) -> str:
+    """A JSON list of at most `most` characters, filled from the newest item back.
+
+    What does not fit is written with shorter texts, as is all that is older; once not even that
+    fits, what is left is not looked at: the caller waits for this.
+    """
+    writers = [Writer(redactor, longest) for longest in _SHORTER]
+    texts: list[str] = []
+    room = most - 2
+    for item in reversed(items):
+        text = dumped(write(writers[0], item))[1:-1]
+        while len(text) > room and len(writers) > 1:
+            del writers[0]
+            text = dumped(write(writers[0], item))[1:-1]
+        if len(text) > room:
+            break
+        if text:
+            texts.append(text)
+            room -= len(text) + 1
+    return f"[{','.join(reversed(texts))}]" if texts else ""

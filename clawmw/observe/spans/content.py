@@ -7,7 +7,6 @@ a time, and says so: never in the middle of a structure. Images are named, never
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clawmw.core.redact import Redactor
@@ -16,9 +15,7 @@ from clawmw.core.types import (
     Json,
     Message,
     Part,
-    Request,
     Response,
-    Role,
     Text,
     Thinking,
     ToolCall,
@@ -50,25 +47,18 @@ class Writer:
             parts.append(written)
         return {"role": str(message.role), "parts": parts}
 
-    def input(self, request: Request) -> list[Json]:
-        """`gen_ai.input.messages`: all but the system's."""
-        return [self.message(m) for m in request.messages if m.role is not Role.SYSTEM]
-
-    def instructions(self, request: Request) -> list[Json]:
-        """`gen_ai.system_instructions`: the parts of the system's messages."""
-        system = [self.message(m) for m in request.messages if m.role is Role.SYSTEM]
-        return [part for message in system for part in message["parts"]]
+    def instructions(self, message: Message) -> list[Json]:
+        """`gen_ai.system_instructions`: the parts of a system's message."""
+        parts: list[Json] = self.message(message)["parts"]
+        return parts
 
     def output(self, response: Response) -> list[Json]:
         """`gen_ai.output.messages`."""
         finish = response.finish_reason or "unknown"
         return [self.message(response.message) | {"finish_reason": finish}]
 
-    def definitions(self, tools: Sequence[ToolSpec]) -> list[Json]:
-        """`gen_ai.tool.definitions`."""
-        return [self._definition(tool) for tool in tools]
-
-    def _definition(self, tool: ToolSpec) -> dict[str, Json]:
+    def definition(self, tool: ToolSpec) -> dict[str, Json]:
+        """One of `gen_ai.tool.definitions`."""
         raw = tool.raw if isinstance(tool.raw, dict) else {}
         function = raw.get("function")
         inner = function if isinstance(function, dict) else raw
