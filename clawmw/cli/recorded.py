@@ -59,6 +59,7 @@ class Ago(click.ParamType[int]):
 def wanted_chain(store: SpanStore | None, wanted: str | None) -> Chain | None:
     """The chain asked for; None when the latest is asked for and there is none at all."""
     from clawmw.observe.reading.chains import chains, find
+    from clawmw.observe.reading.figures import clean
 
     if wanted is None:
         return next(iter(chains(store, limit=1)), None) if store is not None else None
@@ -67,7 +68,7 @@ def wanted_chain(store: SpanStore | None, wanted: str | None) -> Chain | None:
     if not found:
         raise stop(f"no chain or trace begins with {wanted!r}; `clawmw traces` lists them")
     if len(found) > 1:
-        some = ", ".join(f"{chain.chain_id} ({chain.trace_id[:8]})" for chain in found)
+        some = ", ".join(f"{clean(chain.chain_id)} ({chain.trace_id[:8]})" for chain in found)
         raise stop(f"{wanted!r} could be one of: {some}")
     return found[0]
 

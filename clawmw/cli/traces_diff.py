@@ -77,6 +77,7 @@ def _shown(found: Comparison) -> dict[str, Any]:
         "a": _run(found.a),
         "b": _run(found.b),
         "alike": found.alike,
+        "switches": [asdict(switch) for switch in found.switches],
         "partings": [asdict(parting) for parting in found.partings],
     }
 
