@@ -7,10 +7,7 @@ import logging
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterable
-from types import TracebackType
-from typing import Self
 
 import uvicorn
 
@@ -18,6 +15,7 @@ from clawmw.adapters.collector import Collector
 from clawmw.adapters.gateway_guard import Guard, is_loopback, known_hosts
 from clawmw.adapters.gateway_server import AT_ONCE, IDLE_SECONDS, Connection
 from clawmw.adapters.gateway_socket import BACKLOG, listen
+from clawmw.adapters.in_thread import InThread
 from clawmw.errors import ClawmwError
 
 __all__ = ["Collecting", "CollectorServer"]
@@ -82,36 +80,23 @@ class CollectorServer(uvicorn.Server):
         self.force_exit, self.should_exit = self.should_exit, True
 
 
-class Collecting:
+class Collecting(InThread):
     """A collector on loopback in a thread of this process, while the `with` block lasts."""
+
+    what = "the collector"
+    drain = _DRAIN_SECONDS
 
     def __init__(self, collector: Collector, *, port: int = 0, token: str | None = None) -> None:
         self.collector = collector
         self._sock = listen("127.0.0.1", port)
         self.server = CollectorServer(collector, self._sock, token=token)
-        self.port: int = self._sock.getsockname()[1]
-        self._thread = threading.Thread(target=self.server.run, name="clawmw-collect", daemon=True)
+        super().__init__(self.server, self._sock.getsockname()[1])
 
     @property
     def url(self) -> str:
         """What OTEL_EXPORTER_OTLP_ENDPOINT is set to."""
         return f"http://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        deadline = time.monotonic() + 10
-        while not self.server.started:
-            if not self._thread.is_alive() or time.monotonic() > deadline:
-                raise ClawmwError(f"the collector did not start on port {self.port}")
-            time.sleep(0.002)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.server.should_exit = True
-        self._thread.join(_DRAIN_SECONDS + 5)
+    def ended(self) -> None:
+        """The port is free again."""
         self._sock.close()

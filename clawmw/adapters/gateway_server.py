@@ -8,11 +8,8 @@ import signal
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
@@ -20,6 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from clawmw.adapters.gateway import Gateway
 from clawmw.adapters.gateway_guard import App, Guard, is_loopback, known_hosts
 from clawmw.adapters.gateway_socket import BACKLOG, listen
+from clawmw.adapters.in_thread import InThread
 from clawmw.errors import ClawmwError
 
 __all__ = ["DRAIN_SECONDS", "Served", "Server"]
@@ -177,11 +175,14 @@ class Server(uvicorn.Server):
             self.stop()
 
 
-class Served:
+class Served(InThread):
     """A gateway on loopback in a thread of this process, while the `with` block lasts.
 
     `app`: what stands between the guard and the gateway, and calls the gateway's.
     """
+
+    what = "the gateway"
+    drain = DRAIN_SECONDS
 
     def __init__(
         self,
@@ -193,28 +194,9 @@ class Served:
     ) -> None:
         self.gateway = gateway
         self.server = Server(gateway, listen("127.0.0.1", port), token=token, app=app)
-        self.port: int = self.server.sock.getsockname()[1]
-        self._thread = threading.Thread(target=self.server.run, name="clawmw-gateway", daemon=True)
+        super().__init__(self.server, self.server.sock.getsockname()[1])
 
     @property
     def base_url(self) -> str:
         """What an OpenAI client takes as `base_url`."""
         return f"http://127.0.0.1:{self.port}/v1"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        deadline = time.monotonic() + 10
-        while not self.server.started:
-            if not self._thread.is_alive() or time.monotonic() > deadline:
-                raise ClawmwError(f"the gateway did not start on port {self.port}")
-            time.sleep(0.002)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.server.should_exit = True
-        self._thread.join(DRAIN_SECONDS + 5)

@@ -7,15 +7,13 @@ import logging
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 import uvicorn
 
 from clawmw.adapters.gateway_guard import is_loopback, known_hosts
 from clawmw.adapters.gateway_socket import listen
+from clawmw.adapters.in_thread import InThread
 from clawmw.adapters.ui import Ui
 from clawmw.adapters.ui_guard import UiGuard
 from clawmw.errors import ClawmwError
@@ -82,33 +80,17 @@ class UiServer(uvicorn.Server):
         self.should_exit = True
 
 
-class UiServed:
+class UiServed(InThread):
     """The pages on loopback in a thread of this process, while the `with` block lasts."""
+
+    what = "the pages"
+    drain = _DRAIN_SECONDS
 
     def __init__(self, ui: Ui, *, port: int = 0, token: str | None = None) -> None:
         self.server = UiServer(ui, listen("127.0.0.1", port), token=token)
-        self.port: int = self.server.sock.getsockname()[1]
-        self._thread = threading.Thread(target=self.server.run, name="clawmw-ui", daemon=True)
+        super().__init__(self.server, self.server.sock.getsockname()[1])
 
     @property
     def url(self) -> str:
         """Where the list of chains is."""
         return f"http://127.0.0.1:{self.port}/"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        deadline = time.monotonic() + 10
-        while not self.server.started:
-            if not self._thread.is_alive() or time.monotonic() > deadline:
-                raise ClawmwError(f"the pages could not be served on port {self.port}")
-            time.sleep(0.002)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.server.should_exit = True
-        self._thread.join(_DRAIN_SECONDS + 5)
